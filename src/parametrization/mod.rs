@@ -1,0 +1,104 @@
+//! Charts: how a small orthogonal block is given by real numbers θ.
+//!
+//! A chart is one file with one type implementing [`Parametrization`]; it may live outside this crate. It is written
+//! in double precision only: a plan over `f32` rounds the finished block once.
+
+use core::fmt::Debug;
+
+use alloc::sync::Arc;
+
+use crate::error::Result;
+use crate::scalar::Wide;
+
+mod cayley;
+mod givens;
+
+pub use cayley::Cayley;
+pub use givens::Givens;
+
+/// A smooth map θ ↦ block from real parameters to b×b orthogonal (unitary) matrices, with its exact pullback.
+///
+/// Blocks are row-major. `W` is `f64` for orthogonal and `c64` for unitary blocks; θ is always real.
+///
+/// # Laws
+/// Each is a function in [`verify::laws`](crate::verify::laws):
+/// 1. θ = 0 gives the identity, exactly.
+/// 2. Unless [`is_exact`](Self::is_exact) is `false`, every block from finite θ is orthogonal to LAPACK ratio ≤ 2
+///    (‖I − BᴴB‖₁ / (b·eps), eps = 2⁻⁵²).
+/// 3. `vjp` is the exact adjoint of the derivative of `forward`: d_theta += Jᵀ d_block, with ⟨G, dB⟩ = Re tr(Gᴴ dB).
+/// 4. `inverse` is a section: `forward(inverse(B)) = B` wherever it does not return an error.
+/// 5. `forward` and `vjp` depend on nothing but their arguments.
+pub trait Parametrization<W: Wide>: Debug + Send + Sync {
+    /// The field's name for it, for messages.
+    fn name(&self) -> &'static str;
+
+    /// Parameters of one b×b block.
+    ///
+    /// # Errors
+    /// [`Error::Size`](crate::Error::Size) if blocks of this size do not exist in this chart.
+    fn num_params(&self, b: usize) -> Result<usize>;
+
+    /// The block at `theta` (length `num_params(b)`, finite), written to `block` (length b²).
+    fn forward(&self, b: usize, theta: &[f64], block: &mut [W]);
+
+    /// Pullback: adds Jᵀ `d_block` to `d_theta`, where `block` is what `forward` returned at `theta`.
+    fn vjp(&self, b: usize, theta: &[f64], block: &[W], d_block: &[W], d_theta: &mut [f64]);
+
+    /// Some θ with `forward(θ) = block`.
+    ///
+    /// # Errors
+    /// [`Error::Domain`](crate::Error::Domain) if the block is not orthogonal or the chart does not reach it.
+    fn inverse(&self, b: usize, block: &[W], theta: &mut [f64]) -> Result<()>;
+
+    /// `false` for truncated series, whose blocks are only nearly orthogonal. Such stages cannot be run backwards.
+    fn is_exact(&self) -> bool {
+        true
+    }
+
+    /// `forward` for consecutive blocks: θ and blocks lie one after the other. A chart overrides it to work on several
+    /// blocks at once; every block must equal, bit for bit, what `forward` gives for it.
+    fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [W]) {
+        let count = blocks.len() / (b * b).max(1);
+        let p = theta.len() / count.max(1);
+        for (j, block) in blocks.chunks_exact_mut((b * b).max(1)).enumerate() {
+            self.forward(b, &theta[j * p..(j + 1) * p], block);
+        }
+    }
+
+    /// `vjp` for consecutive blocks, accumulated into `d_theta`.
+    fn vjp_batch(&self, b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]) {
+        let size = (b * b).max(1);
+        let count = blocks.len() / size;
+        let p = theta.len() / count.max(1);
+        for (j, (block, d_block)) in blocks.chunks_exact(size).zip(d_blocks.chunks_exact(size)).enumerate() {
+            self.vjp(b, &theta[j * p..(j + 1) * p], block, d_block, &mut d_theta[j * p..(j + 1) * p]);
+        }
+    }
+}
+
+impl<W: Wide, P: Parametrization<W> + ?Sized> Parametrization<W> for Arc<P> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+    fn num_params(&self, b: usize) -> Result<usize> {
+        (**self).num_params(b)
+    }
+    fn forward(&self, b: usize, theta: &[f64], block: &mut [W]) {
+        (**self).forward(b, theta, block);
+    }
+    fn vjp(&self, b: usize, theta: &[f64], block: &[W], d_block: &[W], d_theta: &mut [f64]) {
+        (**self).vjp(b, theta, block, d_block, d_theta);
+    }
+    fn inverse(&self, b: usize, block: &[W], theta: &mut [f64]) -> Result<()> {
+        (**self).inverse(b, block, theta)
+    }
+    fn is_exact(&self) -> bool {
+        (**self).is_exact()
+    }
+    fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [W]) {
+        (**self).forward_batch(b, theta, blocks);
+    }
+    fn vjp_batch(&self, b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]) {
+        (**self).vjp_batch(b, theta, blocks, d_blocks, d_theta);
+    }
+}

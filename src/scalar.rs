@@ -1,0 +1,158 @@
+//! Numbers: [`Scalar`] computes, [`Real`] is a real one, [`Wide`] is what charts are evaluated in, [`Element`] is stored.
+//!
+//! The traits are sealed. Blocks are computed in the wide type of the same field and rounded once, because in single
+//! precision the orthogonality of a Cayley block degrades with ‖A‖.
+
+use core::fmt::Debug;
+use core::ops::{Add, AddAssign, Mul, Neg, Sub};
+
+use bytemuck::Pod;
+use num_traits::{Float, One, Zero};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// A number that blocks and vectors are made of.
+pub trait Scalar:
+    sealed::Sealed
+    + Pod
+    + Zero
+    + One
+    + Neg<Output = Self>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + AddAssign
+    + PartialEq
+    + Debug
+    + Send
+    + Sync
+    + Element<Scalar = Self>
+    + crate::simd::Vectorize
+{
+    /// The real numbers below it: `f32` for `f32` and `c32`.
+    type Real: Real;
+    /// The double-precision number of the same field: `f64` for the reals, `c64` for complex numbers.
+    type Wide: Wide;
+    /// Whether conjugation does anything.
+    const IS_COMPLEX: bool;
+
+    /// Complex conjugate.
+    fn conj(self) -> Self;
+    /// Real part.
+    fn re(self) -> Self::Real;
+    /// A real number as this scalar.
+    fn from_real(re: Self::Real) -> Self;
+    /// Exact conversion to double precision.
+    fn to_wide(self) -> Self::Wide;
+    /// Rounded once from double precision.
+    fn from_wide(wide: Self::Wide) -> Self;
+    /// Absolute value.
+    fn abs(self) -> Self::Real;
+    /// The same slice seen as wide numbers, if this type is its own wide type.
+    fn as_wide(slice: &[Self]) -> Option<&[Self::Wide]>;
+}
+
+/// A real scalar.
+pub trait Real: Scalar<Real = Self> + Float {
+    /// Machine epsilon 2u: the distance from 1 to the next number.
+    const EPS: Self;
+    /// Name as users write it: `f32`, `f64`.
+    const NAME: &'static str;
+    /// Exact conversion to `f64`.
+    fn to_f64(self) -> f64;
+    /// Rounded once from `f64`.
+    fn from_f64(x: f64) -> Self;
+}
+
+/// A scalar in double precision, in which charts are evaluated.
+pub trait Wide: Scalar<Real = f64, Wide = Self> {}
+impl Wide for f64 {}
+
+/// A number as it is stored in memory: a scalar itself, or half precision standing for `f32`.
+pub trait Element: Copy + Default + Debug + Send + Sync + 'static {
+    /// What it is converted to before any arithmetic.
+    type Scalar: Scalar;
+    /// Conversion on the way in (exact).
+    fn load(self) -> Self::Scalar;
+    /// Conversion on the way out (rounded once).
+    fn store(scalar: Self::Scalar) -> Self;
+    /// The same slice seen as scalars, if no conversion is needed.
+    fn as_scalars(slice: &[Self]) -> Option<&[Self::Scalar]>;
+    /// The same slice seen as scalars, if no conversion is needed.
+    fn as_scalars_mut(slice: &mut [Self]) -> Option<&mut [Self::Scalar]>;
+}
+
+macro_rules! real {
+    ($t:ident, $as_wide:expr) => {
+        impl Scalar for $t {
+            type Real = $t;
+            type Wide = f64;
+            const IS_COMPLEX: bool = false;
+            #[inline(always)]
+            fn conj(self) -> Self {
+                self
+            }
+            #[inline(always)]
+            fn re(self) -> $t {
+                self
+            }
+            #[inline(always)]
+            fn from_real(re: $t) -> Self {
+                re
+            }
+            #[inline(always)]
+            fn to_wide(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn from_wide(wide: f64) -> Self {
+                wide as $t
+            }
+            #[inline(always)]
+            fn abs(self) -> $t {
+                Float::abs(self)
+            }
+            #[inline(always)]
+            fn as_wide(slice: &[Self]) -> Option<&[f64]> {
+                $as_wide(slice)
+            }
+        }
+        impl Real for $t {
+            const EPS: $t = $t::EPSILON;
+            const NAME: &'static str = stringify!($t);
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn from_f64(x: f64) -> Self {
+                x as $t
+            }
+        }
+        impl Element for $t {
+            type Scalar = $t;
+            #[inline(always)]
+            fn load(self) -> $t {
+                self
+            }
+            #[inline(always)]
+            fn store(scalar: $t) -> Self {
+                scalar
+            }
+            #[inline(always)]
+            fn as_scalars(slice: &[Self]) -> Option<&[$t]> {
+                Some(slice)
+            }
+            #[inline(always)]
+            fn as_scalars_mut(slice: &mut [Self]) -> Option<&mut [$t]> {
+                Some(slice)
+            }
+        }
+    };
+}
+real!(f32, |_| None);
+real!(f64, Some);
