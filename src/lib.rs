@@ -5,13 +5,24 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod batch;
 mod error;
+pub mod generator;
+mod kernel;
+mod layout;
+mod parallel;
 pub mod parametrization;
+mod plan;
 mod scalar;
 mod simd;
 pub mod topology;
 
+pub use batch::{Batch, BatchMut};
 pub use error::{Error, Result};
+pub use layout::StageLayout;
+pub use parallel::Parallelism;
 pub use parametrization::Parametrization;
+pub use plan::{Factors, Op, Plan, Saved, Sharing, Source, Stage, Workspace};
 pub use scalar::{Element, Real, Scalar, Wide};
-pub use topology::{StageLayout, Topology};
+pub use simd::Isa;
+pub use topology::Topology;

@@ -57,15 +57,11 @@ pub trait Scalar:
 }
 
 /// A real scalar.
-pub trait Real: Scalar<Real = Self> + Float {
+pub trait Real: Scalar<Real = Self, Wide = f64> + Float {
     /// Machine epsilon 2u: the distance from 1 to the next number.
     const EPS: Self;
     /// Name as users write it: `f32`, `f64`.
     const NAME: &'static str;
-    /// Exact conversion to `f64`.
-    fn to_f64(self) -> f64;
-    /// Rounded once from `f64`.
-    fn from_f64(x: f64) -> Self;
 }
 
 /// A scalar in double precision, in which charts are evaluated.
@@ -124,14 +120,6 @@ macro_rules! real {
         impl Real for $t {
             const EPS: $t = $t::EPSILON;
             const NAME: &'static str = stringify!($t);
-            #[inline(always)]
-            fn to_f64(self) -> f64 {
-                f64::from(self)
-            }
-            #[inline(always)]
-            fn from_f64(x: f64) -> Self {
-                x as $t
-            }
         }
         impl Element for $t {
             type Scalar = $t;
@@ -156,3 +144,8 @@ macro_rules! real {
 }
 real!(f32, |_| None);
 real!(f64, Some);
+
+/// Neither NaN nor infinite, in any part.
+pub(crate) fn is_finite<T: Scalar>(x: T) -> bool {
+    num_traits::Float::is_finite(x.abs())
+}

@@ -1,6 +1,261 @@
-//! Run-time choice of the instruction set.
+//! The instruction set, chosen at run time: the same generic kernel compiled for each, through `pulp`.
+//!
+//! A kernel is a [`Job`]: a struct with one generic method, never a closure (closures lose the target features silently).
+//! All machines multiply and add in the same order. Those with fused multiply-add round once per step and agree bit for
+//! bit with each other; [`Isa::Portable`] rounds the product and the sum.
 
-/// Scalars that have SIMD vectors. Sealed through [`Scalar`](crate::Scalar).
-pub trait Vectorize {}
-impl Vectorize for f32 {}
-impl Vectorize for f64 {}
+use core::marker::PhantomData;
+use core::ops::{Add, Mul};
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use bytemuck::{Pod, Zeroable};
+use num_traits::Float;
+
+use crate::error::{Error, Result};
+
+/// An instruction set. [`Workspace::with_isa`](crate::Workspace::with_isa) forces one; otherwise the best is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// What every CPU of this target has; no fused multiply-add.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 (F, BW, CD, DQ, VL).
+    Avx512,
+    /// 64-bit Arm.
+    Neon,
+}
+
+impl Isa {
+    /// The best one of this CPU.
+    pub fn detect() -> Self {
+        [Isa::Avx512, Isa::Avx2, Isa::Neon].into_iter().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
+    }
+
+    /// All that this CPU has, [`Isa::Portable`] first.
+    pub fn available() -> Vec<Self> {
+        [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon].into_iter().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// Whether this CPU has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Isa::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => pulp::x86::V3::try_new().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => pulp::x86::V4::try_new().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => pulp::aarch64::Neon::try_new().is_some(),
+            _ => false,
+        }
+    }
+
+    /// Itself if this CPU has it.
+    pub(crate) fn checked(self) -> Result<Self> {
+        if self.is_available() {
+            return Ok(self);
+        }
+        Err(Error::Unsupported {
+            what: "instruction set",
+            expected: "one that this CPU has (Isa::available)",
+            got: format!("{self:?}"),
+        })
+    }
+}
+
+/// The operations a kernel may use, on vectors `V` of `LANES` numbers `T`.
+pub(crate) trait Lanes<T>: Copy {
+    type V: Pod;
+    const LANES: usize;
+    /// Whether `mul_add` rounds once.
+    const FUSED: bool;
+    fn splat(self, x: T) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a·b + c
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Sum of the lanes by a fixed tree.
+    fn sum(self, a: Self::V) -> T;
+}
+
+/// A kernel to be compiled for every machine.
+pub(crate) trait Job<T> {
+    fn run<S: Lanes<T>>(self, s: S);
+}
+
+/// Scalars that have SIMD vectors.
+pub trait Vectorize: Sized {
+    /// Numbers in 64 bytes: the width of a tile, whatever the machine.
+    const WIDTH: usize = 64 / size_of::<Self>();
+    /// a·b + c, rounded once.
+    #[doc(hidden)]
+    fn fused_mul_add(a: Self, b: Self, c: Self) -> Self;
+    #[doc(hidden)]
+    #[allow(private_bounds)]
+    fn run_with<S: pulp::Simd, J: Job<Self>>(s: S, job: J);
+    #[doc(hidden)]
+    #[allow(private_bounds)]
+    fn run_portable<J: Job<Self>>(job: J);
+}
+
+struct WithPulp<T, J>(J, PhantomData<T>);
+
+impl<T: Vectorize, J: Job<T>> pulp::WithSimd for WithPulp<T, J> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, s: S) {
+        T::run_with(s, self.0);
+    }
+}
+
+/// Runs the job compiled for `isa` (or for the portable machine, should the CPU lack it).
+pub(crate) fn dispatch<T: Vectorize, J: Job<T>>(isa: Isa, job: J) {
+    let job = WithPulp(job, PhantomData);
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => {
+            if let Some(v4) = pulp::x86::V4::try_new() {
+                return pulp::Simd::vectorize(v4, job);
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => {
+            if let Some(v3) = pulp::x86::V3::try_new() {
+                return pulp::Simd::vectorize(v3, job);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => {
+            if let Some(neon) = pulp::aarch64::Neon::try_new() {
+                return pulp::Simd::vectorize(neon, job);
+            }
+        }
+        _ => {}
+    }
+    T::run_portable(job.0);
+}
+
+/// A machine of `pulp`, with fused multiply-add.
+#[derive(Clone, Copy)]
+pub(crate) struct Fused<S>(S);
+
+/// No assumption about the CPU: arrays of 64 bytes that the compiler vectorises as it can, products rounded.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+/// One lane with the rounding of machine `S`: the same bits as any lane of its vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct OneLane<S>(PhantomData<S>);
+
+impl<S> OneLane<S> {
+    #[inline(always)]
+    pub(crate) fn of(_: S) -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Vectorize + Pod + Mul<Output = T> + Add<Output = T>, S: Lanes<T>> Lanes<T> for OneLane<S> {
+    type V = T;
+    const LANES: usize = 1;
+    const FUSED: bool = S::FUSED;
+    #[inline(always)]
+    fn splat(self, x: T) -> T {
+        x
+    }
+    #[inline(always)]
+    fn mul(self, a: T, b: T) -> T {
+        a * b
+    }
+    #[inline(always)]
+    fn mul_add(self, a: T, b: T, c: T) -> T {
+        if S::FUSED { T::fused_mul_add(a, b, c) } else { a * b + c }
+    }
+    #[inline(always)]
+    fn sum(self, a: T) -> T {
+        a
+    }
+}
+
+macro_rules! lanes {
+    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $sum:ident) => {
+        impl<S: pulp::Simd> Lanes<$t> for Fused<S> {
+            type V = S::$v;
+            const LANES: usize = S::$lanes;
+            const FUSED: bool = true;
+            #[inline(always)]
+            fn splat(self, x: $t) -> S::$v {
+                self.0.$splat(x)
+            }
+            #[inline(always)]
+            fn mul(self, a: S::$v, b: S::$v) -> S::$v {
+                self.0.$mul(a, b)
+            }
+            #[inline(always)]
+            fn mul_add(self, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
+                self.0.$mul_add(a, b, c)
+            }
+            #[inline(always)]
+            fn sum(self, a: S::$v) -> $t {
+                self.0.$sum(a)
+            }
+        }
+
+        impl Lanes<$t> for Portable {
+            type V = [$t; 64 / size_of::<$t>()];
+            const LANES: usize = 64 / size_of::<$t>();
+            const FUSED: bool = false;
+            #[inline(always)]
+            fn splat(self, x: $t) -> Self::V {
+                [x; 64 / size_of::<$t>()]
+            }
+            #[inline(always)]
+            fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+                let mut y = <Self::V>::zeroed();
+                for l in 0..<Self as Lanes<$t>>::LANES {
+                    y[l] = a[l] * b[l];
+                }
+                y
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+                let mut y = <Self::V>::zeroed();
+                for l in 0..<Self as Lanes<$t>>::LANES {
+                    y[l] = a[l] * b[l] + c[l];
+                }
+                y
+            }
+            #[inline(always)]
+            fn sum(self, mut a: Self::V) -> $t {
+                let mut half = <Self as Lanes<$t>>::LANES / 2;
+                while half > 0 {
+                    for l in 0..half {
+                        a[l] += a[l + half];
+                    }
+                    half /= 2;
+                }
+                a[0]
+            }
+        }
+
+        impl Vectorize for $t {
+            #[inline(always)]
+            fn fused_mul_add(a: $t, b: $t, c: $t) -> $t {
+                Float::mul_add(a, b, c)
+            }
+            #[inline(always)]
+            #[allow(private_bounds)]
+            fn run_with<S: pulp::Simd, J: Job<$t>>(s: S, job: J) {
+                job.run(Fused(s));
+            }
+            #[allow(private_bounds)]
+            fn run_portable<J: Job<$t>>(job: J) {
+                job.run(Portable);
+            }
+        }
+    };
+}
+lanes!(f32, f32s, F32_LANES, splat_f32s, mul_f32s, mul_add_f32s, reduce_sum_f32s);
+lanes!(f64, f64s, F64_LANES, splat_f64s, mul_f64s, mul_add_f64s, reduce_sum_f64s);

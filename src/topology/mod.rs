@@ -4,14 +4,11 @@
 //! size `n`, how many stages there are and which coordinates each block of a stage acts on.
 
 use core::fmt::Debug;
-use core::ops::Range;
 
-use alloc::format;
-use alloc::string::ToString;
-use alloc::sync::Arc;
-use alloc::vec;
+use alloc::vec::Vec;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+pub use crate::layout::StageLayout;
 
 mod block_diagonal;
 mod butterfly;
@@ -35,157 +32,17 @@ pub trait Topology: Debug + Send + Sync {
     /// Number of stages for vectors of length `n`.
     ///
     /// # Errors
-    /// [`Error::Size`] naming what fits.
+    /// [`Error::Size`](crate::Error::Size) naming what fits.
     fn num_stages(&self, n: usize) -> Result<usize>;
 
     /// The layout of stage `k` (stage 0 acts first), for an `n` and `k` that [`num_stages`](Self::num_stages) accepts.
     fn stage(&self, n: usize, k: usize) -> StageLayout;
 }
 
-/// The coordinates of one stage's blocks. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum StageLayout {
-    /// Runs of `unit` neighbouring coordinates at a regular `distance`.
-    ///
-    /// `groups` consecutive groups of `radix · distance` coordinates; inside group g, block q (of `distance / unit`)
-    /// holds `radix` runs of `unit` coordinates: coordinate t·unit + s of the block is
-    /// g·radix·distance + t·distance + q·unit + s. Blocks are numbered g·(distance / unit) + q.
-    Strided {
-        /// Neighbouring coordinates in a run.
-        unit: usize,
-        /// Runs in a block.
-        radix: usize,
-        /// Distance of the runs; a multiple of `unit`.
-        distance: usize,
-        /// Number of groups.
-        groups: usize,
-    },
-    /// Block j acts on the coordinates `index[j·block .. (j+1)·block]`, in this order.
-    Table {
-        /// Block size.
-        block: usize,
-        /// `block` indices for each block, one block after the other.
-        index: Arc<[u32]>,
-    },
-}
-
-impl StageLayout {
-    /// Contiguous blocks of size `block`, `count` of them.
-    pub fn contiguous(block: usize, count: usize) -> Self {
-        StageLayout::Strided { unit: block, radix: 1, distance: block, groups: count }
-    }
-
-    /// Size b of the blocks.
-    pub fn block_size(&self) -> usize {
-        match self {
-            StageLayout::Strided { unit, radix, .. } => unit * radix,
-            StageLayout::Table { block, .. } => *block,
-        }
-    }
-
-    /// Number of blocks.
-    pub fn num_blocks(&self) -> usize {
-        match self {
-            StageLayout::Strided { unit, distance, groups, .. } => groups * (distance / unit),
-            StageLayout::Table { block, index } => index.len() / block,
-        }
-    }
-
-    /// Coordinate `i` of block `j`.
-    #[inline]
-    pub fn index(&self, j: usize, i: usize) -> usize {
-        match self {
-            StageLayout::Strided { unit, radix, distance, .. } => {
-                let per_group = distance / unit;
-                let (g, q) = (j / per_group, j % per_group);
-                let (t, s) = (i / unit, i % unit);
-                g * radix * distance + t * distance + q * unit + s
-            }
-            StageLayout::Table { block, index } => index[j * block + i] as usize,
-        }
-    }
-
-    /// The coordinates of block `j`, in the block's order.
-    pub fn indices(&self, j: usize) -> impl Iterator<Item = usize> + '_ {
-        (0..self.block_size()).map(move |i| self.index(j, i))
-    }
-
-    /// The first `blocks` blocks of a strided layout as ranges are contiguous only for one run: tells whether blocks
-    /// are runs of neighbouring coordinates.
-    pub fn is_contiguous(&self) -> bool {
-        matches!(self, StageLayout::Strided { radix, distance, unit, .. } if *radix == 1 || distance == unit)
-    }
-
-    /// Checks law 2 for vectors of length `n`.
-    ///
-    /// # Errors
-    /// [`Error::Size`] for an empty block, a distance that is not a multiple of the unit, a table of ragged length or a
-    /// product beyond `usize`; [`Error::Index`] for an index not below `n`; [`Error::Overlap`] for one named twice.
-    pub fn validate(&self, n: usize) -> Result<()> {
-        let size = |expected: &str, got: alloc::string::String| Error::Size {
-            what: "stage layout",
-            expected: expected.to_string(),
-            got,
-        };
-        if n > u32::MAX as usize {
-            return Err(size("n at most 2^32 - 1", n.to_string()));
-        }
-        match self {
-            StageLayout::Strided { unit, radix, distance, groups } => {
-                if *unit == 0 || *radix == 0 || *distance == 0 {
-                    return Err(size("unit, radix and distance at least 1", format!("{self:?}")));
-                }
-                if !distance.is_multiple_of(*unit) {
-                    return Err(size("a distance that is a multiple of the unit", format!("{self:?}")));
-                }
-                let block = unit.checked_mul(*radix).and_then(|b| b.checked_mul(b));
-                let covered = radix.checked_mul(*distance).and_then(|g| g.checked_mul(*groups));
-                match (block, covered) {
-                    (Some(_), Some(covered)) if covered <= n => Ok(()),
-                    (Some(_), Some(covered)) => {
-                        Err(Error::Index { what: "stage layout", expected: n, got: covered - 1 })
-                    }
-                    _ => Err(size("products within usize", format!("{self:?}"))),
-                }
-            }
-            StageLayout::Table { block, index } => {
-                if *block == 0 || block.checked_mul(*block).is_none() {
-                    return Err(size("a block size of at least 1, its square within usize", block.to_string()));
-                }
-                if index.len() % block != 0 {
-                    return Err(size(
-                        &format!("a table length that is a multiple of {block}"),
-                        index.len().to_string(),
-                    ));
-                }
-                if index.len() > n {
-                    return Err(size(&format!("a table of at most n = {n} indices"), index.len().to_string()));
-                }
-                let mut seen = vec![false; n];
-                for &i in index.iter() {
-                    let i = i as usize;
-                    if i >= n {
-                        return Err(Error::Index { what: "stage table", expected: n, got: i });
-                    }
-                    if core::mem::replace(&mut seen[i], true) {
-                        return Err(Error::Overlap {
-                            what: "stage table",
-                            expected: "every index at most once",
-                            got: format!("index {i} twice"),
-                        });
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
 /// The layouts of a topology for one size, validated.
-pub(crate) fn layouts(n: usize, topology: &dyn Topology) -> Result<alloc::vec::Vec<StageLayout>> {
+pub(crate) fn layouts(n: usize, topology: &dyn Topology) -> Result<Vec<StageLayout>> {
     let stages = topology.num_stages(n)?;
-    let range: Range<usize> = 0..stages;
-    range
+    (0..stages)
         .map(|k| {
             let layout = topology.stage(n, k);
             layout.validate(n).map(|()| layout)

@@ -1,0 +1,522 @@
+//! Batches of vectors in the caller's memory: rows, columns, any strides. Bounds and overlap are checked once, here.
+//!
+//! Element i of vector v lies at v·batch_stride + i·element_stride from the first. A [`Batch`] may repeat memory
+//! (stride 0 broadcasts a vector); a [`BatchMut`] may not name any element twice.
+
+#![allow(unsafe_code)] // raw strided views, so that interleaved columns can be written from several threads
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use alloc::format;
+
+use crate::error::{Error, Result};
+
+/// Where the elements of a batch lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    batch: usize,
+    n: usize,
+    batch_stride: isize,
+    element_stride: isize,
+}
+
+impl Shape {
+    fn is_empty(&self) -> bool {
+        self.batch == 0 || self.n == 0
+    }
+
+    #[inline(always)]
+    fn offset(&self, v: usize, i: usize) -> isize {
+        v as isize * self.batch_stride + i as isize * self.element_stride
+    }
+
+    /// Smallest and largest offset, or `None` beyond `isize`. For a shape that is not empty.
+    fn extent(&self) -> Option<(isize, isize)> {
+        let reach = |len: usize, stride: isize| isize::try_from(len - 1).ok()?.checked_mul(stride);
+        let (a, b) = (reach(self.batch, self.batch_stride)?, reach(self.n, self.element_stride)?);
+        Some((a.min(0).checked_add(b.min(0))?, a.max(0).checked_add(b.max(0))?))
+    }
+
+    /// Whether two index pairs name the same element: v·B + i·S = 0 for some (v, i) ≠ 0 with |v| < batch, |i| < n.
+    /// The smallest solution is v = S/g, i = −B/g with g = gcd(B, S).
+    fn repeats_itself(&self) -> bool {
+        let (b, s) = (self.batch_stride.unsigned_abs(), self.element_stride.unsigned_abs());
+        if self.is_empty() || (self.batch == 1 && self.n == 1) {
+            return false;
+        }
+        match (b, s) {
+            (0, 0) => true,
+            (0, _) => self.batch > 1,
+            (_, 0) => self.n > 1,
+            _ => {
+                let g = gcd(b, s);
+                s / g < self.batch && b / g < self.n
+            }
+        }
+    }
+
+    /// Checks that all elements lie in a slice of `len` elements, the first at its start.
+    fn check(&self, what: &'static str, len: usize) -> Result<()> {
+        let size = |got| Error::Size { what, expected: format!("strides within a slice of {len} elements"), got };
+        if self.is_empty() {
+            return Ok(());
+        }
+        match self.extent() {
+            Some((0, last)) if (last as usize) < len => Ok(()),
+            _ => Err(size(format!("{self:?}"))),
+        }
+    }
+
+    fn check_unique(&self, what: &'static str) -> Result<()> {
+        if self.repeats_itself() {
+            return Err(Error::Overlap {
+                what,
+                expected: "strides that name every element once",
+                got: format!("{self:?}"),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn rows_shape(what: &'static str, len: usize, n: usize) -> Result<Shape> {
+    if n == 0 || !len.is_multiple_of(n) {
+        return Err(Error::Size {
+            what,
+            expected: format!("a length that is a multiple of n = {n}, n > 0"),
+            got: format!("{len}"),
+        });
+    }
+    Ok(Shape { batch: len / n, n, batch_stride: n as isize, element_stride: 1 })
+}
+
+fn columns_shape(what: &'static str, len: usize, n: usize) -> Result<Shape> {
+    rows_shape(what, len, n).map(|s| Shape { batch_stride: 1, element_stride: s.batch as isize, ..s })
+}
+
+fn strided_shape(
+    what: &'static str,
+    batch: usize,
+    n: usize,
+    batch_stride: usize,
+    element_stride: usize,
+) -> Result<Shape> {
+    match (isize::try_from(batch_stride), isize::try_from(element_stride)) {
+        (Ok(batch_stride), Ok(element_stride)) => Ok(Shape { batch, n, batch_stride, element_stride }),
+        _ => Err(Error::Size {
+            what,
+            expected: format!("strides up to {}", isize::MAX),
+            got: format!("{batch_stride} and {element_stride}"),
+        }),
+    }
+}
+
+/// A read-only batch of vectors of length `n`.
+///
+/// ```
+/// use papilio::Batch;
+/// let data = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+/// assert_eq!(Batch::rows(&data, 3)?.get(1, 0), Some(3.0)); // [0 1 2], [3 4 5]
+/// assert_eq!(Batch::columns(&data, 3)?.get(1, 0), Some(1.0)); // [0 2 4], [1 3 5]
+/// # Ok::<(), papilio::Error>(())
+/// ```
+pub struct Batch<'a, E> {
+    first: *const E,
+    shape: Shape,
+    life: PhantomData<&'a [E]>,
+}
+
+/// A batch of vectors of length `n` to be written.
+pub struct BatchMut<'a, E> {
+    first: *mut E,
+    shape: Shape,
+    life: PhantomData<&'a mut [E]>,
+}
+
+// SAFETY: a Batch gives only shared access to elements, as `&[E]` does.
+unsafe impl<E: Sync> Send for Batch<'_, E> {}
+// SAFETY: as above.
+unsafe impl<E: Sync> Sync for Batch<'_, E> {}
+// SAFETY: a BatchMut is the only access to its elements, as `&mut [E]` is.
+unsafe impl<E: Send> Send for BatchMut<'_, E> {}
+// SAFETY: a shared BatchMut only reads.
+unsafe impl<E: Sync> Sync for BatchMut<'_, E> {}
+
+impl<E> Clone for Batch<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<E> Copy for Batch<'_, E> {}
+
+impl<E> fmt::Debug for Batch<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Batch").field(&self.shape).finish()
+    }
+}
+impl<E> fmt::Debug for BatchMut<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BatchMut").field(&self.shape).finish()
+    }
+}
+
+impl<'a, E: Copy> Batch<'a, E> {
+    /// Rows of a row-major `[batch, n]` matrix.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless the length is a multiple of `n` > 0.
+    pub fn rows(data: &'a [E], n: usize) -> Result<Self> {
+        rows_shape("batch of rows", data.len(), n).map(|shape| Self::new(data, shape))
+    }
+
+    /// Columns of a row-major `[n, batch]` matrix.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless the length is a multiple of `n` > 0.
+    pub fn columns(data: &'a [E], n: usize) -> Result<Self> {
+        columns_shape("batch of columns", data.len(), n).map(|shape| Self::new(data, shape))
+    }
+
+    /// `batch` vectors of length `n`, element i of vector v at v·`batch_stride` + i·`element_stride`.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless all elements lie in `data`.
+    pub fn strided(data: &'a [E], batch: usize, n: usize, batch_stride: usize, element_stride: usize) -> Result<Self> {
+        let what = "strided batch";
+        let shape = strided_shape(what, batch, n, batch_stride, element_stride)?;
+        shape.check(what, data.len()).map(|()| Self::new(data, shape))
+    }
+
+    fn new(data: &'a [E], shape: Shape) -> Self {
+        Self { first: data.as_ptr(), shape, life: PhantomData }
+    }
+
+    /// A view from raw parts; strides may be negative.
+    ///
+    /// # Safety
+    /// - every `first + v·batch_stride + i·element_stride` (in elements) with v < batch, i < n is valid for reads and
+    ///   initialised for the lifetime `'a`, and lies in one allocation, at most `isize::MAX` bytes apart;
+    /// - nothing writes to these elements during `'a`, except a [`BatchMut`] given to the same call: verbs accept the
+    ///   identical view (then they work in place) and refuse any other overlap.
+    pub unsafe fn from_raw_parts(
+        first: *const E,
+        batch: usize,
+        n: usize,
+        batch_stride: isize,
+        element_stride: isize,
+    ) -> Self {
+        Self { first, shape: Shape { batch, n, batch_stride, element_stride }, life: PhantomData }
+    }
+
+    /// Number of vectors.
+    pub fn batch(&self) -> usize {
+        self.shape.batch
+    }
+
+    /// Length of each vector.
+    pub fn n(&self) -> usize {
+        self.shape.n
+    }
+
+    /// Element `i` of vector `v`.
+    #[inline(always)]
+    pub fn get(&self, v: usize, i: usize) -> Option<E> {
+        if v < self.shape.batch && i < self.shape.n {
+            // SAFETY: (v, i) lies inside the shape, whose elements are valid for reads.
+            Some(unsafe { *self.first.offset(self.shape.offset(v, i)) })
+        } else {
+            None
+        }
+    }
+
+    /// Vector `v`, if its elements are neighbours.
+    #[inline(always)]
+    pub fn row(&self, v: usize) -> Option<&'a [E]> {
+        if v < self.shape.batch && self.shape.element_stride == 1 {
+            // SAFETY: the n elements of vector v are neighbours from here on and valid for reads.
+            Some(unsafe { core::slice::from_raw_parts(self.first.offset(self.shape.offset(v, 0)), self.shape.n) })
+        } else {
+            None
+        }
+    }
+
+    /// Element `i` of every vector, if they are neighbours.
+    #[inline(always)]
+    pub fn column(&self, i: usize) -> Option<&'a [E]> {
+        if i < self.shape.n && self.shape.batch_stride == 1 {
+            // SAFETY: element i of the vectors are neighbours from here on and valid for reads.
+            Some(unsafe { core::slice::from_raw_parts(self.first.offset(self.shape.offset(0, i)), self.shape.batch) })
+        } else {
+            None
+        }
+    }
+
+    /// Vectors `start .. start + len`, which must lie inside.
+    pub(crate) fn chunk(&self, start: usize, len: usize) -> Self {
+        assert!(start <= self.shape.batch && len <= self.shape.batch - start);
+        let first = if len == 0 { self.first } else { self.first.wrapping_offset(self.shape.offset(start, 0)) };
+        Self { first, shape: Shape { batch: len, ..self.shape }, life: PhantomData }
+    }
+
+    /// Whether this is the identical view as `other`.
+    pub(crate) fn is_same(&self, other: &BatchMut<'_, E>) -> bool {
+        core::ptr::eq(self.first, other.first) && self.shape == other.shape
+    }
+
+    /// Refuses views that share memory, unless they are identical.
+    pub(crate) fn check_disjoint(&self, what: &'static str, other: &BatchMut<'_, E>) -> Result<()> {
+        if self.shape.is_empty() || other.shape.is_empty() || self.is_same(other) {
+            return Ok(());
+        }
+        let error = |got| Err(Error::Overlap { what, expected: "views that are identical or disjoint", got });
+        let (a, b) = match (self.shape.extent(), other.shape.extent()) {
+            (Some(a), Some(b)) => (a, b),
+            _ => return error(format!("{self:?} and {other:?}")),
+        };
+        let bytes = size_of::<E>().max(1) as i128;
+        let base = |p: *const E| p.addr() as i128;
+        let (x, y) = (base(self.first), base(other.first));
+        let (x0, x1) = (x + a.0 as i128 * bytes, x + (a.1 as i128 + 1) * bytes);
+        let (y0, y1) = (y + b.0 as i128 * bytes, y + (b.1 as i128 + 1) * bytes);
+        if x1 <= y0 || y1 <= x0 {
+            return Ok(());
+        }
+        // Interleaved views of one matrix have the same strides: solve (y − x) = v·B + i·S exactly.
+        let s = self.shape;
+        let same = (s.batch_stride, s.element_stride) == (other.shape.batch_stride, other.shape.element_stride);
+        if same && (y - x) % bytes == 0 && s.element_stride != 0 {
+            let distance = (y - x) / bytes;
+            let meets = |v: i128| {
+                let rest = distance - v * s.batch_stride as i128;
+                let (i, r) = (rest / s.element_stride as i128, rest % s.element_stride as i128);
+                r == 0 && i < s.n as i128 && -i < other.shape.n as i128
+            };
+            if !(-(other.shape.batch as i128) + 1..s.batch as i128).any(meets) {
+                return Ok(());
+            }
+        }
+        error(format!("{self:?} and {other:?} in the same memory"))
+    }
+}
+
+impl<'a, E: Copy> BatchMut<'a, E> {
+    /// Rows of a row-major `[batch, n]` matrix.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless the length is a multiple of `n` > 0.
+    pub fn rows(data: &'a mut [E], n: usize) -> Result<Self> {
+        rows_shape("batch of rows", data.len(), n).map(|shape| Self::new(data, shape))
+    }
+
+    /// Columns of a row-major `[n, batch]` matrix.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless the length is a multiple of `n` > 0.
+    pub fn columns(data: &'a mut [E], n: usize) -> Result<Self> {
+        columns_shape("batch of columns", data.len(), n).map(|shape| Self::new(data, shape))
+    }
+
+    /// `batch` vectors of length `n`, element i of vector v at v·`batch_stride` + i·`element_stride`.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless all elements lie in `data`; [`Error::Overlap`] if one is named twice.
+    pub fn strided(
+        data: &'a mut [E],
+        batch: usize,
+        n: usize,
+        batch_stride: usize,
+        element_stride: usize,
+    ) -> Result<Self> {
+        let what = "strided batch";
+        let shape = strided_shape(what, batch, n, batch_stride, element_stride)?;
+        shape.check(what, data.len())?;
+        shape.check_unique(what).map(|()| Self::new(data, shape))
+    }
+
+    fn new(data: &'a mut [E], shape: Shape) -> Self {
+        Self { first: data.as_mut_ptr(), shape, life: PhantomData }
+    }
+
+    /// A view from raw parts; strides may be negative.
+    ///
+    /// # Errors
+    /// [`Error::Overlap`] if the strides name an element twice.
+    ///
+    /// # Safety
+    /// - every `first + v·batch_stride + i·element_stride` (in elements) with v < batch, i < n is valid for reads and
+    ///   writes and initialised for the lifetime `'a`, and lies in one allocation, at most `isize::MAX` bytes apart;
+    /// - nothing else reads or writes these elements during `'a`, except a [`Batch`] given to the same call (see
+    ///   [`Batch::from_raw_parts`]).
+    pub unsafe fn from_raw_parts(
+        first: *mut E,
+        batch: usize,
+        n: usize,
+        batch_stride: isize,
+        element_stride: isize,
+    ) -> Result<Self> {
+        let shape = Shape { batch, n, batch_stride, element_stride };
+        shape.check_unique("strided batch").map(|()| Self { first, shape, life: PhantomData })
+    }
+
+    /// Number of vectors.
+    pub fn batch(&self) -> usize {
+        self.shape.batch
+    }
+
+    /// Length of each vector.
+    pub fn n(&self) -> usize {
+        self.shape.n
+    }
+
+    /// The same view for a shorter time.
+    pub fn reborrow(&mut self) -> BatchMut<'_, E> {
+        BatchMut { first: self.first, shape: self.shape, life: PhantomData }
+    }
+
+    /// The same view for reading.
+    pub fn as_batch(&self) -> Batch<'_, E> {
+        Batch { first: self.first, shape: self.shape, life: PhantomData }
+    }
+
+    /// Writes element `i` of vector `v`; `false` if there is none.
+    #[inline(always)]
+    pub fn set(&mut self, v: usize, i: usize, value: E) -> bool {
+        let inside = v < self.shape.batch && i < self.shape.n;
+        if inside {
+            // SAFETY: (v, i) lies inside the shape, whose elements are valid for writes and ours alone.
+            unsafe { *self.first.offset(self.shape.offset(v, i)) = value };
+        }
+        inside
+    }
+
+    /// Vector `v`, if its elements are neighbours.
+    #[inline(always)]
+    pub fn row_mut(&mut self, v: usize) -> Option<&mut [E]> {
+        if v < self.shape.batch && self.shape.element_stride == 1 {
+            // SAFETY: the n elements of vector v are neighbours from here on, valid for writes and ours alone.
+            Some(unsafe { core::slice::from_raw_parts_mut(self.first.offset(self.shape.offset(v, 0)), self.shape.n) })
+        } else {
+            None
+        }
+    }
+
+    /// Element `i` of every vector, if they are neighbours.
+    #[inline(always)]
+    pub fn column_mut(&mut self, i: usize) -> Option<&mut [E]> {
+        if i < self.shape.n && self.shape.batch_stride == 1 {
+            // SAFETY: element i of the vectors are neighbours from here on, valid for writes and ours alone.
+            Some(unsafe {
+                core::slice::from_raw_parts_mut(self.first.offset(self.shape.offset(0, i)), self.shape.batch)
+            })
+        } else {
+            None
+        }
+    }
+
+    /// Vectors `start .. start + len`, which must lie inside.
+    pub(crate) fn chunk_mut(&mut self, start: usize, len: usize) -> BatchMut<'_, E> {
+        let Batch { first, shape, .. } = self.as_batch().chunk(start, len);
+        BatchMut { first: first.cast_mut(), shape, life: PhantomData }
+    }
+
+    /// Cuts the batch at the given increasing vector numbers; the pieces can go to different threads.
+    pub(crate) fn split(self, cuts: impl IntoIterator<Item = usize>) -> impl Iterator<Item = BatchMut<'a, E>> {
+        let mut start = 0;
+        cuts.into_iter().map(move |end| {
+            assert!(start <= end && end <= self.shape.batch);
+            let first = if start == end { self.first } else { self.first.wrapping_offset(self.shape.offset(start, 0)) };
+            let shape = Shape { batch: end - start, ..self.shape };
+            start = end;
+            // The pieces hold different vectors, and no element belongs to two (checked when the view was made).
+            BatchMut { first, shape, life: PhantomData }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    fn brute_force_repeats(s: Shape) -> bool {
+        let mut seen: Vec<isize> = (0..s.batch).flat_map(|v| (0..s.n).map(move |i| s.offset(v, i))).collect();
+        let all = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        seen.len() < all
+    }
+
+    #[test]
+    fn repetition_is_found_exactly() {
+        for batch in 0..5 {
+            for n in 0..5 {
+                for batch_stride in -6..7 {
+                    for element_stride in -6..7 {
+                        let s = Shape { batch, n, batch_stride, element_stride };
+                        assert_eq!(s.repeats_itself(), brute_force_repeats(s), "{s:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_are_checked() {
+        let data = vec![0f32; 10];
+        assert!(Batch::rows(&data, 5).is_ok());
+        assert!(Batch::rows(&data, 3).is_err());
+        assert!(Batch::rows(&data, 0).is_err());
+        assert_eq!(Batch::rows(&data[..0], 5).unwrap().batch(), 0);
+        assert!(Batch::strided(&data, 2, 3, 7, 1).is_ok()); // last element 7 + 2
+        assert!(Batch::strided(&data, 2, 3, 8, 1).is_err());
+        assert!(Batch::strided(&data, 4, 10, 0, 1).is_ok()); // broadcast
+        assert!(Batch::strided(&data, usize::MAX, 2, usize::MAX, usize::MAX).is_err());
+        assert!(Batch::strided(&data, usize::MAX, usize::MAX, 1, 1).is_err());
+        assert!(Batch::strided(&data, 0, usize::MAX, 1, 1).is_ok());
+        let mut data = data;
+        assert!(matches!(BatchMut::strided(&mut data, 4, 10, 0, 1), Err(Error::Overlap { .. })));
+        assert!(BatchMut::strided(&mut data, 2, 5, 1, 2).is_ok());
+    }
+
+    #[test]
+    fn shared_memory_is_refused_unless_identical_or_interleaved() {
+        let mut data = vec![0f64; 24];
+        let p = data.as_mut_ptr();
+        // SAFETY (both): the views stay inside `data`, and nothing is read or written through them.
+        let read =
+            |at: usize, batch, n, b, e| unsafe { Batch::<f64>::from_raw_parts(p.wrapping_add(at), batch, n, b, e) };
+        // SAFETY: as above.
+        let write = |at: usize, batch, n, b, e| unsafe {
+            BatchMut::<f64>::from_raw_parts(p.wrapping_add(at), batch, n, b, e).unwrap()
+        };
+        let ok = |x: Batch<f64>, y: BatchMut<f64>| x.check_disjoint("test", &y).is_ok();
+        assert!(ok(read(0, 2, 6, 6, 1), write(0, 2, 6, 6, 1))); // identical
+        assert!(ok(read(0, 2, 6, 6, 1), write(12, 2, 6, 6, 1))); // apart
+        assert!(!ok(read(0, 2, 6, 6, 1), write(6, 2, 6, 6, 1))); // shifted
+        assert!(ok(read(0, 4, 3, 6, 1), write(3, 4, 3, 6, 1))); // left and right halves of a matrix
+        assert!(!ok(read(0, 4, 4, 6, 1), write(3, 4, 3, 6, 1))); // one column in common
+        assert!(ok(read(0, 3, 4, 1, 6), write(3, 3, 4, 1, 6))); // the same as columns
+        assert!(!ok(read(0, 2, 6, 6, 1), write(0, 6, 2, 1, 6))); // transposed
+        assert!(ok(read(0, 0, 6, 6, 1), write(0, 2, 6, 6, 1))); // empty
+    }
+
+    #[test]
+    fn rows_columns_and_pieces() {
+        let mut data: Vec<i32> = (0..12).collect();
+        let mut view = BatchMut::columns(&mut data, 3).unwrap();
+        assert_eq!(view.as_batch().get(1, 2), Some(9));
+        assert_eq!(view.column_mut(1).unwrap(), &[4, 5, 6, 7]);
+        assert!(view.row_mut(0).is_none());
+        assert!(view.set(3, 0, -1) && !view.set(4, 0, -1));
+        let pieces: Vec<_> = view.split([1, 4]).collect();
+        assert_eq!((pieces[0].batch(), pieces[1].batch()), (1, 3));
+        assert_eq!(pieces[1].as_batch().get(2, 0), Some(-1));
+        assert_eq!(Batch::rows(&data, 4).unwrap().chunk(1, 2).row(0).unwrap(), &[4, 5, 6, 7]);
+    }
+}

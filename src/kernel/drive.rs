@@ -1,0 +1,238 @@
+//! Batches through the kernels: cut by shapes, packed, all stages, unpacked; in parallel over pieces.
+
+use alloc::vec::Vec;
+
+use super::{Step, along, choose, pack, tile};
+use crate::batch::{Batch, BatchMut};
+use crate::parallel::{self, Parallelism, Pool};
+use crate::scalar::{Element, Scalar};
+use crate::simd::{Isa, Job, Lanes, Vectorize, dispatch};
+
+/// What is known of the forward pass.
+pub(crate) enum Saved<'a, E> {
+    /// Its input.
+    Input(Batch<'a, E>),
+    /// Its output; the stage inputs are found by running backwards, which needs orthogonal blocks.
+    Output(Batch<'a, E>),
+}
+
+impl<'a, E: Copy> Saved<'a, E> {
+    fn chunk(&self, start: usize, len: usize) -> Self {
+        match self {
+            Saved::Input(x) => Saved::Input(x.chunk(start, len)),
+            Saved::Output(y) => Saved::Output(y.chunk(start, len)),
+        }
+    }
+}
+
+/// Partial gradients that are summed in order at the end: enough for a few cores, few enough to stay small.
+const PARTIALS: usize = 8;
+
+fn largest_block<T>(steps: &[Step<'_, T>]) -> usize {
+    steps.iter().map(|step| step.layout.block_size()).max().unwrap_or(0)
+}
+
+/// y ← steps(x), or y ← steps(y) without `x`.
+pub(crate) fn apply<E: Element>(
+    steps: &[Step<'_, E::Scalar>],
+    x: Option<Batch<'_, E>>,
+    y: BatchMut<'_, E>,
+    isa: Isa,
+    parallelism: Parallelism,
+    pool: &Pool,
+) {
+    let (n, batch) = (y.n(), y.batch());
+    let width = choose::tile_width::<E::Scalar>(n, batch, 1);
+    let scratch = largest_block(steps) * E::Scalar::WIDTH;
+    let cuts = (1..=batch.div_ceil(width)).map(|c| (c * width).min(batch));
+    let pieces: Vec<_> = y
+        .split(cuts)
+        .scan(0, |start, piece| {
+            let from = x.map(|x| x.chunk(*start, piece.batch()));
+            *start += piece.batch();
+            Some((from, piece))
+        })
+        .collect();
+    parallel::for_each(parallelism, pieces, |(x, mut y)| {
+        if choose::one_by_one::<E::Scalar>(y.batch()) && rows_in_place(&x, &mut y) {
+            pool.with(scratch, |scratch: &mut [E::Scalar]| {
+                for v in 0..y.batch() {
+                    if let Some(vector) = y.row_mut(v).and_then(E::as_scalars_mut) {
+                        dispatch(isa, OneVector { steps, vector, scratch });
+                    }
+                }
+            });
+        } else {
+            pool.with(n * width + scratch, |buffer: &mut [E::Scalar]| {
+                let (tile, scratch) = buffer.split_at_mut(n * width);
+                pack::pack(x.unwrap_or(y.as_batch()), tile, width);
+                dispatch(isa, Forward { steps, tile, scratch, width });
+                pack::unpack(tile, width, y);
+            });
+        }
+    });
+}
+
+/// Copies `x` to `y` if both are rows of scalars, so that the rest can happen in `y`; `false` if they are not.
+fn rows_in_place<E: Element>(x: &Option<Batch<'_, E>>, y: &mut BatchMut<'_, E>) -> bool {
+    if y.row_mut(0).and_then(E::as_scalars_mut).is_none() || x.is_some_and(|x| x.row(0).is_none()) {
+        return false;
+    }
+    if let Some(x) = x.filter(|x| !x.is_same(y)) {
+        for v in 0..y.batch() {
+            if let (Some(from), Some(to)) = (x.row(v), y.row_mut(v)) {
+                to.copy_from_slice(from);
+            }
+        }
+    }
+    true
+}
+
+struct OneVector<'a, T> {
+    steps: &'a [Step<'a, T>],
+    vector: &'a mut [T],
+    scratch: &'a mut [T],
+}
+
+impl<T: Scalar> Job<T> for OneVector<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(self, s: S) {
+        along::run(s, self.steps, self.vector, self.scratch);
+    }
+}
+
+struct Forward<'a, T> {
+    steps: &'a [Step<'a, T>],
+    tile: &'a mut [T],
+    scratch: &'a mut [T],
+    width: usize,
+}
+
+impl<T: Scalar> Job<T> for Forward<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(self, s: S) {
+        let tile: &mut [S::V] = bytemuck::cast_slice_mut(self.tile);
+        let scratch: &mut [S::V] = bytemuck::cast_slice_mut(self.scratch);
+        for step in self.steps {
+            tile::apply_stage(s, step, tile, self.width / S::LANES, scratch);
+        }
+    }
+}
+
+/// gx ← stepsᴴ(gy), and d_factors += the gradient of the entries (at the steps' offsets).
+#[allow(clippy::too_many_arguments)] // one verb, its two optional results and who runs it
+pub(crate) fn apply_vjp<E: Element>(
+    steps: &[Step<'_, E::Scalar>],
+    saved: Saved<'_, E>,
+    gy: Batch<'_, E>,
+    gx: Option<BatchMut<'_, E>>,
+    d_factors: Option<&mut [E::Scalar]>,
+    isa: Isa,
+    parallelism: Parallelism,
+    pool: &Pool,
+) {
+    let (n, batch) = (gy.n(), gy.batch());
+    let stored = match (&d_factors, &saved) {
+        (None, _) => 0,
+        (Some(_), Saved::Input(_)) => steps.len(),
+        (Some(_), Saved::Output(_)) => 1,
+    };
+    let width = choose::tile_width::<E::Scalar>(n, batch, stored + 1);
+    let scratch = largest_block(steps) * E::Scalar::WIDTH;
+    let chunks = batch.div_ceil(width);
+    let pieces = chunks.min(PARTIALS);
+    let cuts: Vec<usize> = (1..=pieces).map(|p| (p * chunks / pieces * width).min(batch)).collect();
+    let entries = d_factors.as_ref().map_or(0, |d| d.len());
+    pool.with(pieces * entries, |partials: &mut [E::Scalar]| {
+        partials.fill(num_traits::Zero::zero());
+        let mut gx: Vec<Option<BatchMut<'_, E>>> = match gx {
+            Some(gx) => gx.split(cuts.iter().copied()).map(Some).collect(),
+            None => cuts.iter().map(|_| None).collect(),
+        };
+        let mut gradients = partials.chunks_mut(entries.max(1));
+        let mut work = Vec::with_capacity(pieces);
+        let mut start = 0;
+        for (end, gx) in cuts.iter().zip(gx.drain(..)) {
+            work.push((start, *end, gx, gradients.next().filter(|_| d_factors.is_some())));
+            start = *end;
+        }
+        parallel::for_each(parallelism, work, |(start, end, mut gx, mut gradient)| {
+            pool.with(n * width * (stored + 1) + scratch, |buffer: &mut [E::Scalar]| {
+                let (g, rest) = buffer.split_at_mut(n * width);
+                let (inputs, scratch) = rest.split_at_mut(n * width * stored);
+                for first in (start..end).step_by(width) {
+                    let count = width.min(end - first);
+                    pack::pack(gy.chunk(first, count), g, width);
+                    let reversible = match saved.chunk(first, count) {
+                        _ if stored == 0 => false,
+                        Saved::Input(x) => {
+                            pack::pack(x, &mut inputs[..n * width], width);
+                            false
+                        }
+                        Saved::Output(y) => {
+                            pack::pack(y, inputs, width);
+                            true
+                        }
+                    };
+                    let d = gradient.as_deref_mut();
+                    dispatch(isa, Backward { steps, g, inputs, scratch, d, width, reversible });
+                    if let Some(gx) = &mut gx {
+                        pack::unpack(g, width, gx.chunk_mut(first - start, count));
+                    }
+                }
+            });
+        });
+        if let Some(d) = d_factors {
+            for partial in partials.chunks(entries.max(1)) {
+                for (d, p) in d.iter_mut().zip(partial) {
+                    *d += *p;
+                }
+            }
+        }
+    });
+}
+
+struct Backward<'a, T> {
+    steps: &'a [Step<'a, T>],
+    /// Cotangent of the output on entry, of the input on exit.
+    g: &'a mut [T],
+    /// The input of every stage (the first one given), or the output alone if `reversible`.
+    inputs: &'a mut [T],
+    scratch: &'a mut [T],
+    d: Option<&'a mut [T]>,
+    width: usize,
+    reversible: bool,
+}
+
+impl<T: Scalar> Job<T> for Backward<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(self, s: S) {
+        let (tile, registers) = (self.g.len() / S::LANES, self.width / S::LANES);
+        let g: &mut [S::V] = bytemuck::cast_slice_mut(self.g);
+        let inputs: &mut [S::V] = bytemuck::cast_slice_mut(self.inputs);
+        let scratch: &mut [S::V] = bytemuck::cast_slice_mut(self.scratch);
+        let Some(d) = self.d else {
+            for step in self.steps.iter().rev() {
+                tile::apply_stage(s, &step.transposed(), g, registers, scratch);
+            }
+            return;
+        };
+        if !self.reversible {
+            for (k, step) in self.steps.iter().enumerate().take(self.steps.len().saturating_sub(1)) {
+                inputs.copy_within(k * tile..(k + 1) * tile, (k + 1) * tile);
+                tile::apply_stage(s, step, &mut inputs[(k + 1) * tile..(k + 2) * tile], registers, scratch);
+            }
+        }
+        for (k, step) in self.steps.iter().enumerate().rev() {
+            let back = step.transposed();
+            let x = if self.reversible {
+                tile::apply_stage(s, &back, inputs, registers, scratch);
+                &inputs[..]
+            } else {
+                &inputs[k * tile..(k + 1) * tile]
+            };
+            tile::outer_stage(s, step, g, x, registers, &mut d[step.offset..]);
+            tile::apply_stage(s, &back, g, registers, scratch);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Lane-major tiles: coordinate i of several vectors is one SIMD row, so any index table runs at full width.
+//!
+//! Blocks of common sizes are compiled with their inputs in registers; any other size goes through a scratch copy of its
+//! inputs, four outputs at a time. With one lane the "tile" is a vector where it lies.
+
+use bytemuck::Zeroable;
+
+use super::Step;
+use crate::layout::StageLayout;
+use crate::simd::Lanes;
+
+/// Work on one block whose coordinates lie in the tile rows `rows`. A trait rather than a closure, so that the body is
+/// certainly inlined into the code compiled for the machine.
+trait Visit<const B: usize> {
+    fn block(&mut self, j: usize, rows: [usize; B]);
+}
+
+#[inline(always)]
+fn visit<const B: usize>(layout: &StageLayout, visitor: &mut impl Visit<B>) {
+    match layout {
+        StageLayout::Strided { unit, radix, distance, groups } => {
+            let mut offsets = [0; B];
+            for (i, offset) in offsets.iter_mut().enumerate() {
+                *offset = (i / unit) * distance + i % unit;
+            }
+            let mut j = 0;
+            for g in 0..*groups {
+                for q in 0..distance / unit {
+                    let mut rows = offsets;
+                    for row in &mut rows {
+                        *row += g * radix * distance + q * unit;
+                    }
+                    visitor.block(j, rows);
+                    j += 1;
+                }
+            }
+        }
+        StageLayout::Table { index, .. } => {
+            for (j, run) in index.chunks_exact(B).enumerate() {
+                let mut rows = [0; B];
+                for (row, i) in rows.iter_mut().zip(run) {
+                    *row = *i as usize;
+                }
+                visitor.block(j, rows);
+            }
+        }
+    }
+}
+
+/// tile ← stage(tile), with `registers` vectors `S::V` in each row. `scratch` holds at least a block size of vectors.
+#[inline(always)]
+pub(super) fn apply_stage<T: Copy, S: Lanes<T>>(
+    s: S,
+    step: &Step<'_, T>,
+    tile: &mut [S::V],
+    registers: usize,
+    scratch: &mut [S::V],
+) {
+    match step.layout.block_size() {
+        1 => visit::<1>(step.layout, &mut Apply { s, step, tile, registers }),
+        2 => visit::<2>(step.layout, &mut Apply { s, step, tile, registers }),
+        3 => visit::<3>(step.layout, &mut Apply { s, step, tile, registers }),
+        4 => visit::<4>(step.layout, &mut Apply { s, step, tile, registers }),
+        6 => visit::<6>(step.layout, &mut Apply { s, step, tile, registers }),
+        8 => visit::<8>(step.layout, &mut Apply { s, step, tile, registers }),
+        16 => visit::<16>(step.layout, &mut Apply { s, step, tile, registers }),
+        b => apply_any(s, step, tile, registers, &mut scratch[..b]),
+    }
+}
+
+struct Apply<'a, T, S: Lanes<T>> {
+    s: S,
+    step: &'a Step<'a, T>,
+    tile: &'a mut [S::V],
+    registers: usize,
+}
+
+impl<T: Copy, S: Lanes<T>, const B: usize> Visit<B> for Apply<'_, T, S> {
+    #[inline(always)]
+    fn block(&mut self, j: usize, rows: [usize; B]) {
+        let (s, registers) = (self.s, self.registers);
+        let (row, column) = (self.step.strides.row, self.step.strides.column);
+        let entries = &self.step.entries[self.step.start(j)..];
+        for c in 0..registers {
+            let mut x = [S::V::zeroed(); B];
+            for k in 0..B {
+                x[k] = self.tile[rows[k] * registers + c];
+            }
+            for i in 0..B {
+                let mut y = s.mul(s.splat(entries[i * row]), x[0]);
+                for k in 1..B {
+                    y = s.mul_add(s.splat(entries[i * row + k * column]), x[k], y);
+                }
+                self.tile[rows[i] * registers + c] = y;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn apply_any<T: Copy, S: Lanes<T>>(s: S, step: &Step<'_, T>, tile: &mut [S::V], registers: usize, x: &mut [S::V]) {
+    const OUTPUTS: usize = 4;
+    let b = x.len();
+    let (row, column) = (step.strides.row, step.strides.column);
+    for j in 0..step.layout.num_blocks() {
+        let entries = &step.entries[step.start(j)..];
+        for c in 0..registers {
+            for (k, x) in x.iter_mut().enumerate() {
+                *x = tile[step.layout.index(j, k) * registers + c];
+            }
+            for i in (0..b).step_by(OUTPUTS) {
+                // The last round repeats output b − 1 where b is not a multiple: same inputs, same bits.
+                let mut starts = [0; OUTPUTS];
+                for (o, start) in starts.iter_mut().enumerate() {
+                    *start = (i + o).min(b - 1) * row;
+                }
+                let mut y = [S::V::zeroed(); OUTPUTS];
+                for o in 0..OUTPUTS {
+                    y[o] = s.mul(s.splat(entries[starts[o]]), x[0]);
+                }
+                for (k, x) in x.iter().enumerate().skip(1) {
+                    for o in 0..OUTPUTS {
+                        y[o] = s.mul_add(s.splat(entries[starts[o] + k * column]), *x, y[o]);
+                    }
+                }
+                for (o, y) in y.iter().enumerate().take(b - i) {
+                    tile[step.layout.index(j, i + o) * registers + c] = *y;
+                }
+            }
+        }
+    }
+}
+
+/// Adds Σ over the tile's vectors of g_i·x_k to entry (i, k) of each block's gradient, at the step's strides.
+#[inline(always)]
+pub(super) fn outer_stage<T, S>(s: S, step: &Step<'_, T>, g: &[S::V], x: &[S::V], registers: usize, d: &mut [T])
+where
+    T: Copy + core::ops::AddAssign,
+    S: Lanes<T>,
+{
+    match step.layout.block_size() {
+        1 => visit::<1>(step.layout, &mut Outer { s, step, g, x, registers, d }),
+        2 => visit::<2>(step.layout, &mut Outer { s, step, g, x, registers, d }),
+        3 => visit::<3>(step.layout, &mut Outer { s, step, g, x, registers, d }),
+        4 => visit::<4>(step.layout, &mut Outer { s, step, g, x, registers, d }),
+        6 => visit::<6>(step.layout, &mut Outer { s, step, g, x, registers, d }),
+        8 => visit::<8>(step.layout, &mut Outer { s, step, g, x, registers, d }),
+        b => {
+            for j in 0..step.layout.num_blocks() {
+                for i in 0..b {
+                    let gi = step.layout.index(j, i) * registers;
+                    for k in 0..b {
+                        let xk = step.layout.index(j, k) * registers;
+                        let mut sum = s.mul(g[gi], x[xk]);
+                        for c in 1..registers {
+                            sum = s.mul_add(g[gi + c], x[xk + c], sum);
+                        }
+                        d[step.start(j) + i * step.strides.row + k * step.strides.column] += s.sum(sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Outer<'a, T, S: Lanes<T>> {
+    s: S,
+    step: &'a Step<'a, T>,
+    g: &'a [S::V],
+    x: &'a [S::V],
+    registers: usize,
+    d: &'a mut [T],
+}
+
+impl<T: Copy + core::ops::AddAssign, S: Lanes<T>, const B: usize> Visit<B> for Outer<'_, T, S> {
+    #[inline(always)]
+    fn block(&mut self, j: usize, rows: [usize; B]) {
+        let (s, registers) = (self.s, self.registers);
+        let d = &mut self.d[self.step.start(j)..];
+        for i in 0..B {
+            let mut sums = [S::V::zeroed(); B];
+            for c in 0..registers {
+                let g = self.g[rows[i] * registers + c];
+                for k in 0..B {
+                    sums[k] = s.mul_add(g, self.x[rows[k] * registers + c], sums[k]);
+                }
+            }
+            for k in 0..B {
+                d[i * self.step.strides.row + k * self.step.strides.column] += s.sum(sums[k]);
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Threads as a value. Work is cut by shapes, never by the number of threads, so results have the same bits for any.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use bytemuck::Pod;
+
+/// Who runs the pieces of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Parallelism {
+    /// The calling thread.
+    None,
+    /// The current rayon pool; the calling thread where the feature `rayon` is off. Same bits either way.
+    #[default]
+    Rayon,
+}
+
+/// Runs `work` on every item, in any order.
+pub(crate) fn for_each<I: Send>(parallelism: Parallelism, items: Vec<I>, work: impl Fn(I) + Send + Sync) {
+    #[cfg(feature = "rayon")]
+    if parallelism == Parallelism::Rayon && items.len() > 1 {
+        use rayon::prelude::*;
+        return items.into_par_iter().for_each(work);
+    }
+    let _ = parallelism;
+    items.into_iter().for_each(work);
+}
+
+/// Alignment of scratch memory in bytes: a cache line, and the widest SIMD register.
+const ALIGN: usize = 64;
+/// Words to move the start by, at most.
+const SPARE: usize = ALIGN / size_of::<u64>() - 1;
+
+/// Scratch memory that is kept between calls: one buffer for each piece of work that runs at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    #[cfg(feature = "std")]
+    buffers: std::sync::Mutex<Vec<Vec<u64>>>,
+    #[cfg(not(feature = "std"))]
+    buffers: core::cell::RefCell<Vec<Vec<u64>>>,
+}
+
+impl Pool {
+    fn take(&self) -> Vec<u64> {
+        #[cfg(feature = "std")]
+        let mut buffers = self.buffers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        #[cfg(not(feature = "std"))]
+        let mut buffers = self.buffers.borrow_mut();
+        buffers.pop().unwrap_or_default()
+    }
+
+    fn give(&self, buffer: Vec<u64>) {
+        #[cfg(feature = "std")]
+        let mut buffers = self.buffers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        #[cfg(not(feature = "std"))]
+        let mut buffers = self.buffers.borrow_mut();
+        buffers.push(buffer);
+    }
+
+    /// Lends `work` a buffer of `len` numbers, aligned to 64 bytes, holding anything.
+    pub(crate) fn with<T: Pod, R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
+        let mut buffer = self.take();
+        let words = (len * size_of::<T>()).div_ceil(size_of::<u64>());
+        if buffer.len() < words + SPARE {
+            buffer = vec![0; words + SPARE];
+        }
+        let start = buffer.as_ptr().align_offset(ALIGN).min(SPARE);
+        let result = work(&mut bytemuck::cast_slice_mut(&mut buffer[start..start + words])[..len]);
+        self.give(buffer);
+        result
+    }
+}

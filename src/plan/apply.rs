@@ -1,0 +1,197 @@
+//! Multiplying batches by a plan, and the adjoint of that.
+
+use alloc::vec::Vec;
+
+use super::{Factors, Plan, Stage};
+use crate::batch::{Batch, BatchMut};
+use crate::error::{Error, Result, check_length};
+use crate::kernel::{self, Step};
+use crate::parallel::{Parallelism, Pool};
+use crate::scalar::{Element, Scalar};
+use crate::simd::Isa;
+
+/// Which matrix of the plan's Q acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Op {
+    /// Q
+    #[default]
+    None,
+    /// Qᴴ, the inverse if Q is orthogonal
+    Adjoint,
+    /// Qᵀ
+    Transpose,
+    /// Q̄
+    Conj,
+}
+
+impl Op {
+    /// All four.
+    pub const ALL: [Op; 4] = [Op::None, Op::Adjoint, Op::Transpose, Op::Conj];
+
+    fn transposes(self) -> bool {
+        matches!(self, Op::Adjoint | Op::Transpose)
+    }
+}
+
+/// What is kept of a forward pass for [`Plan::apply_vjp`].
+#[derive(Debug, Clone, Copy)]
+pub enum Saved<'a, E> {
+    /// Its input x.
+    Input(Batch<'a, E>),
+    /// Its output y; only for plans of which [`Plan::is_exact`] holds.
+    Output(Batch<'a, E>),
+}
+
+/// Scratch memory kept between calls, and the instruction set to use. One for any number of plans.
+#[derive(Debug)]
+pub struct Workspace {
+    isa: Isa,
+    pool: Pool,
+}
+
+impl Workspace {
+    /// Empty, with the best instruction set of this CPU.
+    pub fn new() -> Self {
+        Self { isa: Isa::detect(), pool: Pool::default() }
+    }
+
+    /// Empty, with the given instruction set.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if this CPU lacks it.
+    pub fn with_isa(isa: Isa) -> Result<Self> {
+        Ok(Self { isa: isa.checked()?, pool: Pool::default() })
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Scalar> Plan<T> {
+    /// y ← op(Q) x for every vector of the batch.
+    ///
+    /// `y` is overwritten. Views made from raw parts may be identical (then it works in place) or disjoint.
+    /// A block mixes the coordinates it names: a NaN or infinity in one of them reaches them all, and no others.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if n or the batch sizes differ, [`Error::Size`] for factors of another plan,
+    /// [`Error::Overlap`] for views that overlap without being identical. Nothing is written then.
+    pub fn apply<E: Element<Scalar = T>>(
+        &self,
+        factors: &Factors<T>,
+        x: Batch<'_, E>,
+        y: BatchMut<'_, E>,
+        op: Op,
+        parallelism: Parallelism,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        self.check_factors(factors)?;
+        check_length("length n of x", self.n, x.n())?;
+        check_length("length n of y", self.n, y.n())?;
+        check_length("batch of y", x.batch(), y.batch())?;
+        x.check_disjoint("x and y", &y)?;
+        kernel::apply(&self.steps(factors, op), Some(x), y, workspace.isa, parallelism, &workspace.pool);
+        Ok(())
+    }
+
+    /// y ← op(Q) y for every vector of the batch.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if n differs, [`Error::Size`] for factors of another plan. Nothing is written then.
+    pub fn apply_in_place<E: Element<Scalar = T>>(
+        &self,
+        factors: &Factors<T>,
+        y: BatchMut<'_, E>,
+        op: Op,
+        parallelism: Parallelism,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        self.check_factors(factors)?;
+        check_length("length n of y", self.n, y.n())?;
+        kernel::apply(&self.steps(factors, op), None, y, workspace.isa, parallelism, &workspace.pool);
+        Ok(())
+    }
+
+    /// The adjoint of the derivative of y = op(Q) x with respect to x and to the blocks.
+    ///
+    /// Given the cotangent `gy` of y: `gx`, if wanted, is overwritten with op(Q)ᴴ gy; `d_factors` (length
+    /// [`num_entries`](Plan::num_entries)), if wanted, is increased by the gradient of all stored entries, which
+    /// [`realize_vjp`](Plan::realize_vjp) takes back to θ. Cotangents pair as ⟨G, dX⟩ = Re tr(Gᴴ dX). Stage inputs are
+    /// computed again from `saved`, piece by piece; memory does not grow with the batch.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::Size`] and [`Error::Overlap`] as in [`apply`](Plan::apply), and
+    /// [`Error::Unsupported`] for [`Saved::Output`] unless [`is_exact`](Plan::is_exact). Nothing is written then.
+    #[allow(clippy::too_many_arguments)] // one verb with two optional results
+    pub fn apply_vjp<E: Element<Scalar = T>>(
+        &self,
+        factors: &Factors<T>,
+        saved: Saved<'_, E>,
+        op: Op,
+        gy: Batch<'_, E>,
+        gx: Option<BatchMut<'_, E>>,
+        d_factors: Option<&mut [T]>,
+        parallelism: Parallelism,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        self.check_factors(factors)?;
+        let (what_n, what_batch, kept) = match &saved {
+            Saved::Input(x) => ("length n of the saved input", "batch of the saved input", x),
+            Saved::Output(y) => ("length n of the saved output", "batch of the saved output", y),
+        };
+        check_length(what_n, self.n, kept.n())?;
+        check_length("length n of gy", self.n, gy.n())?;
+        check_length(what_batch, gy.batch(), kept.batch())?;
+        if let Some(gx) = &gx {
+            check_length("length n of gx", self.n, gx.n())?;
+            check_length("batch of gx", gy.batch(), gx.batch())?;
+            gy.check_disjoint("gy and gx", gx)?;
+            kept.check_disjoint("saved batch and gx", gx)?;
+        }
+        if let Some(d) = &d_factors {
+            check_length("d_factors", self.num_entries, d.len())?;
+        }
+        let saved = match saved {
+            Saved::Input(x) => kernel::Saved::Input(x),
+            Saved::Output(y) if self.is_exact() => kernel::Saved::Output(y),
+            Saved::Output(_) => {
+                return Err(Error::Unsupported {
+                    what: "gradient from the saved output",
+                    expected: "a plan with exactly orthogonal charts in every stage",
+                    got: alloc::string::String::from("a plan with fixed or approximate blocks"),
+                });
+            }
+        };
+        let steps = self.steps(factors, op);
+        kernel::apply_vjp(&steps, saved, gy, gx, d_factors, workspace.isa, parallelism, &workspace.pool);
+        Ok(())
+    }
+
+    /// The stages in the order in which `op` runs them.
+    fn steps<'a>(&'a self, factors: &'a Factors<T>, op: Op) -> Vec<Step<'a, T>> {
+        let step = |stage: &'a Stage<T>| {
+            let step = Step {
+                layout: stage.layout(),
+                entries: &factors.entries()[stage.entries()],
+                offset: stage.entries().start,
+                strides: stage.strides(),
+                groups: stage.groups(),
+                planar: stage.strides().block == 1 && stage.layout().block_size() > 1,
+            };
+            if stage.is_adjoint() != op.transposes() { step.transposed() } else { step }
+        };
+        if op.transposes() {
+            self.stages.iter().rev().map(step).collect()
+        } else {
+            self.stages.iter().map(step).collect()
+        }
+    }
+}

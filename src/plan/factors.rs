@@ -1,0 +1,221 @@
+//! Realised blocks, and the way from θ to them and back.
+
+use core::ops::Range;
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use num_traits::Zero;
+
+use super::{Plan, Source, Stage};
+use crate::error::{Error, Result, check_length};
+use crate::scalar::{Real, Scalar};
+
+/// Blocks handed to a chart at a time; its scratch stays in cache.
+const CHUNK: usize = 256;
+
+/// The realised blocks of a plan, as the kernels read them, and in double precision as the pullback needs them.
+///
+/// They belong to the plan that made them, its clones and its adjoint.
+#[derive(Debug, Clone)]
+pub struct Factors<T: Scalar> {
+    entries: Vec<T>,
+    /// The unrounded blocks, row-major, group after group; empty where `T` is double precision itself.
+    wide: Vec<T::Wide>,
+    structure: u64,
+}
+
+impl<T: Scalar> Factors<T> {
+    /// All entries, at the positions that [`Stage::entry`] tells.
+    pub fn entries(&self) -> &[T] {
+        &self.entries
+    }
+}
+
+impl<T: Scalar> Plan<T> {
+    /// The blocks at θ (length [`num_params`](Plan::num_params)), evaluated in double precision and rounded once.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for another length, [`Error::Domain`] for a NaN or infinite parameter.
+    pub fn realize<P: Real>(&self, theta: &[P]) -> Result<Factors<T>> {
+        check_length("theta", self.num_params, theta.len())?;
+        if let Some(at) = theta.iter().position(|p| !num_traits::Float::is_finite(*p)) {
+            let got = format!("{:?} at position {at}", theta[at]);
+            return Err(Error::Domain { what: "theta".to_string(), expected: "finite numbers", got });
+        }
+        let mut factors =
+            Factors { entries: vec![T::zero(); self.num_entries], wide: Vec::new(), structure: self.structure() };
+        if T::as_wide(&[]).is_none() {
+            factors.wide = vec![T::Wide::zero(); self.num_entries];
+        }
+        let mut scratch = Scratch::default();
+        for stage in self.stages.iter() {
+            let size = stage.layout().block_size() * stage.layout().block_size();
+            for groups in chunks(stage.num_groups()) {
+                match stage.source() {
+                    Source::Chart { chart, .. } => {
+                        scratch.load_theta(stage, &groups, theta);
+                        scratch.blocks.clear();
+                        scratch.blocks.resize(groups.len() * size, T::Wide::zero());
+                        chart.forward_batch(stage.layout().block_size(), &scratch.theta, &mut scratch.blocks);
+                        factors.store(stage, &groups, &scratch.blocks);
+                    }
+                    Source::Fixed(blocks) => {
+                        factors.store(stage, &groups, &blocks[groups.start * size..groups.end * size]);
+                    }
+                    Source::Reflectors { .. } => {}
+                }
+            }
+        }
+        Ok(factors)
+    }
+
+    /// The adjoint of the derivative of [`realize`](Plan::realize): `d_theta` += Jᵀ `d_factors`.
+    ///
+    /// `theta` and `factors` are those of the forward pass; `d_factors` (length [`num_entries`](Plan::num_entries)) is
+    /// what [`apply_vjp`](Plan::apply_vjp) accumulated. Fixed blocks have no parameters; their part is ignored.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for wrong lengths, [`Error::Size`] for factors of another structure.
+    pub fn realize_vjp<P: Real>(
+        &self,
+        theta: &[P],
+        factors: &Factors<T>,
+        d_factors: &[T],
+        d_theta: &mut [P],
+    ) -> Result<()> {
+        check_length("theta", self.num_params, theta.len())?;
+        check_length("d_theta", self.num_params, d_theta.len())?;
+        check_length("d_factors", self.num_entries, d_factors.len())?;
+        self.check_factors(factors)?;
+        let mut scratch = Scratch::default();
+        let mut d_blocks = Vec::new();
+        for stage in self.stages.iter() {
+            let Source::Chart { chart, .. } = stage.source() else { continue };
+            let (b, params) = (stage.layout().block_size(), stage.theta().len() / stage.num_groups().max(1));
+            for groups in chunks(stage.num_groups()) {
+                scratch.load_theta(stage, &groups, theta);
+                factors.load_wide(stage, &groups, &mut scratch.blocks);
+                gather(stage, &groups, d_factors, &mut d_blocks);
+                scratch.d_theta.clear();
+                scratch.d_theta.resize(groups.len() * params, 0.0);
+                chart.vjp_batch(b, &scratch.theta, &scratch.blocks, &d_blocks, &mut scratch.d_theta);
+                let start = stage.theta().start + groups.start * params;
+                for (d, g) in d_theta[start..].iter_mut().zip(&scratch.d_theta) {
+                    *d = P::from_wide(d.to_wide() + g);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stored block `group` of stage `k`, row-major b×b, as the kernels use it (before [`Stage::is_adjoint`]).
+    ///
+    /// # Errors
+    /// [`Error::Index`] or [`Error::Length`] for arguments out of range, [`Error::Size`] for factors of another
+    /// structure.
+    pub fn block(&self, factors: &Factors<T>, k: usize, group: usize, out: &mut [T]) -> Result<()> {
+        self.check_factors(factors)?;
+        let index = |what, expected, got| Err(Error::Index { what, expected, got });
+        let Some(stage) = self.stages.get(k) else { return index("stage", self.num_stages(), k) };
+        if group >= stage.num_groups() {
+            return index("block", stage.num_groups(), group);
+        }
+        let b = stage.layout().block_size();
+        check_length("block", b * b, out.len())?;
+        for (at, out) in out.iter_mut().enumerate() {
+            *out = factors.entries[stage.entry(group, at / b, at % b)];
+        }
+        Ok(())
+    }
+
+    /// A digest of where blocks are stored, equal for clones and adjoints (FNV-1a over the stages by offset).
+    fn structure(&self) -> u64 {
+        let mut order: Vec<&Stage<T>> = self.stages.iter().collect();
+        order.sort_by_key(|stage| stage.entries().start);
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let numbers =
+            order.iter().flat_map(|s| [s.entries().start, s.layout().block_size(), s.num_groups(), s.strides().block]);
+        for number in core::iter::once(self.n).chain(numbers) {
+            hash = (hash ^ number as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        hash
+    }
+
+    pub(super) fn check_factors(&self, factors: &Factors<T>) -> Result<()> {
+        if factors.entries.len() == self.num_entries && factors.structure == self.structure() {
+            return Ok(());
+        }
+        Err(Error::Size {
+            what: "factors",
+            expected: format!(
+                "those of a plan with n = {} and {} entries in the same stages",
+                self.n, self.num_entries
+            ),
+            got: format!("factors of another plan, with {} entries", factors.entries.len()),
+        })
+    }
+}
+
+impl<T: Scalar> Factors<T> {
+    fn store(&mut self, stage: &Stage<T>, groups: &Range<usize>, blocks: &[T::Wide]) {
+        let b = stage.layout().block_size();
+        for (g, block) in groups.clone().zip(blocks.chunks_exact(b * b)) {
+            for (at, x) in block.iter().enumerate() {
+                self.entries[stage.entry(g, at / b, at % b)] = T::from_wide(*x);
+            }
+        }
+        if !self.wide.is_empty() {
+            let start = stage.entries().start + groups.start * b * b;
+            self.wide[start..start + blocks.len()].copy_from_slice(blocks);
+        }
+    }
+
+    fn load_wide(&self, stage: &Stage<T>, groups: &Range<usize>, blocks: &mut Vec<T::Wide>) {
+        if self.wide.is_empty() {
+            return gather(stage, groups, &self.entries, blocks);
+        }
+        let size = stage.layout().block_size() * stage.layout().block_size();
+        let start = stage.entries().start;
+        blocks.clear();
+        blocks.extend_from_slice(&self.wide[start + groups.start * size..start + groups.end * size]);
+    }
+}
+
+/// Blocks in the order of the charts: row-major, group after group, in double precision.
+fn gather<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, entries: &[T], blocks: &mut Vec<T::Wide>) {
+    let b = stage.layout().block_size();
+    blocks.clear();
+    for g in groups.clone() {
+        blocks.extend((0..b * b).map(|at| entries[stage.entry(g, at / b, at % b)].to_wide()));
+    }
+}
+
+fn chunks(count: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).step_by(CHUNK).map(move |start| start..(start + CHUNK).min(count))
+}
+
+/// A chunk's parameters and blocks on their way to and from a chart.
+struct Scratch<W> {
+    theta: Vec<f64>,
+    d_theta: Vec<f64>,
+    blocks: Vec<W>,
+}
+
+impl<W> Default for Scratch<W> {
+    fn default() -> Self {
+        Self { theta: Vec::new(), d_theta: Vec::new(), blocks: Vec::new() }
+    }
+}
+
+impl<W> Scratch<W> {
+    fn load_theta<T: Scalar, P: Real>(&mut self, stage: &Stage<T>, groups: &Range<usize>, theta: &[P]) {
+        let params = stage.theta().len() / stage.num_groups().max(1);
+        let start = stage.theta().start;
+        self.theta.clear();
+        self.theta
+            .extend(theta[start + groups.start * params..start + groups.end * params].iter().map(|p| p.to_wide()));
+    }
+}

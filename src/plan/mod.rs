@@ -1,0 +1,143 @@
+//! The plan: structure without numbers, and the four verbs on it.
+//!
+//! `realize` turns parameters θ into blocks, `apply` multiplies, and each has its adjoint: `realize_vjp`, `apply_vjp`.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::error::{Error, Result};
+use crate::layout::StageLayout;
+use crate::parametrization::Parametrization;
+use crate::scalar::Scalar;
+use crate::topology::{Topology, layouts};
+
+mod apply;
+mod factors;
+mod stage;
+
+pub use apply::{Op, Saved, Workspace};
+pub use factors::Factors;
+pub use stage::{Sharing, Source, Stage};
+
+/// The structure of Q = F_m ··· F_2 F_1: which coordinates meet, and where each stage's blocks come from.
+///
+/// A plan holds no trainable numbers. θ is one flat real slice, the stages' parameters one after the other and in each
+/// stage the parameter groups one after the other. Cheap to clone; `Send + Sync`.
+///
+/// ```
+/// use papilio::{Batch, BatchMut, Op, Parallelism, Plan, Workspace, parametrization::Cayley, topology::Butterfly};
+/// let plan = Plan::<f32>::new(1024, &Butterfly::boft(4, 8)?, Cayley)?;
+/// let theta = vec![0.1f32; plan.num_params()];
+/// let factors = plan.realize(&theta)?;
+/// let x = vec![1.0f32; 3 * 1024];
+/// let mut y = vec![0.0f32; 3 * 1024];
+/// let (input, output) = (Batch::rows(&x, 1024)?, BatchMut::rows(&mut y, 1024)?);
+/// plan.apply(&factors, input, output, Op::None, Parallelism::Rayon, &mut Workspace::new())?;
+/// # Ok::<(), papilio::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Plan<T: Scalar> {
+    n: usize,
+    stages: Arc<[Stage<T>]>,
+    num_params: usize,
+    num_entries: usize,
+}
+
+impl<T: Scalar> Plan<T> {
+    /// A plan for vectors of length `n`: one chart for all blocks of a wiring, each block with its own parameters.
+    ///
+    /// # Errors
+    /// [`Error::Size`] if `n` does not fit the topology or a block size the chart; what
+    /// [`StageLayout::validate`] finds wrong with a layout.
+    pub fn new(n: usize, topology: &dyn Topology, chart: impl Parametrization<T::Wide> + 'static) -> Result<Self> {
+        let chart: Arc<dyn Parametrization<T::Wide>> = Arc::new(chart);
+        let source = || Source::Chart { chart: chart.clone(), sharing: Sharing::PerBlock };
+        Self::from_stages(n, layouts(n, topology)?.into_iter().map(|layout| (layout, source())))
+    }
+
+    /// A plan from stages given one by one; the first acts first.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`Error::Length`] for fixed blocks or groups that do not match the layout;
+    /// [`Error::Domain`] for fixed blocks that are not finite; [`Error::Unsupported`] for
+    /// [`Source::Reflectors`].
+    pub fn from_stages(n: usize, stages: impl IntoIterator<Item = (StageLayout, Source<T>)>) -> Result<Self> {
+        let mut plan = Self::identity(n)?;
+        let mut built = Vec::new();
+        for (layout, source) in stages {
+            let stage = Stage::new(n, layout, source, plan.num_params, plan.num_entries)?;
+            (plan.num_params, plan.num_entries) = (stage.theta().end, stage.entries().end);
+            built.push(stage);
+        }
+        plan.stages = built.into();
+        Ok(plan)
+    }
+
+    /// The identity on vectors of length `n`: no stages, no parameters.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless 1 ≤ n < 2³².
+    pub fn identity(n: usize) -> Result<Self> {
+        if n == 0 || n > u32::MAX as usize {
+            return Err(Error::Size { what: "plan", expected: "1 <= n < 2^32".to_string(), got: n.to_string() });
+        }
+        Ok(Self { n, stages: Arc::new([]), num_params: 0, num_entries: 0 })
+    }
+
+    /// First this plan, then `next`: Q = Q_next · Q_self, θ = [θ_self, θ_next].
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the sizes differ.
+    pub fn then(self, next: Self) -> Result<Self> {
+        crate::error::check_length("next plan", self.n, next.n)?;
+        let (theta, entries) = (self.num_params, self.num_entries);
+        let num_params = theta.checked_add(next.num_params);
+        let num_entries = entries.checked_add(next.num_entries);
+        let (Some(num_params), Some(num_entries)) = (num_params, num_entries) else {
+            return Err(Error::Size {
+                what: "composed plan",
+                expected: "at most usize::MAX parameters".to_string(),
+                got: format!("{num_params:?} parameters, {num_entries:?} entries"),
+            });
+        };
+        let stages = self.stages.iter().cloned().chain(next.stages.iter().map(|s| s.shifted(theta, entries)));
+        Ok(Self { n: self.n, stages: stages.collect(), num_params, num_entries })
+    }
+
+    /// The plan of Qᴴ. It takes the same θ and the same [`Factors`].
+    pub fn adjoint(&self) -> Self {
+        Self { stages: self.stages.iter().rev().map(Stage::adjoint).collect(), ..self.clone() }
+    }
+
+    /// Length of the vectors.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Length of θ.
+    pub fn num_params(&self) -> usize {
+        self.num_params
+    }
+
+    /// Number of stages.
+    pub fn num_stages(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// The stages; the first acts first.
+    pub fn stages(&self) -> &[Stage<T>] {
+        &self.stages
+    }
+
+    /// Length of a gradient with respect to the factors: the entries of all stored blocks.
+    pub fn num_entries(&self) -> usize {
+        self.num_entries
+    }
+
+    /// Whether every block is orthogonal up to rounding, so that stages can be run backwards.
+    pub fn is_exact(&self) -> bool {
+        self.stages.iter().all(|stage| stage.source().is_exact())
+    }
+}
