@@ -1,0 +1,337 @@
+//! The kernels against the naive product, in every shape, stride, instruction set and number of threads.
+
+use papilio::{
+    Batch, BatchMut, Element, Error, Isa, Op, Parallelism, Plan, Real, Saved, Scalar, Source, StageLayout, Wide,
+    Workspace, generator::Generator,
+};
+
+type Stages = Vec<(StageLayout, Vec<f64>)>;
+
+/// Stages with random, not orthogonal, blocks: the kernels must not care.
+fn stages(seed: u64, layouts: &[StageLayout]) -> Stages {
+    let mut g = Generator::new(seed);
+    layouts
+        .iter()
+        .map(|layout| {
+            let len = layout.num_blocks() * layout.block_size().pow(2);
+            // Entries of a size that keeps products near 1, exactly representable in f32.
+            let scale = 1.0 / (layout.block_size() as f64).sqrt();
+            (layout.clone(), (0..len).map(|_| f64::from(((g.uniform() * 2.0 - 1.0) * scale) as f32)).collect())
+        })
+        .collect()
+}
+
+fn plan<T: Scalar<Wide = f64>>(n: usize, stages: &Stages) -> Plan<T> {
+    let fixed = stages.iter().map(|(layout, blocks)| (layout.clone(), Source::Fixed(blocks.as_slice().into())));
+    Plan::from_stages(n, fixed).unwrap()
+}
+
+/// op(Q) x by the definition, in f64.
+fn naive(stages: &Stages, x: &[f64], op: Op) -> Vec<f64> {
+    let mut x = x.to_vec();
+    let transpose = matches!(op, Op::Transpose | Op::Adjoint);
+    let order: Vec<_> = if transpose { stages.iter().rev().collect() } else { stages.iter().collect() };
+    for (layout, blocks) in order {
+        let (b, before) = (layout.block_size(), x.clone());
+        for j in 0..layout.num_blocks() {
+            for i in 0..b {
+                x[layout.index(j, i)] = (0..b)
+                    .map(|k| {
+                        let (r, c) = if transpose { (k, i) } else { (i, k) };
+                        blocks[j * b * b + r * b + c] * before[layout.index(j, k)]
+                    })
+                    .sum();
+            }
+        }
+    }
+    x
+}
+
+fn strided(unit: usize, radix: usize, distance: usize, groups: usize) -> StageLayout {
+    StageLayout::Strided { unit, radix, distance, groups }
+}
+
+fn table(n: usize, block: usize, seed: u64) -> StageLayout {
+    let mut index: Vec<u32> = (0..n as u32).collect();
+    Generator::new(seed).shuffle(&mut index);
+    index.truncate(n / block * block);
+    StageLayout::Table { block, index: index.into() }
+}
+
+/// Sizes around lanes, pass-through tails, every compiled block size and some that are not, planar and row-major.
+fn cases() -> Vec<(usize, Vec<StageLayout>)> {
+    let mut cases = vec![
+        (1, vec![]),
+        (1, vec![strided(1, 1, 1, 1)]),
+        (2, vec![strided(1, 2, 1, 1)]),
+        (7, vec![strided(7, 1, 7, 1)]),
+        (13, vec![strided(2, 2, 4, 1), table(13, 3, 5)]),
+        (64, (0..6).map(|k| strided(1, 2, 1 << k, 64 >> (k + 1))).collect()),
+        (100, vec![strided(1, 2, 33, 1), strided(1, 2, 16, 3), strided(1, 4, 25, 1), strided(1, 8, 12, 1)]),
+        (96, vec![strided(2, 2, 2, 24), strided(2, 2, 4, 12), strided(2, 2, 8, 6), strided(2, 2, 16, 3)]),
+        (81, vec![strided(1, 3, 1, 27), strided(1, 3, 3, 9), strided(1, 3, 27, 1)]),
+        (256, vec![strided(1, 16, 1, 16), strided(1, 16, 16, 1)]),
+        (66, vec![strided(33, 1, 33, 2), strided(11, 3, 22, 1), strided(3, 2, 6, 5)]),
+        (40, vec![strided(1, 1, 1, 0), table(40, 40, 3)]),
+    ];
+    for b in [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17] {
+        cases.push((53, vec![table(53, b, b as u64), table(53, b, 100 + b as u64)]));
+    }
+    cases
+}
+
+const BATCHES: [usize; 12] = [0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 70];
+
+fn random<T: Real>(len: usize, seed: u64) -> Vec<T> {
+    let mut g = Generator::new(seed);
+    (0..len).map(|_| T::from_wide((g.uniform() * 2.0 - 1.0) as f32 as f64)).collect()
+}
+
+/// ‖y − truth‖∞ over one vector in units of eps·(stages·largest block)·‖x‖: what summing products may lose.
+fn check<T: Real>(stages: &Stages, x: &[f64], y: &[f64], op: Op, context: &str) {
+    let truth = naive(stages, x, op);
+    let b = stages.iter().map(|(l, _)| l.block_size()).max().unwrap_or(1) as f64;
+    let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+    let unit = T::EPS.to_wide() * (stages.len().max(1) as f64) * b.sqrt() * norm;
+    let error = truth.iter().zip(y).map(|(t, y)| (t - y).abs()).fold(0.0, f64::max);
+    assert!(error <= 1.5 * unit, "{context}: ratio {}", error / unit);
+    assert!(y.iter().all(|y| y.is_finite()), "{context}: not all written");
+}
+
+fn conformance<T: Real + Element<Scalar = T>>() {
+    for (c, (n, layouts)) in cases().into_iter().enumerate() {
+        let stages = stages(c as u64, &layouts);
+        let plan = plan::<T>(n, &stages);
+        let factors = plan.realize::<f64>(&[]).unwrap();
+        for isa in Isa::available() {
+            let mut ws = Workspace::with_isa(isa).unwrap();
+            for batch in BATCHES {
+                let x = random::<T>(batch * n, 7);
+                for op in Op::ALL {
+                    let context = format!("{} case {c} n {n} batch {batch} {isa:?} {op:?}", T::NAME);
+                    let wide = |v: usize| x[v * n..(v + 1) * n].iter().map(|x| x.to_wide()).collect::<Vec<_>>();
+                    // Rows out of place, the output NaN before.
+                    let mut y = vec![T::nan(); batch * n];
+                    fn view<T: Copy>(y: &mut [T], n: usize) -> BatchMut<'_, T> {
+                        BatchMut::rows(y, n).unwrap()
+                    }
+                    plan.apply(&factors, Batch::rows(&x, n).unwrap(), view(&mut y, n), op, Parallelism::Rayon, &mut ws)
+                        .unwrap();
+                    for v in 0..batch {
+                        let y: Vec<_> = y[v * n..(v + 1) * n].iter().map(|y| y.to_wide()).collect();
+                        check::<T>(&stages, &wide(v), &y, op, &context);
+                    }
+                    // Every other way gives the same bits: in place, columns, strides, alone.
+                    let mut z = x.clone();
+                    plan.apply_in_place(&factors, view(&mut z, n), op, Parallelism::None, &mut ws).unwrap();
+                    assert!(z == y, "{context}: in place");
+                    let mut columns = vec![T::nan(); batch * n];
+                    for v in 0..batch {
+                        for i in 0..n {
+                            columns[i * batch + v] = x[v * n + i];
+                        }
+                    }
+                    let mut out = vec![T::nan(); 2 * batch * n + 1];
+                    let from = Batch::columns(&columns, n).unwrap();
+                    let to = BatchMut::strided(&mut out[..], batch, n, 2 * n, 2).unwrap();
+                    plan.apply(&factors, from, to, op, Parallelism::None, &mut ws).unwrap();
+                    for (at, y) in y.iter().enumerate() {
+                        assert!(out[2 * at] == *y, "{context}: columns to strides");
+                        assert!(out[2 * at + 1].is_nan(), "{context}: wrote between strides");
+                    }
+                    let from = Batch::strided(&out, batch, n, 2 * n, 2).unwrap();
+                    let to = BatchMut::columns(&mut columns, n).unwrap();
+                    plan.apply(&factors, from, to, op, Parallelism::None, &mut ws).unwrap();
+                    for v in 0..batch {
+                        let mut alone = y[v * n..(v + 1) * n].to_vec();
+                        plan.apply_in_place(&factors, view(&mut alone, n), op, Parallelism::None, &mut ws).unwrap();
+                        for i in 0..n {
+                            assert!(alone[i] == columns[i * batch + v], "{context}: neighbours change a vector");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_kernel_and_view_agrees_with_the_definition_f64() {
+    conformance::<f64>();
+}
+
+#[test]
+fn every_kernel_and_view_agrees_with_the_definition_f32() {
+    conformance::<f32>();
+}
+
+#[test]
+fn fused_machines_agree_bit_for_bit() {
+    let fused: Vec<_> = Isa::available().into_iter().filter(|isa| *isa != Isa::Portable).collect();
+    for (c, (n, layouts)) in cases().into_iter().enumerate() {
+        let plan = plan::<f32>(n, &stages(c as u64, &layouts));
+        let factors = plan.realize::<f64>(&[]).unwrap();
+        let x = random::<f32>(19 * n, 3);
+        let results: Vec<_> = fused
+            .iter()
+            .map(|isa| {
+                let (mut y, mut ws) = (x.clone(), Workspace::with_isa(*isa).unwrap());
+                let view = BatchMut::rows(&mut y, n).unwrap();
+                plan.apply_in_place(&factors, view, Op::None, Parallelism::None, &mut ws).unwrap();
+                y
+            })
+            .collect();
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "case {c}");
+    }
+}
+
+/// gx and the gradient of the entries against the definition, for a batch in f64.
+#[test]
+fn vjp_agrees_with_the_definition() {
+    for (c, (n, layouts)) in cases().into_iter().enumerate() {
+        let stages = stages(c as u64, &layouts);
+        let plan = plan::<f64>(n, &stages);
+        let factors = plan.realize::<f64>(&[]).unwrap();
+        for (batch, isa) in [0, 1, 5, 33].into_iter().flat_map(|b| Isa::available().into_iter().map(move |i| (b, i))) {
+            let mut ws = Workspace::with_isa(isa).unwrap();
+            let (x, gy) = (random::<f64>(batch * n, 1), random::<f64>(batch * n, 2));
+            for op in Op::ALL {
+                let context = format!("case {c} n {n} batch {batch} {isa:?} {op:?}");
+                let (mut gx, mut d) = (vec![f64::NAN; batch * n], vec![0.25; plan.num_entries()]);
+                let view = |data| Batch::rows(data, n).unwrap();
+                let out = Some(BatchMut::rows(&mut gx, n).unwrap());
+                plan.apply_vjp(
+                    &factors,
+                    Saved::Input(view(&x)),
+                    op,
+                    view(&gy),
+                    out,
+                    Some(&mut d),
+                    Parallelism::Rayon,
+                    &mut ws,
+                )
+                .unwrap();
+                let back = match op {
+                    Op::None => Op::Adjoint,
+                    Op::Adjoint => Op::None,
+                    Op::Transpose => Op::Conj,
+                    Op::Conj => Op::Transpose,
+                };
+                for v in 0..batch {
+                    let r = v * n..(v + 1) * n;
+                    check::<f64>(&stages, &gy[r.clone()], &gx[r], back, &context);
+                }
+                // The derivative in every entry is what changes when the entry moves (the product is linear in each).
+                let value = |stages: &Stages| -> f64 {
+                    (0..batch)
+                        .map(|v| {
+                            let r = v * n..(v + 1) * n;
+                            naive(stages, &x[r.clone()], op).iter().zip(&gy[r]).map(|(y, g)| y * g).sum::<f64>()
+                        })
+                        .sum()
+                };
+                let mut probe = Generator::new(9);
+                for (k, stage) in plan.stages().iter().enumerate() {
+                    let b = stage.layout().block_size();
+                    for _ in 0..3.min(stage.num_groups()) {
+                        let (g, i, l) = (
+                            probe.below(stage.num_groups() as u64) as usize,
+                            probe.below(b as u64) as usize,
+                            probe.below(b as u64) as usize,
+                        );
+                        let mut moved = stages.clone();
+                        moved[k].1[g * b * b + i * b + l] += 1.0;
+                        let up = value(&moved);
+                        moved[k].1[g * b * b + i * b + l] -= 2.0;
+                        let truth = (up - value(&moved)) / 2.0;
+                        let got = d[stage.entry(g, i, l)] - 0.25;
+                        let scale = (batch * n) as f64 * 64.0 * f64::EPSILON;
+                        assert!((got - truth).abs() <= scale, "{context} stage {k}: {got} {truth}");
+                    }
+                }
+                // Without the gradient of the entries: the same gx; without gx: the same gradient.
+                let mut gx2 = vec![f64::NAN; batch * n];
+                let out = Some(BatchMut::rows(&mut gx2, n).unwrap());
+                plan.apply_vjp(&factors, Saved::Input(view(&x)), op, view(&gy), out, None, Parallelism::None, &mut ws)
+                    .unwrap();
+                assert_eq!(gx, gx2, "{context}");
+                let mut d2 = vec![0.25; plan.num_entries()];
+                let saved = Saved::Input(view(&x));
+                plan.apply_vjp(&factors, saved, op, view(&gy), None, Some(&mut d2), Parallelism::None, &mut ws)
+                    .unwrap();
+                assert_eq!(d, d2, "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_bits() {
+    let n = 256;
+    let layouts: Vec<_> = (0..7).map(|k| strided(1, 2, 1 << k, n >> (k + 1))).chain([table(n, 8, 1)]).collect();
+    let plan = plan::<f32>(n, &stages(1, &layouts));
+    let factors = plan.realize::<f64>(&[]).unwrap();
+    let (x, gy) = (random::<f32>(999 * n, 1), random::<f32>(999 * n, 2));
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut ws = Workspace::new();
+            let (mut y, mut gx, mut d) = (x.clone(), x.clone(), vec![0f32; plan.num_entries()]);
+            let view = BatchMut::rows(&mut y, n).unwrap();
+            plan.apply_in_place(&factors, view, Op::None, Parallelism::Rayon, &mut ws).unwrap();
+            let (saved, gy) = (Saved::Input(Batch::rows(&x, n).unwrap()), Batch::rows(&gy, n).unwrap());
+            let out = Some(BatchMut::rows(&mut gx, n).unwrap());
+            plan.apply_vjp(&factors, saved, Op::None, gy, out, Some(&mut d), Parallelism::Rayon, &mut ws).unwrap();
+            (y, gx, d)
+        })
+    };
+    let one = run(1);
+    assert!(one == run(4) && one == run(3));
+}
+
+#[test]
+fn wrong_shapes_are_errors_and_nothing_is_written() {
+    let plan = plan::<f64>(4, &stages(0, &[strided(2, 2, 2, 1)]));
+    let other = self::plan::<f64>(4, &stages(0, &[strided(2, 1, 2, 2), strided(2, 1, 2, 2)]));
+    let factors = plan.realize::<f64>(&[]).unwrap();
+    let wrong = other.realize::<f64>(&[]).unwrap();
+    let mut ws = Workspace::new();
+    let x = vec![1.0; 12];
+    let mut y = vec![7.0; 15];
+    let three = Batch::rows(&x, 4).unwrap();
+    let mut run = |f: &_, x, y: BatchMut<'_, f64>| plan.apply(f, x, y, Op::None, Parallelism::None, &mut ws);
+    assert!(matches!(run(&factors, three, BatchMut::rows(&mut y[..8], 4).unwrap()), Err(Error::Length { .. })));
+    assert!(matches!(run(&factors, three, BatchMut::rows(&mut y, 5).unwrap()), Err(Error::Length { .. })));
+    let five = Batch::strided(&x, 3, 3, 4, 1).unwrap();
+    assert!(matches!(run(&factors, five, BatchMut::rows(&mut y[..12], 4).unwrap()), Err(Error::Length { .. })));
+    assert!(matches!(run(&wrong, three, BatchMut::rows(&mut y[..12], 4).unwrap()), Err(Error::Size { .. })));
+    assert!(y.iter().all(|y| *y == 7.0));
+    let saved = Saved::Output(three);
+    let error = plan.apply_vjp(&factors, saved, Op::None, three, None, None, Parallelism::None, &mut ws);
+    assert!(matches!(error, Err(Error::Unsupported { .. })));
+    let mut d = vec![0.0; 3];
+    let saved = Saved::Input(three);
+    let error = plan.apply_vjp(&factors, saved, Op::None, three, None, Some(&mut d), Parallelism::None, &mut ws);
+    assert!(matches!(error, Err(Error::Length { what: "d_factors", .. })));
+}
+
+#[test]
+fn a_nan_stays_in_its_block_and_vector() {
+    let plan = plan::<f32>(8, &stages(0, &[strided(2, 2, 2, 2)]));
+    let factors = plan.realize::<f64>(&[]).unwrap();
+    for batch in [2, 20] {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut y = vec![1.0f32; batch * 8];
+            y[9] = bad; // vector 1, coordinate 1
+            let view = BatchMut::rows(&mut y, 8).unwrap();
+            plan.apply_in_place(&factors, view, Op::None, Parallelism::None, &mut Workspace::new()).unwrap();
+            for (at, y) in y.iter().enumerate() {
+                assert_eq!(!y.is_finite(), (8..12).contains(&at), "{at}: {y}");
+            }
+        }
+    }
+    fn wide_is_double<W: Wide>() -> usize {
+        size_of::<W>()
+    }
+    assert_eq!(wide_is_double::<<f32 as Scalar>::Wide>(), 8);
+}
