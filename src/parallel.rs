@@ -31,30 +31,32 @@ const ALIGN: usize = 64;
 /// Words to move the start by, at most.
 const SPARE: usize = ALIGN / size_of::<u64>() - 1;
 
-/// Scratch memory that is kept between calls: one buffer for each piece of work that runs at a time.
+/// Scratch memory that is kept between calls: one buffer for each piece of work that runs at a time. Without `std`
+/// there is no lock to guard it with, and every call allocates.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     #[cfg(feature = "std")]
     buffers: std::sync::Mutex<Vec<Vec<u64>>>,
-    #[cfg(not(feature = "std"))]
-    buffers: core::cell::RefCell<Vec<Vec<u64>>>,
 }
 
 impl Pool {
+    #[cfg(feature = "std")]
+    fn buffers(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u64>>> {
+        self.buffers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn take(&self) -> Vec<u64> {
         #[cfg(feature = "std")]
-        let mut buffers = self.buffers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        return self.buffers().pop().unwrap_or_default();
         #[cfg(not(feature = "std"))]
-        let mut buffers = self.buffers.borrow_mut();
-        buffers.pop().unwrap_or_default()
+        Vec::new()
     }
 
     fn give(&self, buffer: Vec<u64>) {
         #[cfg(feature = "std")]
-        let mut buffers = self.buffers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.buffers().push(buffer);
         #[cfg(not(feature = "std"))]
-        let mut buffers = self.buffers.borrow_mut();
-        buffers.push(buffer);
+        drop(buffer);
     }
 
     /// Lends `work` a buffer of `len` numbers, aligned to 64 bytes, holding anything.

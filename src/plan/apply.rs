@@ -93,13 +93,7 @@ impl<T: Scalar> Plan<T> {
         parallelism: Parallelism,
         workspace: &mut Workspace,
     ) -> Result<()> {
-        self.check_factors(factors)?;
-        check_length("length n of x", self.n, x.n())?;
-        check_length("length n of y", self.n, y.n())?;
-        check_length("batch of y", x.batch(), y.batch())?;
-        x.check_disjoint("x and y", &y)?;
-        kernel::apply(&self.steps(factors, op), Some(x), y, workspace.isa, parallelism, &workspace.pool);
-        Ok(())
+        self.run(factors, Some(x), y, op, parallelism, workspace)
     }
 
     /// y ← op(Q) y for every vector of the batch.
@@ -114,9 +108,27 @@ impl<T: Scalar> Plan<T> {
         parallelism: Parallelism,
         workspace: &mut Workspace,
     ) -> Result<()> {
+        self.run(factors, None, y, op, parallelism, workspace)
+    }
+
+    /// Both of the above, with a workspace that may be shared.
+    pub(crate) fn run<E: Element<Scalar = T>>(
+        &self,
+        factors: &Factors<T>,
+        x: Option<Batch<'_, E>>,
+        y: BatchMut<'_, E>,
+        op: Op,
+        parallelism: Parallelism,
+        workspace: &Workspace,
+    ) -> Result<()> {
         self.check_factors(factors)?;
         check_length("length n of y", self.n, y.n())?;
-        kernel::apply(&self.steps(factors, op), None, y, workspace.isa, parallelism, &workspace.pool);
+        if let Some(x) = &x {
+            check_length("length n of x", self.n, x.n())?;
+            check_length("batch of y", x.batch(), y.batch())?;
+            x.check_disjoint("x and y", &y)?;
+        }
+        kernel::apply(&self.steps(factors, op), x, y, workspace.isa, parallelism, &workspace.pool);
         Ok(())
     }
 

@@ -1,0 +1,281 @@
+//! The friendly owned operator: a plan, its parameters and its realised blocks.
+
+use core::ops::Range;
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use num_traits::{One, Zero};
+
+use crate::batch::{Batch, BatchMut};
+use crate::dense;
+use crate::error::{Error, Result, check_length};
+use crate::parallel::Parallelism;
+use crate::plan::{Factors, Op, Plan, Workspace};
+use crate::scalar::Scalar;
+
+/// A structured orthogonal matrix Q that owns its numbers.
+///
+/// ```
+/// use papilio::{Orthogonal, Plan, parametrization::Cayley, topology::Butterfly};
+/// let plan = Plan::<f64>::new(64, &Butterfly::boft(3, 8)?, Cayley)?;
+/// let q = Orthogonal::new(plan.clone(), vec![0.3; plan.num_params()])?;
+/// let x: Vec<f64> = (0..64).map(f64::from).collect();
+/// let y = q.apply(&x)?;
+/// let back = q.apply_adjoint(&y)?;
+/// assert!(x.iter().zip(&back).all(|(x, b)| (x - b).abs() < 1e-12));
+/// # Ok::<(), papilio::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Orthogonal<T: Scalar> {
+    plan: Plan<T>,
+    theta: Vec<f64>,
+    factors: Factors<T>,
+    workspace: Workspace,
+}
+
+impl<T: Scalar> Clone for Orthogonal<T> {
+    fn clone(&self) -> Self {
+        Self {
+            plan: self.plan.clone(),
+            theta: self.theta.clone(),
+            factors: self.factors.clone(),
+            workspace: Workspace::default(),
+        }
+    }
+}
+
+impl<T: Scalar> Orthogonal<T> {
+    /// Q at the parameters `theta` (length [`Plan::num_params`]).
+    ///
+    /// # Errors
+    /// As [`Plan::realize`].
+    pub fn new(plan: Plan<T>, theta: impl Into<Vec<f64>>) -> Result<Self> {
+        let theta = theta.into();
+        let factors = plan.realize(&theta)?;
+        Ok(Self { plan, theta, factors, workspace: Workspace::default() })
+    }
+
+    /// θ = 0: the identity, if no stage has fixed blocks.
+    ///
+    /// # Errors
+    /// None for plans that were built; the signature is [`new`](Self::new)'s.
+    pub fn identity(plan: Plan<T>) -> Result<Self> {
+        let theta = vec![0.0; plan.num_params()];
+        Self::new(plan, theta)
+    }
+
+    /// Independent normal parameters with mean 0 and the given standard deviation: near the identity if it is small.
+    ///
+    /// # Errors
+    /// [`Error::Domain`] for a negative or non-finite deviation.
+    #[cfg(feature = "rand")]
+    pub fn random_normal(plan: Plan<T>, deviation: f64, rng: &mut impl rand::Rng) -> Result<Self> {
+        use rand_distr::Distribution;
+        let normal = rand_distr::Normal::new(0.0, deviation).ok().filter(|_| deviation >= 0.0).ok_or(Error::Domain {
+            what: "standard deviation".to_string(),
+            expected: "a finite number of at least 0",
+            got: deviation.to_string(),
+        })?;
+        let theta: Vec<f64> = (0..plan.num_params()).map(|_| normal.sample(rng)).collect();
+        Self::new(plan, theta)
+    }
+
+    /// Every trainable block drawn independently from the Haar measure of the rotations, by QR of a Gaussian matrix
+    /// with the signs of Mezzadri (2007, arXiv math-ph/0609050), then taken back to θ by the chart's inverse. The
+    /// product is not Haar distributed.
+    ///
+    /// # Errors
+    /// [`Error::Domain`] if a chart reaches none of 64 drawn blocks.
+    #[cfg(feature = "rand")]
+    pub fn random_haar(plan: Plan<T>, rng: &mut impl rand::Rng) -> Result<Self>
+    where
+        rand_distr::StandardNormal: rand_distr::Distribution<T::Wide>,
+    {
+        use crate::plan::Source;
+        use rand_distr::Distribution;
+        let mut theta = vec![0.0; plan.num_params()];
+        for stage in plan.stages() {
+            let Source::Chart { chart, .. } = stage.source() else { continue };
+            let b = stage.layout().block_size();
+            let params = stage.theta().len() / stage.num_groups().max(1);
+            let mut block = vec![T::Wide::zero(); b * b];
+            for group in 0..stage.num_groups() {
+                let start = stage.theta().start + group * params;
+                let theta = &mut theta[start..start + params];
+                let mut result = Ok(());
+                for _ in 0..64 {
+                    for x in &mut block {
+                        *x = rand_distr::StandardNormal.sample(rng);
+                    }
+                    dense::haar_rotation(b, &mut block);
+                    result = chart.inverse(b, &block, theta);
+                    if result.is_ok() {
+                        break;
+                    }
+                }
+                result?;
+            }
+        }
+        Self::new(plan, theta)
+    }
+
+    /// The structure.
+    pub fn plan(&self) -> &Plan<T> {
+        &self.plan
+    }
+
+    /// The parameters.
+    pub fn theta(&self) -> &[f64] {
+        &self.theta
+    }
+
+    /// The realised blocks.
+    pub fn factors(&self) -> &Factors<T> {
+        &self.factors
+    }
+
+    /// Size of Q.
+    pub fn n(&self) -> usize {
+        self.plan.n()
+    }
+
+    /// Moves to other parameters.
+    ///
+    /// # Errors
+    /// As [`Plan::realize`]; Q is unchanged then.
+    pub fn set_theta(&mut self, theta: impl Into<Vec<f64>>) -> Result<()> {
+        let theta = theta.into();
+        self.factors = self.plan.realize(&theta)?;
+        self.theta = theta;
+        Ok(())
+    }
+
+    /// Qᴴ, with the same parameters.
+    pub fn adjoint(&self) -> Self {
+        Self { plan: self.plan.adjoint(), ..self.clone() }
+    }
+
+    /// Q x for one vector or several, one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless the length is a multiple of n.
+    pub fn apply(&self, x: &[T]) -> Result<Vec<T>> {
+        self.apply_op(x, Op::None)
+    }
+
+    /// Qᴴ x for one vector or several, one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless the length is a multiple of n.
+    pub fn apply_adjoint(&self, x: &[T]) -> Result<Vec<T>> {
+        self.apply_op(x, Op::Adjoint)
+    }
+
+    fn apply_op(&self, x: &[T], op: Op) -> Result<Vec<T>> {
+        let mut y = x.to_vec();
+        self.apply_batch(None, BatchMut::rows(&mut y, self.n())?, op)?;
+        Ok(y)
+    }
+
+    /// y ← op(Q) x on views, or y ← op(Q) y without `x`.
+    ///
+    /// # Errors
+    /// As [`Plan::apply`].
+    pub fn apply_batch(&self, x: Option<Batch<'_, T>>, y: BatchMut<'_, T>, op: Op) -> Result<()> {
+        self.plan.run(&self.factors, x, y, op, Parallelism::default(), &self.workspace)
+    }
+
+    /// A ← op(Q) A for a row-major matrix A `[n, k]`.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless the length is a multiple of n.
+    pub fn multiply_left(&self, a: &mut [T], op: Op) -> Result<()> {
+        self.apply_batch(None, BatchMut::columns(a, self.n())?, op)
+    }
+
+    /// A ← A op(Q) for a row-major matrix A `[k, n]`.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless the length is a multiple of n.
+    pub fn multiply_right(&self, a: &mut [T], op: Op) -> Result<()> {
+        // Row a of A becomes a·op(Q) = (op(Q)ᵀ aᵀ)ᵀ.
+        let transposed = match op {
+            Op::None => Op::Transpose,
+            Op::Transpose => Op::None,
+            Op::Adjoint => Op::Conj,
+            Op::Conj => Op::Adjoint,
+        };
+        self.apply_batch(None, BatchMut::rows(a, self.n())?, transposed)
+    }
+
+    /// Rows of Q as a row-major matrix `[rows.len(), n]`, without forming the others.
+    ///
+    /// # Errors
+    /// [`Error::Index`] for rows beyond n; [`Error::Size`] if the result cannot be addressed.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Vec<T>> {
+        let n = self.n();
+        if rows.end > n || rows.start > n {
+            return Err(Error::Index { what: "rows", expected: n + 1, got: rows.end.max(rows.start) });
+        }
+        let len = rows.len().checked_mul(n).filter(|len| *len < isize::MAX as usize / size_of::<T>());
+        let Some(len) = len else {
+            let expected = "fewer rows at a time".to_string();
+            return Err(Error::Size { what: "rows", expected, got: format!("{} of {n}", rows.len()) });
+        };
+        let mut dense = vec![T::zero(); len];
+        for (at, row) in rows.clone().enumerate() {
+            dense[at * n + row] = T::one();
+        }
+        self.multiply_right(&mut dense, Op::None)?; // e_i ↦ e_i Q
+        Ok(dense)
+    }
+
+    /// Q as a row-major n×n matrix.
+    ///
+    /// # Errors
+    /// [`Error::Size`] if n² numbers cannot be addressed.
+    pub fn to_dense(&self) -> Result<Vec<T>> {
+        self.rows(0..self.n())
+    }
+
+    /// det Q = ±1 of a real Q: the product of the blocks' determinants.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for complex Q, whose determinant is a phase; [`Error::Domain`] for a singular block, which
+    /// only fixed stages can have.
+    pub fn determinant_sign(&self) -> Result<i8> {
+        if T::IS_COMPLEX {
+            return Err(Error::Unsupported {
+                what: "sign of the determinant",
+                expected: "a real matrix",
+                got: "a complex one".to_string(),
+            });
+        }
+        let mut sign = 1;
+        for (k, stage) in self.plan.stages().iter().enumerate() {
+            let b = stage.layout().block_size();
+            let mut block = vec![T::zero(); b * b];
+            let mut signs = Vec::with_capacity(stage.num_groups());
+            for group in 0..stage.num_groups() {
+                self.plan.block(&self.factors, k, group, &mut block)?;
+                let mut wide: Vec<T::Wide> = block.iter().map(|x| x.to_wide()).collect();
+                let block_sign = dense::determinant_sign(b, &mut wide);
+                if block_sign == 0 {
+                    return Err(Error::Domain {
+                        what: format!("determinant of block {group} of stage {k}"),
+                        expected: "an invertible block",
+                        got: "a singular one".to_string(),
+                    });
+                }
+                signs.push(block_sign);
+            }
+            for j in 0..stage.layout().num_blocks() {
+                sign *= signs[stage.group_of(j)];
+            }
+        }
+        Ok(sign)
+    }
+}
