@@ -5,6 +5,7 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+pub mod dense;
 mod error;
 pub mod parametrization;
 mod scalar;
