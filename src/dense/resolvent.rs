@@ -209,7 +209,7 @@ mod tests {
                 let error = x.iter().zip(&truth).fold(0.0, |m: f64, (x, t)| m.max((x - t.0).abs()));
                 // The bound in terms of the conditioning, ‖X‖²‖A‖ (relative: ‖X‖‖A‖).
                 let ratio = error / (size * (1.0 + size * scale * b as f64) * crate::dense::EPS);
-                assert!(ratio <= 2.0, "b {b}, scale {scale}: {ratio}");
+                assert!(ratio <= 4.0, "b {b}, scale {scale}: {ratio}");
             }
         }
     }

@@ -28,18 +28,18 @@ use crate::dense::{
 use crate::error::{Error, Result, check_length};
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod measure;
+#[cfg(test)]
+mod tests;
 
 /// The Cayley chart of b×b rotations, b ≥ 1, with b(b − 1)/2 parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cayley;
 
 /// Largest mean column sum of |I − QᵀQ| / eps, per b, that elimination without pivoting may leave.
-const SMALL_DEFECT: f64 = 16.0;
-/// Largest Σθ² with which it is tried: a defect can only be read as an error while the error is far below 1.
-const SMALL_SQUARES: f64 = 1e8;
+const SMALL_DEFECT: f64 = 8.0;
+/// Largest Σθ², per b², with which it is tried: a defect tells of errors only while Q is not close to −I.
+const SMALL_SQUARES: f64 = 8.0;
 /// I + Q is taken from Q while its mean column sum is not below this; else the sum has cancelled.
 const CANCELLED: f64 = 0.125;
 /// The largest orthogonality ratio of a block that `inverse` accepts: LAPACK's own threshold.
@@ -143,7 +143,7 @@ fn forward_packs<T: Pack>(b: usize, theta: &[f64], blocks: &mut [f64]) {
         newton_schulz(b, &mut q, &e, &mut row);
         for (l, (block, theta)) in blocks.chunks_exact_mut(size).zip(theta.chunks_exact(p)).enumerate() {
             let small = SMALL_DEFECT * b as f64 * f64::EPSILON;
-            if squares.lane(l) <= SMALL_SQUARES && defect.lane(l) <= small {
+            if squares.lane(l) <= SMALL_SQUARES * size as f64 && defect.lane(l) <= small {
                 block.iter_mut().zip(&q).for_each(|(x, q)| *x = q.lane(l));
             } else {
                 safe.block(b, theta, block);
@@ -279,8 +279,10 @@ fn plane(theta: f64) -> (f64, f64, f64) {
     let x = if large { 1.0 / theta } else { theta };
     let t = x * x;
     let half = 1.0 / (1.0 + t);
-    let cos = (1.0 - t) * half;
-    (if large { -cos } else { cos }, 2.0 * x * half, 2.0 * half * if large { t } else { 1.0 })
+    let (c, s) = ((1.0 - t) * half, 2.0 * x * half);
+    // The Newton–Schulz step of this block.
+    let polish = 1.0 + 0.5 * ((1.0 - c * c) - s * s);
+    (if large { -c } else { c } * polish, s * polish, 2.0 * half * if large { t } else { 1.0 })
 }
 
 /// b = 2: tan φ/2, from whichever of s/(1 + c) and (1 − c)/s does not cancel; infinite at φ = π.
