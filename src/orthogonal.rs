@@ -7,11 +7,10 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use num_traits::{One, Zero};
 
 use crate::batch::{Batch, BatchMut};
 use crate::dense;
-use crate::error::{Error, Result, check_length};
+use crate::error::{Error, Result};
 use crate::parallel::Parallelism;
 use crate::plan::{Factors, Op, Plan, Workspace};
 use crate::scalar::Scalar;
@@ -74,11 +73,12 @@ impl<T: Scalar> Orthogonal<T> {
     #[cfg(feature = "rand")]
     pub fn random_normal(plan: Plan<T>, deviation: f64, rng: &mut impl rand::Rng) -> Result<Self> {
         use rand_distr::Distribution;
-        let normal = rand_distr::Normal::new(0.0, deviation).ok().filter(|_| deviation >= 0.0).ok_or(Error::Domain {
-            what: "standard deviation".to_string(),
-            expected: "a finite number of at least 0",
-            got: deviation.to_string(),
-        })?;
+        let normal =
+            rand_distr::Normal::new(0.0, deviation).ok().filter(|_| deviation >= 0.0).ok_or(Error::Domain {
+                what: "standard deviation".to_string(),
+                expected: "a finite number of at least 0",
+                got: deviation.to_string(),
+            })?;
         let theta: Vec<f64> = (0..plan.num_params()).map(|_| normal.sample(rng)).collect();
         Self::new(plan, theta)
     }

@@ -1,3 +1,289 @@
-/// placeholder
-#[derive(Debug)]
+//! The Cayley chart: Q = (I − A)(I + A)⁻¹ = 2(I + A)⁻¹ − I, A skew, θ its strict upper triangle, row-major.
+//!
+//! *Domain.* Every finite θ is mapped to a rotation; those with eigenvalue −1 are not reached, and no block with
+//! determinant −1. An eigenvalue ±iω of A turns a plane by −2 atan ω. (Cayley 1846; used for OFT and BOFT by Liu et al.,
+//! arXiv 2311.06243, §3, with the sign of A exchanged.)
+//!
+//! *Pullback.* With P = I + Q = 2(I + A)⁻¹, dQ = −2(I + A)⁻¹ dA (I + A)⁻¹ = −½ P dA P. So ⟨G, dQ⟩ = ⟨G_A, dA⟩ with
+//! G_A = −½ Pᴴ G Pᴴ: two products, no solve. As A[i][j] = θ, A[j][i] = −θ: dθ_ij += (G_A − G_Aᵀ)_ij.
+//!
+//! *Section.* A = 2(I + Q)⁻¹ − I.
+//!
+//! *Conditioning.* ‖P‖ ≤ 2, so Q never moves by more than 2‖dA‖; but for large A the chart flattens, P ~ 1/‖A‖, and
+//! its inverse loses what forward squeezed: dA = −½(I + A) dQ (I + A).
+//!
+//! *Evaluation.* A pack of blocks is inverted without pivoting, which for I + A grows like 1 + ‖A‖² (see
+//! `dense/solve.rs`), and one Newton–Schulz step takes the defect out. Where A is large or the defect before that step
+//! shows that more than rounding went wrong, the block is evaluated again by
+//! [`skew_resolvent`](crate::dense::skew_resolvent), which is accurate for any A. For b = 2 there is a formula:
+//! t = θ², Q = [[c, −s], [s, c]] with c = (1 − t)/(1 + t), s = 2θ/(1 + t), and for |θ| > 1 the same in 1/θ.
+
+use alloc::{format, vec, vec::Vec};
+
+use super::Parametrization;
+use crate::dense::pack::{Lanes, Pack};
+use crate::dense::{
+    invert_unpivoted, newton_schulz, orthogonality_ratio, polish_with, skew_resolvent_with, solve, subtract_gram,
+};
+use crate::error::{Error, Result, check_length};
+
+#[cfg(test)]
+mod tests;
+
+/// The Cayley chart of b×b rotations, b ≥ 1, with b(b − 1)/2 parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cayley;
+
+/// Largest mean column sum of |I − QᵀQ| / eps, per b, that elimination without pivoting may leave.
+const SMALL_DEFECT: f64 = 8.0;
+/// Largest Σθ², per b², with which it is tried: a defect tells of errors only while Q is not close to −I.
+const SMALL_SQUARES: f64 = 8.0;
+/// I + Q is taken from Q while its mean column sum is not below this; else the sum has cancelled.
+const CANCELLED: f64 = 0.125;
+/// The largest orthogonality ratio of a block that `inverse` accepts: LAPACK's own threshold.
+const ORTHOGONAL: f64 = 30.0;
+
+/// Parameters of a b×b skew matrix.
+fn skew_size(b: usize) -> usize {
+    b * b.saturating_sub(1) / 2
+}
+
+impl Parametrization<f64> for Cayley {
+    fn name(&self) -> &'static str {
+        "Cayley"
+    }
+
+    fn num_params(&self, b: usize) -> Result<usize> {
+        // b² numbers must be addressable.
+        if b >= 1 && b.checked_mul(b).is_some() {
+            return Ok(skew_size(b));
+        }
+        Err(Error::Size { what: "Cayley block", expected: "b ≥ 1".into(), got: format!("b = {b}") })
+    }
+
+    fn forward(&self, b: usize, theta: &[f64], block: &mut [f64]) {
+        forward_packs::<f64>(b, theta, block);
+    }
+
+    fn vjp(&self, b: usize, theta: &[f64], block: &[f64], d_block: &[f64], d_theta: &mut [f64]) {
+        vjp_packs::<f64>(b, theta, block, d_block, d_theta);
+    }
+
+    fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [f64]) {
+        forward_packs::<Lanes>(b, theta, blocks);
+    }
+
+    fn vjp_batch(&self, b: usize, theta: &[f64], blocks: &[f64], d_blocks: &[f64], d_theta: &mut [f64]) {
+        vjp_packs::<Lanes>(b, theta, blocks, d_blocks, d_theta);
+    }
+
+    fn inverse(&self, b: usize, block: &[f64], theta: &mut [f64]) -> Result<()> {
+        check_length("theta", self.num_params(b)?, theta.len())?;
+        let ratio = orthogonality_ratio(b, block)?;
+        let outside = |got| Error::Domain {
+            what: "inverse of Cayley".into(),
+            expected: "a rotation without eigenvalue −1, orthogonality ratio at most 30",
+            got,
+        };
+        if !(ratio <= ORTHOGONAL) {
+            return Err(outside(format!("ratio {ratio:e}")));
+        }
+        if b == 2 {
+            theta[0] = half_angle_tangent(0.5 * (block[0] + block[3]), 0.5 * (block[2] - block[1]));
+        } else {
+            let mut m = block.to_vec();
+            let mut a = vec![0.0; b * b];
+            for i in 0..b {
+                m[i * b + i] += 1.0;
+                a[i * b + i] = 2.0;
+            }
+            solve(b, &mut m, &mut a).map_err(|_| outside("eigenvalue −1".into()))?;
+            let upper = (0..b).flat_map(|i| (i + 1..b).map(move |j| (i, j)));
+            for (theta, (i, j)) in theta.iter_mut().zip(upper) {
+                *theta = 0.5 * (a[i * b + j] - a[j * b + i]);
+            }
+        }
+        // The section's own law decides about eigenvalues close to −1, and about determinants.
+        let mut again = vec![0.0; b * b];
+        self.forward(b, theta, &mut again);
+        let miss = again.iter().zip(block).fold(0.0, |m: f64, (x, y)| if x == y { m } else { m.max((x - y).abs()) });
+        if theta.iter().all(|t| t.is_finite()) && miss <= 2.0 * ORTHOGONAL * b as f64 * f64::EPSILON {
+            return Ok(());
+        }
+        Err(outside(format!("an eigenvalue too close to −1: the nearest block in reach is {miss:e} away")))
+    }
+}
+
+/// Blocks of consecutive θ, `T::COUNT` at a time.
+fn forward_packs<T: Pack>(b: usize, theta: &[f64], blocks: &mut [f64]) {
+    match b {
+        0 => return,
+        1 => return blocks.fill(1.0),
+        2 => {
+            for (theta, block) in theta.iter().zip(blocks.chunks_exact_mut(4)) {
+                let (c, s, _) = plane(*theta);
+                block.copy_from_slice(&[c, 0.0 - s, s, c]);
+            }
+            return;
+        }
+        _ => {}
+    }
+    let (p, size) = (skew_size(b), b * b);
+    let zero = T::from_f64(0.0);
+    let (mut q, mut e, mut row) = (vec![zero; size], vec![zero; size], vec![zero; b]);
+    let mut safe = Safe::default();
+    for (blocks, theta) in blocks.chunks_mut(size * T::COUNT).zip(theta.chunks(p * T::COUNT)) {
+        let count = blocks.len() / size;
+        let squares = shifted_skew(b, &mut q, |at, l| if l < count { theta[l * p + at] } else { 0.0 });
+        invert_unpivoted(b, &mut q, &mut row);
+        double_minus_identity(b, &mut q);
+        let defect = subtract_gram(b, &q, &mut e);
+        newton_schulz(b, &mut q, &e, &mut row);
+        for (l, (block, theta)) in blocks.chunks_exact_mut(size).zip(theta.chunks_exact(p)).enumerate() {
+            let small = SMALL_DEFECT * b as f64 * f64::EPSILON;
+            if squares.lane(l) <= SMALL_SQUARES * size as f64 && defect.lane(l) <= small {
+                block.iter_mut().zip(&q).for_each(|(x, q)| *x = q.lane(l));
+            } else {
+                safe.block(b, theta, block);
+            }
+        }
+    }
+}
+
+/// Pullbacks of consecutive blocks, `T::COUNT` at a time: dθ_ij −= ½(T Pᵀ − (T Pᵀ)ᵀ)_ij, T = PᵀG, P = I + Q.
+fn vjp_packs<T: Pack>(b: usize, theta: &[f64], blocks: &[f64], d_blocks: &[f64], d_theta: &mut [f64]) {
+    match b {
+        0 | 1 => return,
+        2 => {
+            // Q turns by φ = 2 atan θ, and the pullback is that of Givens times dφ/dθ = 2/(1 + θ²).
+            for ((theta, g), d_theta) in theta.iter().zip(d_blocks.chunks_exact(4)).zip(d_theta) {
+                let (c, s, speed) = plane(*theta);
+                *d_theta += speed * (c * (g[2] - g[1]) - s * (g[0] + g[3]));
+            }
+            return;
+        }
+        _ => {}
+    }
+    let (params, size) = (skew_size(b), b * b);
+    let zero = T::from_f64(0.0);
+    let (mut p, mut g, mut t) = (vec![zero; size], vec![zero; size], vec![zero; size]);
+    let mut safe = Safe::default();
+    let chunks = blocks.chunks(size * T::COUNT).zip(d_blocks.chunks(size * T::COUNT));
+    let thetas = theta.chunks(params * T::COUNT).zip(d_theta.chunks_mut(params * T::COUNT));
+    for ((blocks, d_blocks), (theta, d_theta)) in chunks.zip(thetas) {
+        let count = blocks.len() / size;
+        for at in 0..size {
+            p[at] = T::gather(|l| if l < count { blocks[l * size + at] } else { 0.0 });
+            g[at] = T::gather(|l| if l < count { d_blocks[l * size + at] } else { 0.0 });
+        }
+        let mut sum = zero;
+        for at in 0..size {
+            if at % (b + 1) == 0 {
+                p[at] = p[at] + T::from_f64(1.0);
+            }
+            sum = sum + p[at].magnitude();
+        }
+        for (l, theta) in theta.chunks_exact(params).enumerate() {
+            if sum.lane(l) < CANCELLED * b as f64 {
+                let x = safe.resolvent(b, theta);
+                p.iter_mut().zip(x).for_each(|(p, x)| p.set_lane(l, 2.0 * *x));
+            }
+        }
+        transposed_product(b, &p, &g, &mut t);
+        let mut at = 0;
+        for i in 0..b {
+            for j in i + 1..b {
+                let mut acc = zero;
+                for k in 0..b {
+                    acc = acc + (t[i * b + k] * p[j * b + k] - t[j * b + k] * p[i * b + k]);
+                }
+                for l in 0..count {
+                    d_theta[l * params + at] -= 0.5 * acc.lane(l);
+                }
+                at += 1;
+            }
+        }
+    }
+}
+
+/// I + A from its strict upper triangle, θ number `at` of lane `l` being `theta(at, l)`; returns Σθ².
+#[inline(always)]
+fn shifted_skew<T: Pack>(b: usize, m: &mut [T], theta: impl Fn(usize, usize) -> f64) -> T {
+    let mut squares = T::from_f64(0.0);
+    let mut at = 0;
+    for i in 0..b {
+        m[i * b + i] = T::from_f64(1.0);
+        for j in i + 1..b {
+            let t = T::gather(|l| theta(at, l));
+            squares = squares + t * t;
+            m[i * b + j] = t;
+            m[j * b + i] = T::from_f64(0.0) - t;
+            at += 1;
+        }
+    }
+    squares
+}
+
+/// Q = 2X − I in place.
+#[inline(always)]
+fn double_minus_identity<T: Pack>(b: usize, x: &mut [T]) {
+    x.iter_mut().for_each(|x| *x = *x + *x);
+    x.iter_mut().step_by(b + 1).for_each(|x| *x = *x - T::from_f64(1.0));
+}
+
+/// T = PᵀG.
+#[inline(always)]
+fn transposed_product<T: Pack>(b: usize, p: &[T], g: &[T], t: &mut [T]) {
+    for i in 0..b {
+        for j in 0..b {
+            let mut acc = T::from_f64(0.0);
+            for k in 0..b {
+                acc = acc + p[k * b + i] * g[k * b + j];
+            }
+            t[i * b + j] = acc;
+        }
+    }
+}
+
+/// The path for any A, one block at a time, with scratch that is allocated by the first block that needs it.
+#[derive(Default)]
+struct Safe {
+    x: Vec<f64>,
+    row: Vec<f64>,
+    scratch: Vec<f64>,
+}
+
+impl Safe {
+    /// (I + A)⁻¹.
+    fn resolvent(&mut self, b: usize, theta: &[f64]) -> &mut [f64] {
+        self.x.resize(b * b, 0.0);
+        skew_resolvent_with(b, theta, &mut self.x, &mut self.scratch);
+        &mut self.x
+    }
+
+    /// 2(I + A)⁻¹ − I, polished.
+    fn block(&mut self, b: usize, theta: &[f64], block: &mut [f64]) {
+        block.copy_from_slice(self.resolvent(b, theta));
+        double_minus_identity(b, block);
+        self.row.resize(b, 0.0);
+        polish_with(b, block, &mut self.x, &mut self.row);
+    }
+}
+
+/// b = 2: cosine and sine of φ = 2 atan θ, and dφ/dθ = 2/(1 + θ²). No overflow: beyond 1 in terms of 1/θ.
+#[inline(always)]
+fn plane(theta: f64) -> (f64, f64, f64) {
+    let large = theta.abs() > 1.0;
+    let x = if large { 1.0 / theta } else { theta };
+    let t = x * x;
+    let half = 1.0 / (1.0 + t);
+    let (c, s) = ((1.0 - t) * half, 2.0 * x * half);
+    // The Newton–Schulz step of this block.
+    let polish = 1.0 + 0.5 * ((1.0 - c * c) - s * s);
+    (if large { -c } else { c } * polish, s * polish, 2.0 * half * if large { t } else { 1.0 })
+}
+
+/// b = 2: tan φ/2, from whichever of s/(1 + c) and (1 − c)/s does not cancel; infinite at φ = π.
+fn half_angle_tangent(c: f64, s: f64) -> f64 {
+    if c >= 0.0 { s / (1.0 + c) } else { (1.0 - c) / s }
+}

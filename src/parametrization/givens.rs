@@ -1,3 +1,134 @@
-/// placeholder
-#[derive(Debug)]
+//! Plane rotations: θ ↦ [[cos θ, −sin θ], [sin θ, cos θ]], one angle for a 2×2 block.
+//!
+//! dB/dθ = [[−s, −c], [c, −s]], so the pullback of G is −s(g₀₀ + g₁₁) + c(g₁₀ − g₀₁). The speed |dB/dθ| is the same
+//! everywhere, and every rotation is reached; reflections (det = −1) are not. The section is atan2, with values in
+//! [−π, π]. (Golub & Van Loan, *Matrix Computations*, 4th ed., §5.1.8.)
+//!
+//! Conditioning: sine and cosine are computed to an ulp or so for any finite angle, but an angle of size |θ| carries no
+//! more than u|θ| of absolute precision.
+
+use alloc::format;
+
+use num_traits::Float;
+
+use super::Parametrization;
+use crate::dense::orthogonality_ratio;
+use crate::error::{Error, Result, check_length};
+
+/// The chart of 2×2 rotations by their angle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Givens;
+
+/// The largest orthogonality ratio of a block that `inverse` accepts: LAPACK's own threshold.
+const ORTHOGONAL: f64 = 30.0;
+
+impl Parametrization<f64> for Givens {
+    fn name(&self) -> &'static str {
+        "Givens"
+    }
+
+    fn num_params(&self, b: usize) -> Result<usize> {
+        if b == 2 {
+            return Ok(1);
+        }
+        Err(Error::Size { what: "Givens block", expected: "b = 2".into(), got: format!("b = {b}") })
+    }
+
+    fn forward(&self, _b: usize, theta: &[f64], block: &mut [f64]) {
+        let (s, c) = Float::sin_cos(theta[0]);
+        // 0 − s, not −s: no negative zero in the identity.
+        block.copy_from_slice(&[c, 0.0 - s, s, c]);
+    }
+
+    fn vjp(&self, _b: usize, _theta: &[f64], block: &[f64], g: &[f64], d_theta: &mut [f64]) {
+        let (c, s) = (block[0], block[2]);
+        d_theta[0] += c * (g[2] - g[1]) - s * (g[0] + g[3]);
+    }
+
+    fn inverse(&self, b: usize, block: &[f64], theta: &mut [f64]) -> Result<()> {
+        check_length("theta", self.num_params(b)?, theta.len())?;
+        let ratio = orthogonality_ratio(b, block)?;
+        let det = block[0] * block[3] - block[1] * block[2];
+        if !(ratio <= ORTHOGONAL && det > 0.0) {
+            return Err(Error::Domain {
+                what: "inverse of Givens".into(),
+                expected: "a rotation: orthogonality ratio at most 30, determinant 1",
+                got: format!("ratio {ratio:e}, determinant {det}"),
+            });
+        }
+        theta[0] = Float::atan2(0.5 * (block[2] - block[1]), 0.5 * (block[0] + block[3]));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn forward(theta: f64) -> [f64; 4] {
+        let mut block = [f64::NAN; 4];
+        Givens.forward(2, &[theta], &mut block);
+        block
+    }
+
+    #[test]
+    fn zero_is_the_identity_to_the_bit() {
+        assert_eq!(forward(0.0).map(f64::to_bits), [1.0_f64, 0.0, 0.0, 1.0].map(f64::to_bits));
+    }
+
+    #[test]
+    fn turns_counterclockwise() {
+        let (s, c) = 0.5_f64.sin_cos();
+        assert_eq!(forward(0.5), [c, -s, s, c]);
+    }
+
+    #[test]
+    fn only_two_dimensions() {
+        for b in [0, 1, 3, usize::MAX] {
+            assert!(matches!(Givens.num_params(b), Err(Error::Size { .. })));
+            assert!(matches!(Givens.inverse(b, &[], &mut []), Err(Error::Size { .. })));
+        }
+        assert_eq!(Givens.num_params(2), Ok(1));
+    }
+
+    #[test]
+    fn blocks_outside_are_rejected() {
+        let (s, c) = 0.5_f64.sin_cos();
+        for block in [[c, s, s, -c], [1.0, 0.0, 0.0, -1.0], [2.0, 0.0, 0.0, 0.5], [f64::NAN, 0.0, 0.0, 1.0], [0.0; 4]] {
+            assert!(matches!(Givens.inverse(2, &block, &mut [0.0]), Err(Error::Domain { .. })), "{block:?}");
+        }
+        assert!(matches!(Givens.inverse(2, &[1.0, 0.0, 0.0, 1.0], &mut []), Err(Error::Length { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn every_block_is_orthogonal(x in -10.0..10.0_f64, exponent in -300..=300_i32) {
+            prop_assert!(orthogonality_ratio(2, &forward(x * 10.0_f64.powi(exponent))).unwrap() <= 1.0);
+        }
+
+        #[test]
+        fn vjp_is_the_adjoint_of_the_derivative(theta in -4.0..4.0_f64, g: [i8; 4]) {
+            let g = g.map(|g| f64::from(g) / 16.0);
+            let mut d = [3.0];
+            Givens.vjp(2, &[theta], &forward(theta), &g, &mut d);
+            let at = |h: f64| forward(theta + h).iter().zip(g).map(|(x, g)| x * g).sum::<f64>();
+            let h = 1e-3;
+            let difference = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
+            let size = g.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
+            prop_assert!((difference - (d[0] - 3.0)).abs() <= 1e-11 * size);
+        }
+
+        #[test]
+        fn inverse_is_a_section(theta in -core::f64::consts::PI..core::f64::consts::PI, tiny: bool) {
+            let theta = if tiny { theta * 1e-200 } else { theta };
+            let mut back = [f64::NAN];
+            Givens.inverse(2, &forward(theta), &mut back).unwrap();
+            let scale = if tiny { theta.abs() } else { 1.0 };
+            prop_assert!((back[0] - theta).abs() <= 2.0 * f64::EPSILON * scale);
+            let miss = forward(back[0]).into_iter().zip(forward(theta)).map(|(x, y)| (x - y).abs());
+            prop_assert!(miss.fold(0.0, f64::max) <= 2.0 * f64::EPSILON);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Algebra of small dense blocks, in double precision: what a chart needs, and what a chart of your own may call.
+//!
+//! Blocks are b×b, row-major, in one slice of length b². The public functions work on one block of `f64` (or of any
+//! [`Wide`](crate::Wide) number); inside the crate the same code runs over packs of blocks, one block per lane.
+//!
+//! * [`defect`], [`orthogonality_ratio`]: how far a block is from orthogonal.
+//! * [`polish`]: Newton–Schulz steps that take rounding errors out of a nearly orthogonal block.
+//! * [`solve`]: X·M = B with partial pivoting.
+//! * [`skew_resolvent`]: (I + A)⁻¹ for a skew A of any size, structure preserved.
+
+mod determinant;
+#[cfg(test)]
+pub(crate) mod extended;
+mod gram;
+#[cfg(feature = "rand")]
+mod haar;
+pub(crate) mod pack;
+mod polish;
+mod resolvent;
+mod solve;
+
+pub(crate) use determinant::determinant_sign;
+pub(crate) use gram::subtract_gram;
+pub use gram::{defect, orthogonality_ratio};
+#[cfg(feature = "rand")]
+pub(crate) use haar::haar_rotation;
+pub use polish::polish;
+pub(crate) use polish::{newton_schulz, polish_with};
+pub use resolvent::skew_resolvent;
+pub(crate) use resolvent::skew_resolvent_with;
+pub(crate) use solve::invert_unpivoted;
+pub use solve::solve;
+
+use crate::error::{Error, Result};
+
+/// Machine epsilon 2u = 2⁻⁵², the unit of every ratio here.
+pub(crate) const EPS: f64 = f64::EPSILON;
+
+/// `Err` unless a slice holds one b×b block.
+fn check_block(what: &'static str, b: usize, got: usize) -> Result<()> {
+    let expected = b.saturating_mul(b);
+    if got == expected { Ok(()) } else { Err(Error::Length { what, expected, got }) }
+}

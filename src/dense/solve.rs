@@ -1,0 +1,131 @@
+//! Small linear systems: X·M = B with partial pivoting, and an inverse without any for packs of blocks.
+//!
+//! *Without pivoting.* If the symmetric part of M is positive definite, T = (M + Mᵀ)/2, S = (M − Mᵀ)/2, elimination
+//! needs no pivoting to exist, and ‖|L||U|‖_F ≤ b(‖T‖₂ + ‖S T⁻¹ S‖₂) (Golub & Van Loan, *Matrix Computations*, 4th ed.,
+//! §4.2.2). For M = I + A with A skew this is b(1 + ‖A‖²): safe for moderate A, to be checked otherwise.
+//!
+//! *With partial pivoting* the growth is at most 2^(b−1) and small in practice (§3.4).
+
+use alloc::{format, vec::Vec};
+
+use super::check_block;
+use super::pack::{Pack, recip};
+use crate::error::{Error, Result};
+use crate::scalar::{Scalar, Wide};
+
+/// M ← M⁻¹ by Gauss–Jordan elimination without pivoting. Lanes where it breaks down end up not finite, or wrong.
+#[inline(always)]
+pub(crate) fn invert_unpivoted<T: Pack>(b: usize, m: &mut [T], row: &mut [T]) {
+    for k in 0..b {
+        let pivot = m[k * b + k].recip();
+        m[k * b + k] = T::from_f64(1.0);
+        for (m, row) in m[k * b..(k + 1) * b].iter_mut().zip(row.iter_mut()) {
+            *m = *m * pivot;
+            *row = *m;
+        }
+        for (i, m) in m.chunks_exact_mut(b).enumerate() {
+            if i == k {
+                continue;
+            }
+            let factor = m[k];
+            m[k] = T::from_f64(0.0);
+            for (m, row) in m.iter_mut().zip(row.iter()) {
+                *m = *m - factor * *row;
+            }
+        }
+    }
+}
+
+/// Solves X·M = B for X by elimination with partial pivoting (columns are exchanged, since M stands on the right).
+///
+/// `m` is overwritten, `rhs` holds B (any number of rows of length b) and then X.
+///
+/// # Errors
+/// [`Error::Length`] if `m` is not b×b or `rhs` has no whole rows; [`Error::Domain`] if M is singular or not finite.
+pub fn solve<W: Wide>(b: usize, m: &mut [W], rhs: &mut [W]) -> Result<()> {
+    check_block("m", b, m.len())?;
+    if rhs.len() % b.max(1) != 0 {
+        return Err(Error::Length { what: "rhs", expected: rhs.len() / b * b, got: rhs.len() });
+    }
+    let mut columns: Vec<usize> = (0..b).collect();
+    for k in 0..b {
+        // Column operations on the stacked matrix [M; B]: M becomes the identity with its columns permuted.
+        let row = &m[k * b..(k + 1) * b];
+        let at = (k..b).max_by(|&i, &j| {
+            let size = |c: usize| Scalar::abs(row[columns[c]]);
+            size(i).total_cmp(&size(j))
+        });
+        columns.swap(k, at.unwrap_or(k));
+        let pivot = row[columns[k]];
+        let size = Scalar::abs(pivot);
+        if !(1.0 / size).is_finite() || !size.is_finite() {
+            return Err(Error::Domain {
+                what: "linear system".into(),
+                expected: "a regular, finite matrix",
+                got: format!("pivot {size:e} in row {k}"),
+            });
+        }
+        let inverse = recip(pivot);
+        let factors: Vec<W> = row.iter().map(|&x| x * inverse).collect();
+        for row in m[k * b..].chunks_exact_mut(b).chain(rhs.chunks_exact_mut(b)) {
+            let x = row[columns[k]];
+            for (j, (entry, &factor)) in row.iter_mut().zip(&factors).enumerate() {
+                if j == columns[k] {
+                    *entry = x * inverse;
+                } else {
+                    *entry = *entry + -(x * factor);
+                }
+            }
+        }
+    }
+    // Step k made row k of M the unit row at columns[k]: what stands there is coordinate k of the solution.
+    for row in rhs.chunks_exact_mut(b.max(1)) {
+        let solution: Vec<W> = columns.iter().map(|&c| row[c]).collect();
+        row.copy_from_slice(&solution);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn solves_from_the_right() {
+        // The zero in the corner makes pivoting necessary.
+        let m = [0.0, 2.0, 1.0, 4.0, -1.0, 0.5, 1.0, 3.0, -2.0];
+        let x = [1.0, -2.0, 3.0, 0.25, 0.0, -8.0];
+        let mut rhs = [0.0; 6];
+        for i in 0..2 {
+            for j in 0..3 {
+                rhs[i * 3 + j] = (0..3).map(|k| x[i * 3 + k] * m[k * 3 + j]).sum();
+            }
+        }
+        solve(3, &mut m.clone(), &mut rhs).unwrap();
+        assert!(rhs.iter().zip(x).all(|(r, x)| (r - x).abs() <= 4e-15), "{rhs:?}");
+    }
+
+    #[test]
+    fn singular_and_not_finite_are_errors() {
+        for bad in [0.0, f64::NAN, f64::INFINITY] {
+            let result = solve(2, &mut [1.0, 1.0, 1.0, 1.0 + bad], &mut [1.0, 0.0]);
+            assert!(matches!(result, Err(Error::Domain { .. })), "{bad}");
+        }
+        assert!(solve(2, &mut [1.0; 4], &mut [1.0; 3]).is_err());
+        assert!(solve(2, &mut [1.0; 3], &mut [1.0; 2]).is_err());
+        solve::<f64>(0, &mut [], &mut []).unwrap();
+    }
+
+    #[test]
+    fn inverts_without_pivoting() {
+        let m = [1.0, 2.0, -3.0, -2.0, 1.0, 0.5, 3.0, -0.5, 1.0];
+        let mut inverse = m;
+        invert_unpivoted(3, &mut inverse, &mut [0.0; 3]);
+        for i in 0..3 {
+            for j in 0..3 {
+                let product: f64 = (0..3).map(|k| inverse[i * 3 + k] * m[k * 3 + j]).sum();
+                assert!((product - f64::from(u8::from(i == j))).abs() <= 4e-15);
+            }
+        }
+    }
+}
