@@ -7,7 +7,6 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
-
 use crate::batch::{Batch, BatchMut};
 use crate::dense;
 use crate::error::{Error, Result};
@@ -101,7 +100,7 @@ impl<T: Scalar> Orthogonal<T> {
             let Source::Chart { chart, .. } = stage.source() else { continue };
             let b = stage.layout().block_size();
             let params = stage.theta().len() / stage.num_groups().max(1);
-            let mut block = vec![T::Wide::zero(); b * b];
+            let mut block = vec![<T::Wide as num_traits::Zero>::zero(); b * b];
             for group in 0..stage.num_groups() {
                 let start = stage.theta().start + group * params;
                 let theta = &mut theta[start..start + params];
