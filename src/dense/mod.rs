@@ -13,6 +13,7 @@ pub(crate) mod extended;
 mod gram;
 pub(crate) mod pack;
 mod polish;
+mod product;
 mod resolvent;
 mod solve;
 
@@ -20,6 +21,7 @@ pub(crate) use gram::subtract_gram;
 pub use gram::{defect, orthogonality_ratio};
 pub use polish::polish;
 pub(crate) use polish::{newton_schulz, polish_with};
+pub(crate) use product::product;
 pub use resolvent::skew_resolvent;
 pub(crate) use resolvent::skew_resolvent_with;
 pub(crate) use solve::invert_unpivoted;
