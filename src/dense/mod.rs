@@ -21,7 +21,7 @@ pub(crate) use gram::subtract_gram;
 pub use gram::{defect, orthogonality_ratio};
 pub use polish::polish;
 pub(crate) use polish::{newton_schulz, polish_with};
-pub(crate) use product::product;
+pub(crate) use product::{product, update};
 pub use resolvent::skew_resolvent;
 pub(crate) use resolvent::skew_resolvent_with;
 pub(crate) use solve::invert_unpivoted;

@@ -12,7 +12,7 @@ use alloc::{format, vec};
 
 use super::gram::one_norm;
 use super::pack::Number;
-use super::product::add_row_times;
+use super::product::{add_row_times, update};
 use super::{EPS, check_block, subtract_gram};
 use crate::error::{Error, Result};
 use crate::scalar::Wide;
@@ -27,7 +27,7 @@ pub(crate) fn newton_schulz<T: Number>(b: usize, x: &mut [T], e: &[T], row: &mut
     for x in x.chunks_exact_mut(b) {
         row.fill(T::from_f64(0.0));
         add_row_times(b, 0, |k| x[k], e, row);
-        x.iter_mut().zip(row.iter()).for_each(|(x, row)| *x = *x + half * *row);
+        update(x, row, |x, y| x + half * y);
     }
 }
 

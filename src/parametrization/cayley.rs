@@ -24,7 +24,7 @@ use super::Parametrization;
 use crate::dense::pack::{Lanes, Pack};
 use crate::dense::{
     invert_unpivoted, newton_schulz, orthogonality_ratio, polish_with, product, skew_resolvent_with, solve,
-    subtract_gram,
+    subtract_gram, update,
 };
 use crate::error::{Error, Result, check_length};
 
@@ -172,7 +172,7 @@ fn forward_packs<T: Pack>(b: usize, theta: &[f64], blocks: &mut [f64]) {
         let count = blocks.len() / size;
         let squares = shifted_skew(b, &mut q, |at, l| if l < count { theta[l * p + at] } else { 0.0 });
         invert_unpivoted(b, &mut q, &mut row);
-        double_minus_identity(b, &mut q);
+        double_minus_identity(b, &mut q, &mut row);
         let defect = subtract_gram(b, &q, &mut e);
         newton_schulz(b, &mut q, &e, &mut row);
         for (l, (block, theta)) in blocks.chunks_exact_mut(size).zip(theta.chunks_exact(p)).enumerate() {
@@ -258,9 +258,12 @@ fn shifted_skew<T: Pack>(b: usize, m: &mut [T], theta: impl Fn(usize, usize) -> 
 
 /// Q = 2X − I in place.
 #[inline(always)]
-fn double_minus_identity<T: Pack>(b: usize, x: &mut [T]) {
-    x.iter_mut().for_each(|x| *x = *x + *x);
-    x.iter_mut().step_by(b + 1).for_each(|x| *x = *x - T::from_f64(1.0));
+fn double_minus_identity<T: Pack>(b: usize, x: &mut [T], row: &mut [T]) {
+    for (i, x) in x.chunks_exact_mut(b).enumerate() {
+        row.copy_from_slice(x);
+        update(x, row, |x, y| x + y);
+        x[i] = x[i] - T::from_f64(1.0);
+    }
 }
 
 /// The path for any A, one block at a time, with scratch that is allocated by the first block that needs it.
@@ -282,8 +285,8 @@ impl Safe {
     /// 2(I + A)⁻¹ − I, polished.
     fn block(&mut self, b: usize, theta: &[f64], block: &mut [f64]) {
         block.copy_from_slice(self.resolvent(b, theta));
-        double_minus_identity(b, block);
         self.row.resize(b, 0.0);
+        double_minus_identity(b, block, &mut self.row);
         polish_with(b, block, &mut self.x, &mut self.row);
     }
 }
