@@ -6,6 +6,7 @@
 use alloc::vec;
 
 use super::pack::Number;
+use super::product::add_row_times;
 use super::{EPS, check_block};
 use crate::error::Result;
 use crate::scalar::{Scalar, Wide};
@@ -14,16 +15,16 @@ use crate::scalar::{Scalar, Wide};
 #[inline(always)]
 pub(crate) fn subtract_gram<T: Number>(b: usize, x: &[T], e: &mut [T]) -> T {
     let mut sum = T::from_f64(0.0);
+    for (i, e) in e.chunks_exact_mut(b.max(1)).enumerate() {
+        e[i..].fill(T::from_f64(0.0));
+        e[i] = T::from_f64(1.0);
+        add_row_times(b, i, |k| -x[k * b + i].conj(), x, e);
+        let rest = e[i + 1..].iter().fold(T::from_f64(0.0), |sum, e| sum + e.magnitude());
+        sum = sum + e[i].magnitude() + (rest + rest);
+    }
     for i in 0..b {
-        for j in i..b {
-            let mut acc = T::from_f64(if i == j { 1.0 } else { 0.0 });
-            for k in 0..b {
-                acc = acc - x[k * b + i].conj() * x[k * b + j];
-            }
-            e[i * b + j] = acc;
-            e[j * b + i] = acc.conj();
-            let size = acc.magnitude();
-            sum = sum + if i == j { size } else { size + size };
+        for j in i + 1..b {
+            e[j * b + i] = e[i * b + j].conj();
         }
     }
     sum * T::from_f64(1.0 / b as f64)

@@ -16,6 +16,7 @@ mod gram;
 mod haar;
 pub(crate) mod pack;
 mod polish;
+mod product;
 mod resolvent;
 mod solve;
 
@@ -26,6 +27,7 @@ pub use gram::{defect, orthogonality_ratio};
 pub(crate) use haar::haar_rotation;
 pub use polish::polish;
 pub(crate) use polish::{newton_schulz, polish_with};
+pub(crate) use product::{product, update};
 pub use resolvent::skew_resolvent;
 pub(crate) use resolvent::skew_resolvent_with;
 pub(crate) use solve::invert_unpivoted;

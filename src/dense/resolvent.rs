@@ -228,6 +228,17 @@ mod tests {
     }
 
     #[test]
+    fn growth_at_the_end_of_the_exponent_range_does_not_overflow() {
+        // The Schur complement of the first pivot is a₃₄ − (a₁₃a₂₄ − a₁₄a₂₃)/a₁₂, three times the largest number here.
+        let max = f64::MAX;
+        let mut x = [f64::NAN; 16];
+        skew_resolvent(4, &[max, max, max, max, -max, max], &mut x).unwrap();
+        assert!(x.iter().all(|x| x.abs() <= 1.0 / max), "{x:?}");
+        // A⁻¹ has the entries of A, exchanged, over the Pfaffian 3 max².
+        assert!((x[1] * max + 1.0 / 3.0).abs() <= 1e-15, "{x:?}");
+    }
+
+    #[test]
     fn wrong_lengths_are_errors() {
         assert!(skew_resolvent(3, &[0.0; 2], &mut [0.0; 9]).is_err());
         assert!(skew_resolvent(3, &[0.0; 3], &mut [0.0; 8]).is_err());

@@ -10,6 +10,7 @@ use alloc::{format, vec::Vec};
 
 use super::check_block;
 use super::pack::{Pack, recip};
+use super::product::update;
 use crate::error::{Error, Result};
 use crate::scalar::{Scalar, Wide};
 
@@ -19,18 +20,14 @@ pub(crate) fn invert_unpivoted<T: Pack>(b: usize, m: &mut [T], row: &mut [T]) {
     for k in 0..b {
         let pivot = m[k * b + k].recip();
         m[k * b + k] = T::from_f64(1.0);
-        for (m, row) in m[k * b..(k + 1) * b].iter_mut().zip(row.iter_mut()) {
-            *m = *m * pivot;
-            *row = *m;
-        }
+        update(row, &m[k * b..(k + 1) * b], |_, m| m * pivot);
         for (i, m) in m.chunks_exact_mut(b).enumerate() {
-            if i == k {
-                continue;
-            }
             let factor = m[k];
-            m[k] = T::from_f64(0.0);
-            for (m, row) in m.iter_mut().zip(row.iter()) {
-                *m = *m - factor * *row;
+            if i == k {
+                m.copy_from_slice(row);
+            } else {
+                m[k] = T::from_f64(0.0);
+                update(m, row, |m, r| m - factor * r);
             }
         }
     }

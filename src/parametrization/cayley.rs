@@ -23,7 +23,8 @@ use alloc::{format, vec, vec::Vec};
 use super::Parametrization;
 use crate::dense::pack::{Lanes, Pack};
 use crate::dense::{
-    invert_unpivoted, newton_schulz, orthogonality_ratio, polish_with, skew_resolvent_with, solve, subtract_gram,
+    invert_unpivoted, newton_schulz, orthogonality_ratio, polish_with, product, skew_resolvent_with, solve,
+    subtract_gram, update,
 };
 use crate::error::{Error, Result, check_length};
 
@@ -70,11 +71,11 @@ impl Parametrization<f64> for Cayley {
     }
 
     fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [f64]) {
-        forward_packs::<Lanes>(b, theta, blocks);
+        pulp::Arch::new().dispatch(ForwardBatch { b, theta, blocks });
     }
 
     fn vjp_batch(&self, b: usize, theta: &[f64], blocks: &[f64], d_blocks: &[f64], d_theta: &mut [f64]) {
-        vjp_packs::<Lanes>(b, theta, blocks, d_blocks, d_theta);
+        pulp::Arch::new().dispatch(VjpBatch { b, theta, blocks, d_blocks, d_theta });
     }
 
     fn inverse(&self, b: usize, block: &[f64], theta: &mut [f64]) -> Result<()> {
@@ -114,7 +115,40 @@ impl Parametrization<f64> for Cayley {
     }
 }
 
+/// `forward_batch`, compiled for each instruction set. Nothing is fused, so all give the same bits.
+struct ForwardBatch<'a> {
+    b: usize,
+    theta: &'a [f64],
+    blocks: &'a mut [f64],
+}
+
+impl pulp::WithSimd for ForwardBatch<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        forward_packs::<Lanes>(self.b, self.theta, self.blocks);
+    }
+}
+
+/// `vjp_batch`, likewise.
+struct VjpBatch<'a> {
+    b: usize,
+    theta: &'a [f64],
+    blocks: &'a [f64],
+    d_blocks: &'a [f64],
+    d_theta: &'a mut [f64],
+}
+
+impl pulp::WithSimd for VjpBatch<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        vjp_packs::<Lanes>(self.b, self.theta, self.blocks, self.d_blocks, self.d_theta);
+    }
+}
+
 /// Blocks of consecutive θ, `T::COUNT` at a time.
+#[inline(always)]
 fn forward_packs<T: Pack>(b: usize, theta: &[f64], blocks: &mut [f64]) {
     match b {
         0 => return,
@@ -136,7 +170,7 @@ fn forward_packs<T: Pack>(b: usize, theta: &[f64], blocks: &mut [f64]) {
         let count = blocks.len() / size;
         let squares = shifted_skew(b, &mut q, |at, l| if l < count { theta[l * p + at] } else { 0.0 });
         invert_unpivoted(b, &mut q, &mut row);
-        double_minus_identity(b, &mut q);
+        double_minus_identity(b, &mut q, &mut row);
         let defect = subtract_gram(b, &q, &mut e);
         newton_schulz(b, &mut q, &e, &mut row);
         for (l, (block, theta)) in blocks.chunks_exact_mut(size).zip(theta.chunks_exact(p)).enumerate() {
@@ -150,7 +184,8 @@ fn forward_packs<T: Pack>(b: usize, theta: &[f64], blocks: &mut [f64]) {
     }
 }
 
-/// Pullbacks of consecutive blocks, `T::COUNT` at a time: dθ_ij −= ½(T Pᵀ − (T Pᵀ)ᵀ)_ij, T = PᵀG, P = I + Q.
+/// Pullbacks of consecutive blocks, `T::COUNT` at a time: `p` holds Pᵀ, `t` PᵀG, and `g` first G and then PᵀGPᵀ.
+#[inline(always)]
 fn vjp_packs<T: Pack>(b: usize, theta: &[f64], blocks: &[f64], d_blocks: &[f64], d_theta: &mut [f64]) {
     match b {
         0 | 1 => return,
@@ -172,13 +207,12 @@ fn vjp_packs<T: Pack>(b: usize, theta: &[f64], blocks: &[f64], d_blocks: &[f64],
     let thetas = theta.chunks(params * T::COUNT).zip(d_theta.chunks_mut(params * T::COUNT));
     for ((blocks, d_blocks), (theta, d_theta)) in chunks.zip(thetas) {
         let count = blocks.len() / size;
-        for at in 0..size {
-            p[at] = T::gather(|l| if l < count { blocks[l * size + at] } else { 0.0 });
-            g[at] = T::gather(|l| if l < count { d_blocks[l * size + at] } else { 0.0 });
-        }
         let mut sum = zero;
         for at in 0..size {
-            if at % (b + 1) == 0 {
+            let (i, j) = (at / b, at % b);
+            g[at] = T::gather(|l| if l < count { d_blocks[l * size + at] } else { 0.0 });
+            p[at] = T::gather(|l| if l < count { blocks[l * size + j * b + i] } else { 0.0 });
+            if i == j {
                 p[at] = p[at] + T::from_f64(1.0);
             }
             sum = sum + p[at].magnitude();
@@ -186,20 +220,16 @@ fn vjp_packs<T: Pack>(b: usize, theta: &[f64], blocks: &[f64], d_blocks: &[f64],
         for (l, theta) in theta.chunks_exact(params).enumerate() {
             if sum.lane(l) < CANCELLED * b as f64 {
                 let x = safe.resolvent(b, theta);
-                p.iter_mut().zip(x).for_each(|(p, x)| p.set_lane(l, 2.0 * *x));
+                (0..size).for_each(|at| p[at].set_lane(l, 2.0 * x[at % b * b + at / b]));
             }
         }
-        transposed_product(b, &p, &g, &mut t);
+        product(b, &p, &g, &mut t);
+        product(b, &t, &p, &mut g);
         let mut at = 0;
         for i in 0..b {
             for j in i + 1..b {
-                let mut acc = zero;
-                for k in 0..b {
-                    acc = acc + (t[i * b + k] * p[j * b + k] - t[j * b + k] * p[i * b + k]);
-                }
-                for l in 0..count {
-                    d_theta[l * params + at] -= 0.5 * acc.lane(l);
-                }
+                let twice = g[i * b + j] - g[j * b + i];
+                (0..count).for_each(|l| d_theta[l * params + at] -= 0.5 * twice.lane(l));
                 at += 1;
             }
         }
@@ -226,22 +256,11 @@ fn shifted_skew<T: Pack>(b: usize, m: &mut [T], theta: impl Fn(usize, usize) -> 
 
 /// Q = 2X − I in place.
 #[inline(always)]
-fn double_minus_identity<T: Pack>(b: usize, x: &mut [T]) {
-    x.iter_mut().for_each(|x| *x = *x + *x);
-    x.iter_mut().step_by(b + 1).for_each(|x| *x = *x - T::from_f64(1.0));
-}
-
-/// T = PᵀG.
-#[inline(always)]
-fn transposed_product<T: Pack>(b: usize, p: &[T], g: &[T], t: &mut [T]) {
-    for i in 0..b {
-        for j in 0..b {
-            let mut acc = T::from_f64(0.0);
-            for k in 0..b {
-                acc = acc + p[k * b + i] * g[k * b + j];
-            }
-            t[i * b + j] = acc;
-        }
+fn double_minus_identity<T: Pack>(b: usize, x: &mut [T], row: &mut [T]) {
+    for (i, x) in x.chunks_exact_mut(b).enumerate() {
+        row.copy_from_slice(x);
+        update(x, row, |x, y| x + y);
+        x[i] = x[i] - T::from_f64(1.0);
     }
 }
 
@@ -264,8 +283,8 @@ impl Safe {
     /// 2(I + A)⁻¹ − I, polished.
     fn block(&mut self, b: usize, theta: &[f64], block: &mut [f64]) {
         block.copy_from_slice(self.resolvent(b, theta));
-        double_minus_identity(b, block);
         self.row.resize(b, 0.0);
+        double_minus_identity(b, block, &mut self.row);
         polish_with(b, block, &mut self.x, &mut self.row);
     }
 }
