@@ -65,10 +65,10 @@ mod tests {
             let m: Vec<Lanes> = (0..b * b).map(|at| Lanes::gather(|l| entry(l, at))).collect();
             let mut out = vec![Lanes::from_f64(f64::NAN); b * b];
             product(b, &m, &m, &mut out);
-            for at in 0..b * b {
+            for (at, out) in out.iter().enumerate() {
                 for l in 0..8 {
                     let truth: f64 = (0..b).map(|k| entry(l, at / b * b + k) * entry(l, k * b + at % b)).sum();
-                    assert_eq!(out[at].lane(l), truth, "b = {b}, entry {at}, lane {l}");
+                    assert_eq!(out.lane(l), truth, "b = {b}, entry {at}, lane {l}");
                 }
             }
         }

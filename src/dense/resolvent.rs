@@ -134,8 +134,8 @@ fn eliminate(b: usize, at: usize, size: usize, s: &mut [f64], k: &mut [f64], x: 
     for r in next..b {
         for i in 0..size {
             let (mut w, mut v) = (0.0, 0.0);
-            for j in 0..size {
-                w += entry(s, k, r, at + j) / e * f[j][i];
+            for (j, f_j) in f.iter().enumerate().take(size) {
+                w += entry(s, k, r, at + j) / e * f_j[i];
                 v += f[i][j] * (entry(s, k, at + j, r) / e);
             }
             x[r * b + at + i] = w;

@@ -41,7 +41,7 @@ pub(crate) fn invert_unpivoted<T: Pack>(b: usize, m: &mut [T], row: &mut [T]) {
 /// [`Error::Length`] if `m` is not b×b or `rhs` has no whole rows; [`Error::Domain`] if M is singular or not finite.
 pub fn solve<W: Wide>(b: usize, m: &mut [W], rhs: &mut [W]) -> Result<()> {
     check_block("m", b, m.len())?;
-    if rhs.len() % b.max(1) != 0 {
+    if !rhs.len().is_multiple_of(b.max(1)) {
         return Err(Error::Length { what: "rhs", expected: rhs.len() / b * b, got: rhs.len() });
     }
     let mut columns: Vec<usize> = (0..b).collect();
@@ -70,7 +70,7 @@ pub fn solve<W: Wide>(b: usize, m: &mut [W], rhs: &mut [W]) -> Result<()> {
                 if j == columns[k] {
                     *entry = x * inverse;
                 } else {
-                    *entry = *entry + -(x * factor);
+                    *entry = *entry - x * factor;
                 }
             }
         }

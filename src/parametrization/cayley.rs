@@ -10,7 +10,8 @@
 //! *Section.* A = 2(I + Q)⁻¹ − I.
 //!
 //! *Conditioning.* ‖P‖ ≤ 2, so Q never moves by more than 2‖dA‖; but for large A the chart flattens, P ~ 1/‖A‖, and
-//! its inverse loses what forward squeezed: dA = −½(I + A) dQ (I + A).
+//! its inverse loses what forward squeezed: dA = −½(I + A) dQ (I + A). The gradient keeps its relative accuracy there
+//! for even b; for odd b, where P → 2vvᵀ, A v = 0, it is a difference of numbers ‖A‖ times larger, relative error u‖A‖.
 //!
 //! *Evaluation.* A pack of blocks is inverted without pivoting, which for I + A grows like 1 + ‖A‖² (see
 //! `dense/solve.rs`), and one Newton–Schulz step takes the defect out. Where A is large or the defect before that step
@@ -35,11 +36,14 @@ mod tests;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cayley;
 
-/// Largest mean column sum of |I − QᵀQ| / eps, per b, that elimination without pivoting may leave.
+/// Largest mean column sum of |I − QᵀQ|, in units of b·eps, that elimination without pivoting may leave. Standard
+/// normal parameters leave at most 2 (b ≥ 8) to 6 (b = 3).
 const SMALL_DEFECT: f64 = 8.0;
-/// Largest Σθ², per b², with which it is tried: a defect tells of errors only while Q is not close to −I.
+/// Largest Σθ², in units of b², with which it is tried. Beyond, a defect does not tell: for A → ∞ a wrong inverse that
+/// is merely small gives Q = −I, which is orthogonal.
 const SMALL_SQUARES: f64 = 8.0;
-/// I + Q is taken from Q while its mean column sum is not below this; else the sum has cancelled.
+/// I + Q is taken from Q unless its mean column sum is below this: then the sum has cancelled, and 2(I + A)⁻¹ is
+/// computed again.
 const CANCELLED: f64 = 0.125;
 /// The largest orthogonality ratio of a block that `inverse` accepts: LAPACK's own threshold.
 const ORTHOGONAL: f64 = 30.0;
@@ -86,7 +90,7 @@ impl Parametrization<f64> for Cayley {
             expected: "a rotation without eigenvalue −1, orthogonality ratio at most 30",
             got,
         };
-        if !(ratio <= ORTHOGONAL) {
+        if ratio.is_nan() || ratio > ORTHOGONAL {
             return Err(outside(format!("ratio {ratio:e}")));
         }
         if b == 2 {
