@@ -33,7 +33,7 @@ pub fn adjoint<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, seed: u64) -> Re
     let (x, y): (Vec<T>, Vec<T>) = (scalars(&mut g, VECTORS * n), scalars(&mut g, VECTORS * n));
     let (qx, qhy) = (image(&x, Op::None)?, image(&y, Op::Adjoint)?);
     let (x, y) = (widen(&x), widen(&y));
-    let unit = plan.num_stages().max(1) as f64 * T::Real::EPS.to_f64();
+    let unit = plan.num_stages().max(1) as f64 * T::Real::EPS.to_wide();
     let mut worst = 0.0;
     for v in 0..VECTORS {
         let at = v * n..(v + 1) * n;

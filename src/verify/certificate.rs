@@ -81,7 +81,7 @@ pub fn certificate<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> Result<Ce
             got: alloc::string::String::from("a complex one"),
         });
     }
-    let u = T::Real::EPS.to_f64() / 2.0;
+    let u = T::Real::EPS.to_wide() / 2.0;
     let stages: Vec<StageBounds> = plan
         .stages()
         .iter()

@@ -35,16 +35,9 @@ pub fn isometry<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, op: Op, seed: u
     let n = plan.n();
     let x: Vec<T> = scalars(&mut Generator::new(seed), VECTORS * n);
     let mut y = vec![T::zero(); VECTORS * n];
-    plan.apply(
-        factors,
-        Batch::rows(&x, n)?,
-        BatchMut::rows(&mut y, n)?,
-        op,
-        Parallelism::None,
-        &mut Workspace::new(),
-    )?;
+    plan.apply(factors, Batch::rows(&x, n)?, BatchMut::rows(&mut y, n)?, op, Parallelism::None, &mut Workspace::new())?;
     let (x, y) = (widen(&x), widen(&y));
-    let unit = plan.num_stages().max(1) as f64 * T::Real::EPS.to_f64();
+    let unit = plan.num_stages().max(1) as f64 * T::Real::EPS.to_wide();
     let mut worst = Isometry { norm: 0.0, inner: 0.0 };
     for v in 0..VECTORS {
         for w in 0..=v {

@@ -50,6 +50,11 @@ pub(crate) fn row_sum_up(a: &[f64], n: usize) -> f64 {
     inflate(rows.fold(0.0, max), n)
 }
 
+/// 2^⌊log₂ x⌋ for a normal x > 0.
+pub(crate) fn power_of_two_below(x: f64) -> f64 {
+    f64::from_bits(x.to_bits() & (0x7ff << 52))
+}
+
 /// The larger of two numbers; NaN if either is (`f64::max` would drop it).
 #[inline]
 pub(crate) fn max(a: f64, b: f64) -> f64 {

@@ -89,7 +89,7 @@ pub fn orthogonality<T: Scalar>(
     let one_norm = sums.iter().fold(0.0, |a: f64, &s| if a > s || a.is_nan() { a } else { s });
     let defect = if squares.is_finite() { one_norm.min(Float::sqrt(squares)) } else { f64::INFINITY };
     let ratio = if one_norm.is_finite() && depth > 0 {
-        one_norm / (depth as f64 * T::Real::EPS.to_f64())
+        one_norm / (depth as f64 * T::Real::EPS.to_wide())
     } else if depth == 0 {
         0.0
     } else {

@@ -2,8 +2,6 @@
 
 use alloc::vec::Vec;
 
-use num_traits::Zero;
-
 use crate::generator::Generator;
 use crate::scalar::{Scalar, Wide};
 

@@ -11,9 +11,7 @@
 
 use alloc::vec::Vec;
 
-use num_traits::Float;
-
-use super::outward::{U, down, frobenius_up, gamma, max, row_sum_up, sqrt_up, up};
+use super::outward::{U, down, frobenius_up, gamma, max, power_of_two_below, row_sum_up, sqrt_up, up};
 
 /// Squarings: each takes the square root of the overestimate and costs b³.
 const SQUARINGS: usize = 3;
@@ -68,7 +66,7 @@ impl Spectrum {
         if squarings == 0 || b == 1 || !(f64::MIN_POSITIVE..1e300).contains(&frobenius) {
             return simple;
         }
-        let scale = power_of_two_near(frobenius);
+        let scale = power_of_two_below(frobenius);
         for x in &mut self.a {
             *x /= scale;
         }
@@ -96,11 +94,6 @@ impl Spectrum {
             }
         }
     }
-}
-
-/// The power of two 2^⌊log₂ x⌋ for a normal x > 0.
-fn power_of_two_near(x: f64) -> f64 {
-    f64::from_bits(x.to_bits() & (0x7ff << 52))
 }
 
 #[cfg(test)]
