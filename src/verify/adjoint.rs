@@ -22,27 +22,50 @@ const VECTORS: usize = 8;
 /// # Errors
 /// [`Error::Length`](crate::Error::Length) if `factors` belong to another plan.
 pub fn adjoint<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, seed: u64) -> Result<f64> {
-    let n = plan.n();
     let mut g = Generator::new(seed);
+    let (x, y) = (scalars::<T>(&mut g, VECTORS * plan.n()), scalars::<T>(&mut g, VECTORS * plan.n()));
+    gap(plan, factors, [Op::None, Op::Adjoint], &x, &y)
+}
+
+/// Largest |⟨op₀(Q)x, y⟩ − ⟨x, op₁(Q)y⟩| over the vectors of `x` and `y`, in the units of [`adjoint`].
+fn gap<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, ops: [Op; 2], x: &[T], y: &[T]) -> Result<f64> {
+    let n = plan.n();
     let mut ws = Workspace::new();
     let mut image = |x: &[T], op| -> Result<Vec<T::Wide>> {
         let mut y = vec![T::zero(); x.len()];
         plan.apply(factors, Batch::rows(x, n)?, BatchMut::rows(&mut y, n)?, op, Parallelism::None, &mut ws)?;
         Ok(widen(&y))
     };
-    let (x, y): (Vec<T>, Vec<T>) = (scalars(&mut g, VECTORS * n), scalars(&mut g, VECTORS * n));
-    let (qx, qhy) = (image(&x, Op::None)?, image(&y, Op::Adjoint)?);
-    let (x, y) = (widen(&x), widen(&y));
+    let (qx, qy) = (image(x, ops[0])?, image(y, ops[1])?);
+    let (x, y) = (widen(x), widen(y));
     let unit = plan.num_stages().max(1) as f64 * T::Real::EPS.to_wide();
     let mut worst = 0.0;
-    for v in 0..VECTORS {
-        let at = v * n..(v + 1) * n;
+    for start in (0..x.len()).step_by(n) {
+        let at = start..start + n;
         let (x, y) = (&x[at.clone()], &y[at.clone()]);
-        let difference: T::Wide = inner(&qx[at.clone()], y) - inner(x, &qhy[at]);
+        let difference: T::Wide = inner(&qx[at.clone()], y) - inner(x, &qy[at]);
         let size = Float::sqrt(inner(x, x).re() * inner(y, y).re());
-        if n > 0 {
-            worst = larger(worst, difference.abs() / (size * unit));
-        }
+        worst = larger(worst, difference.abs() / (size * unit));
     }
     Ok(worst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parametrization::Givens;
+    use crate::topology::Butterfly;
+
+    #[test]
+    fn adjoint_is_the_adjoint_and_another_matrix_is_not() {
+        let plan = Plan::<f32>::new(32, &Butterfly::classic(2), Givens).unwrap();
+        let factors = plan.realize(&vec![0.3; plan.num_params()]).unwrap();
+        assert!(adjoint(&plan, &factors, 1).unwrap() < 0.3);
+        assert!(adjoint(&plan.adjoint(), &factors, 1).unwrap() < 0.3);
+        let (x, y) = ([1.0f32, 0.0], [0.0f32, 1.0]);
+        let quarter = Plan::<f32>::new(2, &Butterfly::classic(2), Givens).unwrap();
+        let factors = quarter.realize(&[core::f64::consts::FRAC_PI_2]).unwrap();
+        let gap = gap(&quarter, &factors, [Op::None, Op::None], &x, &y).unwrap(); // ⟨Qx, y⟩ = 1, ⟨x, Qy⟩ = −1
+        assert!((gap * f64::from(f32::EPSILON) - 2.0).abs() < 1e-6);
+    }
 }

@@ -59,3 +59,36 @@ pub fn isometry<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, op: Op, seed: u
 pub(crate) fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::INFINITY } else { a.max(b) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parametrization::Givens;
+    use crate::plan::Source;
+    use crate::topology::{BlockDiagonal, Butterfly, Topology};
+    use alloc::sync::Arc;
+
+    #[test]
+    fn rotations_are_isometries_in_every_op() {
+        let plan = Plan::<f32>::new(64, &Butterfly::classic(2), Givens).unwrap();
+        let theta: Vec<f64> = (0..plan.num_params()).map(|i| i as f64).collect();
+        let factors = plan.realize(&theta).unwrap();
+        for op in Op::ALL {
+            let found = isometry(&plan, &factors, op, 1).unwrap();
+            assert!(found.norm < 0.3 && found.inner < 0.3, "{op:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_stretch_is_measured_and_nan_is_infinite() {
+        let with = |c: f32| {
+            let blocks = Source::Fixed(Arc::from([f64::from(c); 5]));
+            let plan = Plan::<f32>::from_stages(5, [(BlockDiagonal::new(1).stage(5, 0), blocks)]).unwrap();
+            isometry(&plan, &plan.realize::<f32>(&[]).unwrap(), Op::None, 3).unwrap()
+        };
+        let found = with(1.0 + 256.0 * f32::EPSILON);
+        assert!((found.norm - 256.0).abs() < 1.0 && found.inner > 1.0, "{found:?}");
+        assert_eq!(with(f32::MAX).norm, f64::INFINITY);
+        assert_eq!(with(1.0), Isometry { norm: 0.0, inner: 0.0 });
+    }
+}

@@ -8,6 +8,7 @@
 //! | are the gradients right? | [`chart_gradient`], [`plan_gradient`] |
 //! | does my chart or topology keep its promises? | [`laws`] |
 //! | what is Q, without any cleverness? | [`dense`] |
+//! | how do I write property tests over plans? | `strategies` (feature `proptest`) |
 //!
 //! Figures are dimensionless: errors in units of eps = 2u (2⁻⁵² or 2⁻²³) times the size of the problem, LAPACK's way.
 
@@ -23,6 +24,9 @@ mod outward;
 mod ratio;
 mod sample;
 mod spectrum;
+#[cfg(feature = "proptest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
+pub mod strategies;
 
 pub use adjoint::adjoint;
 pub use certificate::{Certificate, certificate};
