@@ -18,7 +18,7 @@ use num_traits::Float;
 
 use super::isometry::larger;
 use super::outward::power_of_two_below;
-use super::sample::{inner, reals, scalars};
+use super::sample::{inner, scalars};
 use crate::batch::{Batch, BatchMut};
 use crate::error::{Result, check_length};
 use crate::generator::Generator;
@@ -177,6 +177,7 @@ mod tests {
     use crate::error::Error;
     use crate::parametrization::{Cayley, Givens};
     use crate::topology::Butterfly;
+    use crate::verify::sample::reals;
 
     /// Givens, its pullback multiplied by a factor.
     #[derive(Debug)]

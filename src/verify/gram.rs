@@ -10,7 +10,6 @@
 //! ‖S‖_F ≤ ‖B‖_F² + √b, since ‖|B|ᵀ|B|‖_F ≤ ‖B‖_F². From |e| ≤ (|ê| + γ²S)/(1 − u) follows for the second case
 //! ‖Ê − E‖_F ≤ 2u·‖Ê‖_F + 2γ²·‖S‖_F.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use super::double_double::{product_error, split, two_sum};
