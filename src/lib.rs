@@ -18,6 +18,7 @@ mod plan;
 mod scalar;
 mod simd;
 pub mod topology;
+pub mod verify;
 
 pub use batch::{Batch, BatchMut};
 pub use error::{Error, Result};

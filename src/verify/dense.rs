@@ -1,0 +1,201 @@
+//! The naive truth: the matrix of a plan by plain loops over its blocks and indices, sharing no code with the kernels.
+//!
+//! In double precision ([`matrix`], [`apply`]), and in double-double for what double precision cannot see
+//! ([`defect`]). O(n²·b·m) and more: for tests, not for work.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use num_traits::{One, Zero};
+
+use super::DoubleDouble;
+use crate::error::{Error, Result, check_length};
+use crate::plan::{Factors, Op, Plan};
+use crate::scalar::Scalar;
+
+/// The blocks of stage `k` as they act, block j at j·b², row-major: stored blocks looked up by group, and the adjoint taken
+/// where the stage says so.
+///
+/// # Errors
+/// [`Error::Index`] for a stage that the plan lacks; those of [`Plan::block`].
+pub fn blocks<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, k: usize) -> Result<Vec<T::Wide>> {
+    let stage = plan.stages().get(k).ok_or(Error::Index { what: "stage", expected: plan.num_stages(), got: k })?;
+    let b = stage.layout().block_size();
+    let mut stored = vec![T::zero(); b * b];
+    let mut all = Vec::with_capacity(stage.layout().num_blocks() * b * b);
+    for j in 0..stage.layout().num_blocks() {
+        plan.block(factors, k, stage.group_of(j), &mut stored)?;
+        let block: Vec<T::Wide> = stored.iter().map(|x| x.to_wide()).collect();
+        all.extend(if stage.is_adjoint() { adjoint(b, &block) } else { block });
+    }
+    Ok(all)
+}
+
+/// Q = F_m ··· F_1 in double precision, row-major n×n: `matrix[i*n + j]` is Q_ij.
+///
+/// ```
+/// use papilio::{Plan, parametrization::Givens, topology::BlockDiagonal, verify::dense};
+/// let plan = Plan::<f64>::new(2, &BlockDiagonal::new(2), Givens)?;
+/// let q = dense::matrix(&plan, &plan.realize(&[0.0])?)?;
+/// assert_eq!(q, [1.0, 0.0, 0.0, 1.0]);
+/// # Ok::<(), papilio::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Size`] if n² does not fit the memory's addresses, or for factors of another plan.
+pub fn matrix<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> Result<Vec<T::Wide>> {
+    let n = plan.n();
+    let mut images = identity(n, T::Wide::one(), T::Wide::zero())?;
+    for stage in &stages(plan, factors)? {
+        stage.run(n, &mut images, T::Wide::zero(), |sum, a, x| sum + a * x);
+    }
+    // Row j of `images` is the image of the unit vector j, a column of Q.
+    let mut q = images.clone();
+    for i in 0..n {
+        for j in 0..n {
+            q[i * n + j] = images[j * n + i];
+        }
+    }
+    Ok(q)
+}
+
+/// y = Op(Q) x for vectors one after the other (`[batch, n]`), by the dense [`matrix`].
+///
+/// # Errors
+/// [`Error::Length`] if `x` is not a whole number of vectors; those of [`matrix`].
+pub fn apply<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, x: &[T::Wide], op: Op) -> Result<Vec<T::Wide>> {
+    let n = plan.n();
+    check_length("vectors", x.len() / n.max(1) * n, x.len())?;
+    let q = matrix(plan, factors)?;
+    let entry = |i: usize, j: usize| match op {
+        Op::None => q[i * n + j],
+        Op::Adjoint => q[j * n + i].conj(),
+        Op::Transpose => q[j * n + i],
+        Op::Conj => q[i * n + j].conj(),
+    };
+    let mut y = Vec::with_capacity(x.len());
+    for x in x.chunks_exact(n.max(1)) {
+        y.extend((0..n).map(|i| (0..n).fold(T::Wide::zero(), |sum, j| sum + entry(i, j) * x[j])));
+    }
+    Ok(y)
+}
+
+/// QᵀQ − I of the exact product of the stored blocks, row-major n×n, computed in double-double and rounded once:
+/// its entries are right to about m·b·2⁻¹⁰⁴, far below eps. The 2-norm of this matrix is what
+/// [`certificate`](super::certificate) bounds.
+///
+/// # Errors
+/// Those of [`matrix`]; [`Error::Unsupported`] for complex scalars.
+pub fn defect<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> Result<Vec<f64>> {
+    if T::IS_COMPLEX {
+        return Err(Error::Unsupported {
+            what: "double-double product",
+            expected: "a real scalar",
+            got: String::from("a complex one"),
+        });
+    }
+    let n = plan.n();
+    let (zero, one) = (DoubleDouble::default(), DoubleDouble::from(1.0));
+    let mut images = identity(n, one, zero)?;
+    let forward = stages(plan, factors)?;
+    let add = |sum: DoubleDouble, a: T::Wide, x: DoubleDouble| sum + x * a.re();
+    for stage in &forward {
+        stage.run(n, &mut images, zero, add);
+    }
+    for stage in forward.iter().rev() {
+        stage.adjoint().run(n, &mut images, zero, add);
+    }
+    for i in 0..n {
+        images[i * n + i] += -one;
+    }
+    Ok(images.into_iter().map(DoubleDouble::to_f64).collect())
+}
+
+/// One stage written out: block j acts on the coordinates `index[j·b..]` with the entries `blocks[j·b²..]`.
+struct NaiveStage<W> {
+    b: usize,
+    index: Vec<usize>,
+    blocks: Vec<W>,
+}
+
+fn stages<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> Result<Vec<NaiveStage<T::Wide>>> {
+    let naive = |k: usize| {
+        let layout = plan.stages()[k].layout();
+        let index = (0..layout.num_blocks()).flat_map(|j| layout.indices(j)).collect();
+        Ok(NaiveStage { b: layout.block_size(), index, blocks: blocks(plan, factors, k)? })
+    };
+    (0..plan.num_stages()).map(naive).collect()
+}
+
+impl<W: Scalar> NaiveStage<W> {
+    fn adjoint(&self) -> Self {
+        let blocks = self.blocks.chunks_exact(self.b * self.b).flat_map(|block| adjoint(self.b, block)).collect();
+        Self { b: self.b, index: self.index.clone(), blocks }
+    }
+
+    /// Replaces every vector of length n by its image; `multiply_add(s, a, x)` is s + a·x in the vectors' arithmetic.
+    fn run<N: Copy>(&self, n: usize, vectors: &mut [N], zero: N, multiply_add: impl Fn(N, W, N) -> N) {
+        let mut old = vec![zero; self.b];
+        for x in vectors.chunks_exact_mut(n) {
+            let blocks = self.blocks.chunks_exact(self.b * self.b);
+            for (index, block) in self.index.chunks_exact(self.b).zip(blocks) {
+                for (old, &i) in old.iter_mut().zip(index) {
+                    *old = x[i];
+                }
+                for (&i, row) in index.iter().zip(block.chunks_exact(self.b)) {
+                    x[i] = row.iter().zip(&old).fold(zero, |sum, (&a, &x)| multiply_add(sum, a, x));
+                }
+            }
+        }
+    }
+}
+
+/// Blockᴴ.
+fn adjoint<W: Scalar>(b: usize, block: &[W]) -> Vec<W> {
+    (0..b * b).map(|at| block[at % b * b + at / b].conj()).collect()
+}
+
+fn identity<N: Copy>(n: usize, one: N, zero: N) -> Result<Vec<N>> {
+    let size = n.checked_mul(n).filter(|size| *size < isize::MAX as usize / 32).ok_or_else(|| Error::Size {
+        what: "dense matrix",
+        expected: "n*n within the memory's addresses".to_string(),
+        got: format!("n = {n}"),
+    })?;
+    let mut rows = vec![zero; size];
+    for i in 0..n {
+        rows[i * n + i] = one;
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::StageLayout;
+    use crate::plan::Source;
+    use alloc::sync::Arc;
+
+    /// Two stages on three coordinates by hand: F_1 = [[1, 2], [3, 4]] on (0, 2), F_2 = [[0, 1], [5, 0]] on (1, 0).
+    fn by_hand() -> Plan<f64> {
+        let table = |index: [u32; 2]| StageLayout::Table { block: 2, index: Arc::from(index) };
+        let fixed = |block: [f64; 4]| Source::Fixed(Arc::from(block));
+        let stages = [(table([0, 2]), fixed([1.0, 2.0, 3.0, 4.0])), (table([1, 0]), fixed([0.0, 1.0, 5.0, 0.0]))];
+        Plan::from_stages(3, stages).unwrap()
+    }
+
+    #[test]
+    fn product_and_order_are_those_of_the_definition() {
+        // x ↦ (x0 + 2 x2, x1, 3 x0 + 4 x2) ↦ y1 = x0', y0 = 5 x1'.
+        let plan = by_hand();
+        let factors = plan.realize::<f64>(&[]).unwrap();
+        let q = [0.0, 5.0, 0.0, 1.0, 0.0, 2.0, 3.0, 0.0, 4.0];
+        assert_eq!(matrix(&plan, &factors).unwrap(), q);
+        assert_eq!(matrix(&plan.adjoint(), &factors).unwrap(), adjoint(3, &q));
+        assert_eq!(apply(&plan, &factors, &[1.0, 10.0, 100.0], Op::None).unwrap(), [50.0, 201.0, 403.0]);
+        assert_eq!(apply(&plan, &factors, &[1.0, 10.0, 100.0], Op::Adjoint).unwrap(), [310.0, 5.0, 420.0]);
+        assert!(matches!(apply(&plan, &factors, &[1.0; 4], Op::None), Err(Error::Length { expected: 3, got: 4, .. })));
+        assert_eq!(defect(&plan, &factors).unwrap(), [9.0, 0.0, 14.0, 0.0, 24.0, 0.0, 14.0, 0.0, 19.0]);
+    }
+}

@@ -1,0 +1,121 @@
+//! Strategies of proptest for charts, wirings, plans and parameters, for property tests of crates that build on papilio.
+//!
+//! Sizes stay small and come with the awkward ones: 1, odd, prime, blocks that leave coordinates out. Failing cases shrink
+//! towards few coordinates, few stages and θ = 0.
+//!
+//! ```
+//! use papilio::verify::{certificate, strategies};
+//! use proptest::prelude::*;
+//!
+//! proptest!(|((plan, theta) in strategies::plan_and_theta::<f32>())| {
+//!     let factors = plan.realize(&theta).unwrap();
+//!     prop_assert!(certificate(&plan, &factors).unwrap().defect < 1e-5);
+//! });
+//! ```
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::layout::StageLayout;
+use crate::parametrization::{Cayley, Givens, Parametrization};
+use crate::plan::{Plan, Sharing, Source};
+use crate::scalar::Scalar;
+use crate::topology::{BlockDiagonal, Butterfly, Explicit, Topology};
+
+/// A size and a wiring that fits it: block-diagonal, butterflies of any radix, BOFT, random tables.
+pub fn topology() -> impl Strategy<Value = (usize, Arc<dyn Topology>)> {
+    fn shared(n: usize, topology: impl Topology + 'static) -> (usize, Arc<dyn Topology>) {
+        (n, Arc::new(topology))
+    }
+    prop_oneof![
+        (1..=9usize, 1..=5usize).prop_map(|(b, count)| shared(b * count, BlockDiagonal::new(b))),
+        (2..=5usize, 0..=3u32).prop_map(|(radix, m)| shared(radix.pow(m), Butterfly::classic(radix))),
+        (1..=3usize, 2..=3usize, 0..=3usize, 1..=3usize).prop_map(|(unit, radix, m, copies)| {
+            let n = unit * radix.pow(m as u32) * copies;
+            shared(n, Butterfly { unit, radix, stages: Some(m) })
+        }),
+        tables().prop_map(|(n, layouts)| shared(n, Explicit::from_layouts(n, layouts).expect("tables are disjoint"))),
+    ]
+}
+
+/// A size, prime or not, and up to four stages of random tables that leave coordinates out.
+fn tables() -> impl Strategy<Value = (usize, Vec<StageLayout>)> {
+    (1..=23usize).prop_flat_map(|n| (Just(n), vec(table(n), 0..=4)))
+}
+
+fn table(n: usize) -> impl Strategy<Value = StageLayout> {
+    let order = Just((0..n as u32).collect::<Vec<u32>>()).prop_shuffle();
+    (1..=n.min(6), order).prop_flat_map(move |(block, order)| {
+        (0..=n / block).prop_map(move |count| StageLayout::Table { block, index: Arc::from(&order[..count * block]) })
+    })
+}
+
+/// A real chart that has blocks of size `b`.
+pub fn chart(b: usize) -> impl Strategy<Value = Arc<dyn Parametrization<f64>>> {
+    let all: [Arc<dyn Parametrization<f64>>; 2] = [Arc::new(Cayley), Arc::new(Givens)];
+    let fitting: Vec<_> = all.into_iter().filter(|chart| chart.num_params(b).is_ok()).collect();
+    proptest::sample::select(fitting)
+}
+
+/// A plan of [`topology`], every stage with a chart that fits it and parameters per block or shared.
+pub fn plan<T: Scalar<Wide = f64>>() -> impl Strategy<Value = Plan<T>> {
+    topology().prop_flat_map(|(n, topology)| {
+        let stages = topology.num_stages(n).expect("the strategy fits sizes to topologies");
+        let layouts: Vec<StageLayout> = (0..stages).map(|k| topology.stage(n, k)).collect();
+        let sources: Vec<_> = layouts.iter().map(|layout| source(layout.block_size()).boxed()).collect();
+        (sources, any::<bool>()).prop_map(move |(sources, adjoint)| {
+            let plan = Plan::from_stages(n, layouts.iter().cloned().zip(sources)).expect("charts fit block sizes");
+            if adjoint { plan.adjoint() } else { plan }
+        })
+    })
+}
+
+fn source<T: Scalar<Wide = f64>>(b: usize) -> impl Strategy<Value = Source<T>> {
+    let sharing = prop_oneof![4 => Just(Sharing::PerBlock), 1 => Just(Sharing::All)];
+    (chart(b), sharing).prop_map(|(chart, sharing)| Source::Chart { chart, sharing })
+}
+
+/// `len` parameters, all of one scale between 1e-6 and 1e3, or exactly zero.
+pub fn theta(len: usize) -> impl Strategy<Value = Vec<f64>> {
+    let scale = prop_oneof![1 => Just(0.0), 4 => Just(1.0), 4 => (-6.0..3.0f64).prop_map(|e| 10f64.powf(e))];
+    (scale, vec(-1.0..1.0f64, len)).prop_map(|(scale, theta)| theta.into_iter().map(|t| t * scale).collect())
+}
+
+/// A [`plan`] with [`theta`] of its length.
+pub fn plan_and_theta<T: Scalar<Wide = f64>>() -> impl Strategy<Value = (Plan<T>, Vec<f64>)> {
+    plan::<T>().prop_flat_map(|plan| {
+        let theta = theta(plan.num_params());
+        (Just(plan), theta)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Op;
+    use crate::verify::{certificate, isometry, laws};
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn topologies_are_lawful((n, topology) in topology()) {
+            laws::topology(&*topology, [n])?;
+        }
+
+        #[test]
+        fn plans_are_orthogonal((plan, theta) in plan_and_theta::<f32>(), seed: u64) {
+            let factors = plan.realize(&theta).unwrap();
+            let proof = certificate(&plan, &factors).unwrap();
+            let stages = plan.num_stages() as f64;
+            prop_assert!(proof.defect <= 2.0 * stages * f64::from(f32::EPSILON), "{proof:?}");
+            for op in Op::ALL {
+                let found = isometry(&plan, &factors, op, seed).unwrap();
+                prop_assert!(found.norm <= 2.0 && found.inner <= 2.0, "{found:?}");
+            }
+        }
+    }
+}
