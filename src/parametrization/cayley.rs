@@ -28,6 +28,7 @@ use crate::dense::{
     subtract_gram, update,
 };
 use crate::error::{Error, Result, check_length};
+use crate::simd::{self, Isa, Job, dispatch};
 
 #[cfg(test)]
 mod tests;
@@ -75,11 +76,11 @@ impl Parametrization<f64> for Cayley {
     }
 
     fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [f64]) {
-        pulp::Arch::new().dispatch(ForwardBatch { b, theta, blocks });
+        dispatch(Isa::detect(), ForwardBatch { b, theta, blocks });
     }
 
     fn vjp_batch(&self, b: usize, theta: &[f64], blocks: &[f64], d_blocks: &[f64], d_theta: &mut [f64]) {
-        pulp::Arch::new().dispatch(VjpBatch { b, theta, blocks, d_blocks, d_theta });
+        dispatch(Isa::detect(), VjpBatch { b, theta, blocks, d_blocks, d_theta });
     }
 
     fn inverse(&self, b: usize, block: &[f64], theta: &mut [f64]) -> Result<()> {
@@ -126,10 +127,9 @@ struct ForwardBatch<'a> {
     blocks: &'a mut [f64],
 }
 
-impl pulp::WithSimd for ForwardBatch<'_> {
-    type Output = ();
+impl Job<f64> for ForwardBatch<'_> {
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
+    fn run<S: simd::Lanes<f64>>(self, _: S) {
         forward_packs::<Lanes>(self.b, self.theta, self.blocks);
     }
 }
@@ -143,10 +143,9 @@ struct VjpBatch<'a> {
     d_theta: &'a mut [f64],
 }
 
-impl pulp::WithSimd for VjpBatch<'_> {
-    type Output = ();
+impl Job<f64> for VjpBatch<'_> {
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
+    fn run<S: simd::Lanes<f64>>(self, _: S) {
         vjp_packs::<Lanes>(self.b, self.theta, self.blocks, self.d_blocks, self.d_theta);
     }
 }

@@ -163,8 +163,10 @@ impl<T: Scalar> Factors<T> {
     fn store(&mut self, stage: &Stage<T>, groups: &Range<usize>, blocks: &[T::Wide]) {
         let b = stage.layout().block_size();
         for (g, block) in groups.clone().zip(blocks.chunks_exact(b * b)) {
-            for (at, x) in block.iter().enumerate() {
-                self.entries[stage.entry(g, at / b, at % b)] = T::from_wide(*x);
+            for (i, row) in block.chunks_exact(b).enumerate() {
+                for (k, x) in row.iter().enumerate() {
+                    self.entries[stage.entry(g, i, k)] = T::from_wide(*x);
+                }
             }
         }
         if !self.wide.is_empty() {
@@ -189,7 +191,9 @@ fn gather<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, entries: &[T], blo
     let b = stage.layout().block_size();
     blocks.clear();
     for g in groups.clone() {
-        blocks.extend((0..b * b).map(|at| entries[stage.entry(g, at / b, at % b)].to_wide()));
+        for i in 0..b {
+            blocks.extend((0..b).map(|k| entries[stage.entry(g, i, k)].to_wide()));
+        }
     }
 }
 

@@ -211,7 +211,8 @@ mod tests {
     #[test]
     fn absolute_norm_bounds_the_norm_of_absolute_values() {
         // |H| of the 4×4 Hadamard matrix / 2 is the all-halves matrix, of norm 2; of the identity it is 1.
-        let h: Vec<f64> = (0..16u32).map(|i| if ((i / 4) & (i % 4)).count_ones() % 2 == 0 { 0.5 } else { -0.5 }).collect();
+        let h: Vec<f64> =
+            (0..16u32).map(|i| if ((i / 4) & (i % 4)).count_ones() % 2 == 0 { 0.5 } else { -0.5 }).collect();
         assert!((2.0..2.0 + 1e-14).contains(&absolute_norm(4, &h)));
         assert!((1.0..1.0 + 1e-14).contains(&absolute_norm(2, &[1.0, 0.0, 0.0, 1.0])));
         assert!(absolute_norm(2, &[1.0, f64::NAN, 0.0, 1.0]).is_nan());

@@ -91,7 +91,7 @@ impl Gram {
 #[cfg(test)]
 fn reference(b: usize, block: &[f64]) -> Vec<super::DoubleDouble> {
     use super::DoubleDouble;
-    let mut e = vec![DoubleDouble::default(); b * b];
+    let mut e = alloc::vec![DoubleDouble::default(); b * b];
     for i in 0..b {
         for j in 0..b {
             e[i * b + j] = DoubleDouble::from(if i == j { -1.0 } else { 0.0 });
