@@ -1,0 +1,180 @@
+//! Gradients of every chart on every topology through every op, against fourth-order central differences.
+
+use std::sync::Arc;
+
+use papilio::generator::Generator;
+use papilio::parametrization::{Cayley, Givens};
+use papilio::topology::{BlockDiagonal, Butterfly, Explicit};
+use papilio::verify::plan_gradient;
+use papilio::{
+    Batch, BatchMut, Op, Parallelism, Parametrization, Plan, Result, Saved, Sharing, Source, Topology, Workspace,
+};
+
+const BOUND: f64 = 1e-9;
+
+fn normal(len: usize, seed: u64) -> Vec<f64> {
+    let mut g = Generator::new(seed);
+    // Box–Muller.
+    (0..len).map(|_| (-2.0 * (1.0 - g.uniform()).ln()).sqrt() * (std::f64::consts::TAU * g.uniform()).cos()).collect()
+}
+
+fn plans() -> Vec<(String, Plan<f64>)> {
+    let table = |n: usize, b: usize, seed| {
+        let mut index: Vec<usize> = (0..n).collect();
+        Generator::new(seed).shuffle(&mut index);
+        index.truncate(n / b * b);
+        (b, index)
+    };
+    let topologies: Vec<(usize, usize, Box<dyn Topology>)> = vec![
+        (1, 1, Box::new(BlockDiagonal::new(1))),
+        (7, 7, Box::new(BlockDiagonal::new(7))),
+        (12, 2, Box::new(BlockDiagonal::new(2))),
+        (12, 4, Box::new(BlockDiagonal::new(4))),
+        (1, 2, Box::new(Butterfly::classic(2))),
+        (32, 2, Box::new(Butterfly::classic(2))),
+        (27, 3, Box::new(Butterfly::classic(3))),
+        (64, 8, Box::new(Butterfly::classic(8))),
+        (32, 4, Box::new(Butterfly::boft(4, 4).unwrap())),
+        (24, 6, Box::new(Butterfly::boft(3, 6).unwrap())),
+        (40, 2, Box::new(Butterfly::boft(3, 2).unwrap())),
+        (17, 2, Box::new(Explicit::new(17, [table(17, 2, 1), table(17, 2, 2)]).unwrap())),
+        (13, 3, Box::new(Explicit::new(13, [table(13, 3, 3), table(13, 3, 4), table(13, 3, 5)]).unwrap())),
+        (20, 16, Box::new(Explicit::new(20, [table(20, 16, 6), table(20, 16, 7)]).unwrap())),
+    ];
+    let charts: [Arc<dyn Parametrization<f64>>; 2] = [Arc::new(Cayley), Arc::new(Givens)];
+    let mut plans = Vec::new();
+    for (n, b, topology) in &topologies {
+        for chart in charts.iter().filter(|chart| chart.num_params(*b).is_ok()) {
+            let name = format!("{} {} n={n} b={b}", chart.name(), topology.name());
+            plans.push((name, Plan::new(*n, topology.as_ref(), chart.clone()).unwrap()));
+        }
+    }
+    // Shared parameters, fixed blocks in between, composition and adjoints.
+    let shared = |sharing| Source::Chart { chart: Arc::new(Cayley), sharing };
+    let layout = |b: usize| BlockDiagonal::new(b).stage(12, 0);
+    let fixed = Source::Fixed(normal(12 * 4, 8).into());
+    let mixed = Plan::from_stages(
+        12,
+        [
+            (layout(3), shared(Sharing::All)),
+            (layout(4), fixed),
+            (layout(2), shared(Sharing::Groups([0, 1, 1, 0, 2, 0].into()))),
+        ],
+    )
+    .unwrap();
+    let composed =
+        mixed.clone().then(Plan::new(12, &Butterfly::boft(2, 6).unwrap(), Cayley).unwrap().adjoint()).unwrap();
+    plans.extend([("shared and fixed".to_string(), mixed), ("composed".into(), composed.clone())]);
+    plans.push(("adjoint of composed".into(), composed.adjoint()));
+    plans
+}
+
+#[test]
+fn every_chart_topology_and_op() {
+    let mut worst = 0f64;
+    for (name, plan) in plans() {
+        let theta = normal(plan.num_params(), 11);
+        for op in Op::ALL {
+            let gradient = plan_gradient(&plan, &theta, op, 5).unwrap();
+            worst = worst.max(gradient.theta).max(gradient.x);
+            assert!(gradient.theta <= BOUND && gradient.x <= BOUND, "{name} {op:?}: {gradient:?}");
+        }
+    }
+    println!("largest relative error of a gradient: {worst:e}");
+}
+
+/// The output tells as much as the input where every stage is exactly orthogonal.
+#[test]
+fn gradient_from_the_output_is_the_gradient_from_the_input() {
+    for (name, plan) in plans().into_iter().filter(|(_, plan)| plan.is_exact()) {
+        let (n, batch) = (plan.n(), 9);
+        let factors = plan.realize(&normal(plan.num_params(), 1)).unwrap();
+        let (x, gy, mut ws) = (normal(n * batch, 2), normal(n * batch, 3), Workspace::new());
+        for op in Op::ALL {
+            let mut y = vec![f64::NAN; n * batch];
+            let view = |data| Batch::rows(data, n).unwrap();
+            let out = BatchMut::rows(&mut y, n).unwrap();
+            plan.apply(&factors, view(&x), out, op, Parallelism::None, &mut ws).unwrap();
+            let mut run = |saved| {
+                let (mut gx, mut d) = (vec![f64::NAN; n * batch], vec![0.0; plan.num_entries()]);
+                let out = Some(BatchMut::rows(&mut gx, n).unwrap());
+                plan.apply_vjp(&factors, saved, op, view(&gy), out, Some(&mut d), Parallelism::None, &mut ws).unwrap();
+                (gx, d)
+            };
+            let (from_input, from_output) = (run(Saved::Input(view(&x))), run(Saved::Output(view(&y))));
+            assert_eq!(from_input.0, from_output.0, "{name} {op:?}");
+            let error = from_input.1.iter().zip(&from_output.1).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            let size = from_input.1.iter().fold(1.0, |m: f64, g| m.max(g.abs()));
+            assert!(error <= 64.0 * f64::EPSILON * size, "{name} {op:?}: {error:e}");
+        }
+    }
+}
+
+/// The check can fail: a chart whose pullback has one wrong sign.
+#[derive(Debug)]
+struct Flipped;
+
+impl Parametrization<f64> for Flipped {
+    fn name(&self) -> &'static str {
+        "Cayley with a wrong sign"
+    }
+    fn num_params(&self, b: usize) -> Result<usize> {
+        Cayley.num_params(b)
+    }
+    fn forward(&self, b: usize, theta: &[f64], block: &mut [f64]) {
+        Cayley.forward(b, theta, block);
+    }
+    fn vjp(&self, b: usize, theta: &[f64], block: &[f64], d_block: &[f64], d_theta: &mut [f64]) {
+        let before = d_theta[0];
+        Cayley.vjp(b, theta, block, d_block, d_theta);
+        d_theta[0] = 2.0 * before - d_theta[0];
+    }
+    fn inverse(&self, b: usize, block: &[f64], theta: &mut [f64]) -> Result<()> {
+        Cayley.inverse(b, block, theta)
+    }
+}
+
+#[test]
+fn a_flipped_sign_is_found() {
+    let plan = Plan::<f64>::new(32, &Butterfly::boft(3, 4).unwrap(), Flipped).unwrap();
+    let gradient = plan_gradient(&plan, &normal(plan.num_params(), 11), Op::None, 5).unwrap();
+    assert!(gradient.theta > 1e-3 && gradient.x <= BOUND, "{gradient:?}");
+}
+
+/// Parameters and gradients in f32 are those in f64 up to rounding, and d_theta accumulates.
+#[test]
+fn single_precision_gradients_follow_double() {
+    let (n, batch) = (64, 20);
+    let topology = Butterfly::boft(3, 8).unwrap();
+    let (double, single) =
+        (Plan::<f64>::new(n, &topology, Cayley).unwrap(), Plan::<f32>::new(n, &topology, Cayley).unwrap());
+    let narrow = |v: &[f64]| v.iter().map(|x| *x as f32).collect::<Vec<f32>>();
+    let widen = |v: &[f32]| v.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
+    let theta = narrow(&normal(double.num_params(), 1));
+    let (x, gy) = (narrow(&normal(n * batch, 2)), narrow(&normal(n * batch, 3)));
+    let mut ws = Workspace::new();
+    let factors = single.realize(&theta).unwrap();
+    let (mut gx, mut d) = (vec![f32::NAN; n * batch], vec![0f32; single.num_entries()]);
+    let (saved, cotangent) = (Saved::Input(Batch::rows(&x, n).unwrap()), Batch::rows(&gy, n).unwrap());
+    let out = Some(BatchMut::rows(&mut gx, n).unwrap());
+    single.apply_vjp(&factors, saved, Op::None, cotangent, out, Some(&mut d), Parallelism::Rayon, &mut ws).unwrap();
+    let mut d_theta = vec![0f32; theta.len()];
+    single.realize_vjp(&theta, &factors, &d, &mut d_theta).unwrap();
+    let once = d_theta.clone();
+    single.realize_vjp(&theta, &factors, &d, &mut d_theta).unwrap();
+    assert!(once.iter().zip(&d_theta).all(|(a, b)| 2.0 * a == *b), "d_theta accumulates");
+
+    let (theta, x, gy) = (widen(&theta), widen(&x), widen(&gy));
+    let factors = double.realize(&theta).unwrap();
+    let (mut gx64, mut d64) = (vec![f64::NAN; n * batch], vec![0f64; double.num_entries()]);
+    let (saved, cotangent) = (Saved::Input(Batch::rows(&x, n).unwrap()), Batch::rows(&gy, n).unwrap());
+    let out = Some(BatchMut::rows(&mut gx64, n).unwrap());
+    double.apply_vjp(&factors, saved, Op::None, cotangent, out, Some(&mut d64), Parallelism::Rayon, &mut ws).unwrap();
+    let mut d_theta64 = vec![0f64; theta.len()];
+    double.realize_vjp(&theta, &factors, &d64, &mut d_theta64).unwrap();
+    for (narrow, wide) in [(&gx, &gx64), (&once, &d_theta64)] {
+        let size = wide.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
+        let error = narrow.iter().zip(wide).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        assert!(error <= 8.0 * f64::from(f32::EPSILON) * size, "{}", error / size);
+    }
+}
