@@ -11,7 +11,9 @@ use papilio::{
     StageLayout, Topology, Workspace,
 };
 
-/// How much the certificate may exceed max(truth, eps): measured 2.3; 20 is the promise.
+/// What is promised: the certificate exceeds max(truth, eps) at most this much.
+const PROMISE: f64 = 20.0;
+/// What small defects keep; measured 2.3.
 const TIGHT: f64 = 4.0;
 
 /// ‖QᵀQ − I‖₂.
@@ -139,7 +141,9 @@ fn damaged_is_certified<T: Scalar<Wide = f64>>() {
             let plan = damaged::<T>(n, m, b, rate, damage, 31);
             let factors = plan.realize::<f64>(&[]).unwrap();
             let (bound, truth) = compare(&plan, &factors, &format!("n={n} b={b} damage {damage}"));
-            assert!(bound <= TIGHT * truth.max(eps::<T>()), "n={n} b={b} damage {damage}: {bound:e} {truth:e}");
+            // Defects beyond 1 multiply, and products of bounds drift from bounds of products.
+            let limit = if damage < 0.1 { TIGHT } else { PROMISE } * truth.max(eps::<T>());
+            assert!(bound <= limit, "n={n} b={b} damage {damage}: {bound:e} {truth:e}");
         }
     }
 }
