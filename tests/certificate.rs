@@ -13,8 +13,9 @@ use papilio::{
 
 /// What is promised: the certificate exceeds max(truth, eps) at most this much.
 const PROMISE: f64 = 20.0;
-/// What small defects keep; measured 2.3.
-const TIGHT: f64 = 4.0;
+/// What small defects keep. Measured: 2.3 for butterflies; 6.9 where twelve stages act on the same few coordinates, so that
+/// the signs of their defects average out, which no bound stage by stage can see.
+const TIGHT: f64 = 8.0;
 
 /// ‖QᵀQ − I‖₂.
 fn true_defect<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> f64 {
@@ -73,6 +74,10 @@ fn all_charts<T: Scalar<Wide = f64>>() -> f64 {
     }
     for b in [1, 2, 3, 4, 8, 16, 32] {
         case(Plan::new(3 * b, &BlockDiagonal::new(b), Cayley), &format!("block-diagonal {b}"));
+    }
+    for b in [3, 5, 16] {
+        let stacked = (0..12).map(|_| (StageLayout::contiguous(b, 2), Source::chart(Cayley)));
+        case(Plan::from_stages(2 * b, stacked), &format!("twelve block-diagonal {b}"));
     }
     case(Plan::new(81, &Butterfly::classic(3), Cayley), "radix 3");
     let twelve = Explicit::new(13, (0..12).map(|k| (2, (0..12).map(|i| (i * (k + 1) + k) % 13).collect()))).unwrap();
