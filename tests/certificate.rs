@@ -11,8 +11,11 @@ use papilio::{
     StageLayout, Topology, Workspace,
 };
 
-/// How much the certificate may exceed max(truth, eps): measured 2.3; 20 is the promise.
-const TIGHT: f64 = 4.0;
+/// What is promised: the certificate exceeds max(truth, eps) at most this much.
+const PROMISE: f64 = 20.0;
+/// What small defects keep. Measured: 2.3 for butterflies; 6.9 where twelve stages act on the same few coordinates, so that
+/// the signs of their defects average out, which no bound stage by stage can see.
+const TIGHT: f64 = 8.0;
 
 /// ‖QᵀQ − I‖₂.
 fn true_defect<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> f64 {
@@ -71,6 +74,10 @@ fn all_charts<T: Scalar<Wide = f64>>() -> f64 {
     }
     for b in [1, 2, 3, 4, 8, 16, 32] {
         case(Plan::new(3 * b, &BlockDiagonal::new(b), Cayley), &format!("block-diagonal {b}"));
+    }
+    for b in [3, 5, 16] {
+        let stacked = (0..12).map(|_| (StageLayout::contiguous(b, 2), Source::chart(Cayley)));
+        case(Plan::from_stages(2 * b, stacked), &format!("twelve block-diagonal {b}"));
     }
     case(Plan::new(81, &Butterfly::classic(3), Cayley), "radix 3");
     let twelve = Explicit::new(13, (0..12).map(|k| (2, (0..12).map(|i| (i * (k + 1) + k) % 13).collect()))).unwrap();
@@ -139,7 +146,9 @@ fn damaged_is_certified<T: Scalar<Wide = f64>>() {
             let plan = damaged::<T>(n, m, b, rate, damage, 31);
             let factors = plan.realize::<f64>(&[]).unwrap();
             let (bound, truth) = compare(&plan, &factors, &format!("n={n} b={b} damage {damage}"));
-            assert!(bound <= TIGHT * truth.max(eps::<T>()), "n={n} b={b} damage {damage}: {bound:e} {truth:e}");
+            // Defects beyond 1 multiply, and products of bounds drift from bounds of products.
+            let limit = if damage < 0.1 { TIGHT } else { PROMISE } * truth.max(eps::<T>());
+            assert!(bound <= limit, "n={n} b={b} damage {damage}: {bound:e} {truth:e}");
         }
     }
 }
@@ -244,15 +253,21 @@ fn measured_apply_error(plan: &Plan<f32>, factors: &Factors<f32>, op: Op) -> f64
 
 #[test]
 fn apply_error_bounds_what_is_measured() {
-    // (n, m, b, how much the a priori bound may exceed the worst of some vectors: about √m·√b·b)
-    for (n, m, b, factor) in [(64, 6, 2, 40.0), (128, 4, 8, 150.0), (128, 2, 32, 1000.0)] {
+    for (n, m, b) in [(64, 6, 2), (128, 4, 8), (128, 2, 32)] {
         let plan = Plan::<f32>::new(n, &Butterfly::boft(m, b).unwrap(), Cayley).unwrap();
-        let factors = plan.realize(&normal(&mut Generator::new(5), plan.num_params(), 1.0)).unwrap();
+        let theta = normal(&mut Generator::new(5), plan.num_params(), 1.0);
+        let factors = plan.realize(&theta).unwrap();
         let bound = certificate(&plan, &factors).unwrap().apply_error;
+        // The worst of some random vectors against the worst case of an a priori bound: measured 8, 36 and 100.
+        let factor = 5.0 * b as f64 * (m as f64).sqrt();
         for op in Op::ALL {
             let measured = measured_apply_error(&plan, &factors, op);
             println!("n={n} b={b} {op:?}: bound {bound:.2e}, measured {measured:.2e}, factor {:.0}", bound / measured);
             assert!(measured <= bound && bound <= factor * measured, "{n} {b} {op:?}: {measured:e} {bound:e}");
         }
+        // In double precision it is the same bound with another u.
+        let wide = Plan::<f64>::new(n, &Butterfly::boft(m, b).unwrap(), Cayley).unwrap();
+        let proof = certificate(&wide, &wide.realize(&theta).unwrap()).unwrap();
+        assert!((proof.apply_error / bound * 2f64.powi(29) - 1.0).abs() < 1e-4);
     }
 }

@@ -32,8 +32,8 @@
 //! ‖fl(Qx) − Qx‖₂ ≤ (Π(φ_k + ρ_k) − Π φ_k)·‖x‖₂.
 //!
 //! It holds for every [`Op`](crate::Op) (|Bᴴ| has the norm of |B|) while nothing under- or overflows and vectors are stored
-//! in the working precision. It is linear in the number of stages and does not know how errors average out: measured errors
-//! are smaller by about √b·√m.
+//! in the working precision. It is linear in the number of stages and knows
+//! nothing of errors that average out: random vectors see about 1/(2b·√m) of it.
 
 use alloc::vec;
 use alloc::vec::Vec;
