@@ -1,0 +1,183 @@
+//! Properties over random plans, views and numbers. Needs the feature `proptest`.
+
+use papilio::verify::{adjoint, certificate, dense, isometry, strategies};
+use papilio::{Batch, BatchMut, Error, Isa, Op, Parallelism, Plan, Saved, StageLayout, Topology, Workspace, topology};
+use proptest::prelude::*;
+
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    proptest::sample::select(&Op::ALL[..])
+}
+
+fn isa() -> impl Strategy<Value = Isa> {
+    proptest::sample::select(Isa::available())
+}
+
+/// A batch in memory with gaps: batch, strides (batch, element) that keep elements apart, rows or columns outermost.
+fn strides(n: usize) -> impl Strategy<Value = (usize, usize, usize)> {
+    (0..=40usize, 1..=3usize, 0..=3usize, any::<bool>()).prop_map(move |(batch, inner, gap, rows)| {
+        if rows { (batch, n * inner + gap, inner) } else { (batch, inner, batch.max(1) * inner + gap) }
+    })
+}
+
+fn memory(n: usize, (batch, b, e): (usize, usize, usize)) -> usize {
+    if batch == 0 { 0 } else { (batch - 1) * b + (n - 1) * e + 1 }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn apply_is_the_dense_product(
+        ((plan, theta), op, isa, from, to, seed) in strategies::plan_and_theta::<f64>().prop_flat_map(|case| {
+            let n = case.0.n();
+            (Just(case), op(), isa(), strides(n), strides(n), any::<u32>())
+        })
+    ) {
+        let n = plan.n();
+        let (from, to) = (from, (from.0, to.1.max(to.2), to.2));
+        // Columns of the output need room for the input's batch.
+        let to = if to.1 < to.2 { (to.0, to.1, to.0.max(1) * to.1) } else { (to.0, to.1.max(n * to.2), to.2) };
+        let factors = plan.realize(&theta).unwrap();
+        let value = |v: usize, i: usize| f64::from((seed.wrapping_mul(2_654_435_761).wrapping_add((v * n + i) as u32 * 40_503)) >> 8) / 1e7 - 0.8;
+        let mut x = vec![f64::NAN; memory(n, from)];
+        for v in 0..from.0 {
+            for i in 0..n {
+                x[v * from.1 + i * from.2] = value(v, i);
+            }
+        }
+        let mut y = vec![-7.0; memory(n, to)];
+        let mut ws = Workspace::with_isa(isa).unwrap();
+        let input = Batch::strided(&x, from.0, n, from.1, from.2).unwrap();
+        let output = BatchMut::strided(&mut y, to.0, n, to.1, to.2).unwrap();
+        plan.apply(&factors, input, output, op, Parallelism::Rayon, &mut ws).unwrap();
+        let packed: Vec<f64> = (0..from.0).flat_map(|v| (0..n).map(move |i| value(v, i))).collect();
+        let truth = dense::apply(&plan, &factors, &packed, op).unwrap();
+        let mut written = vec![false; y.len()];
+        for v in 0..to.0 {
+            let norm = packed[v * n..(v + 1) * n].iter().map(|x| x * x).sum::<f64>().sqrt();
+            for i in 0..n {
+                let at = v * to.1 + i * to.2;
+                written[at] = true;
+                let error = (y[at] - truth[v * n + i]).abs();
+                let unit = f64::EPSILON * (plan.num_stages() + 1) as f64 * (n as f64).sqrt() * norm;
+                prop_assert!(error <= unit, "{} units", error / unit);
+            }
+        }
+        prop_assert!(written.iter().zip(&y).all(|(written, y)| *written || *y == -7.0), "wrote outside the view");
+    }
+
+    #[test]
+    fn adjoint_inverts_and_certificate_bounds((plan, theta) in strategies::plan_and_theta::<f32>(), seed: u64) {
+        let factors = plan.realize(&theta).unwrap();
+        let proof = certificate(&plan, &factors).unwrap();
+        // A lower bound of the 2-norm: the largest entry.
+        let largest = dense::defect(&plan, &factors).unwrap().iter().fold(0.0, |m: f64, e| m.max(e.abs()));
+        prop_assert!(proof.defect >= largest, "{} < {largest}", proof.defect);
+        prop_assert!(adjoint(&plan, &factors, seed).unwrap() <= 2.0);
+        for op in Op::ALL {
+            prop_assert!(isometry(&plan, &factors, op, seed).unwrap().norm <= 2.0);
+        }
+    }
+
+    #[test]
+    fn scaling_by_powers_of_two_commutes_down_to_denormals(
+        (plan, theta) in strategies::plan_and_theta::<f64>(), exponent in -1070i32..=900, batch in 1..20usize,
+    ) {
+        let (n, factors) = (plan.n(), plan.realize(&theta).unwrap());
+        let mut ws = Workspace::new();
+        let x: Vec<f64> = (0..batch * n).map(|i| ((i * 37 % 101) as f64 - 50.0) / 64.0).collect();
+        let scale = |k: i32| if k < -1000 { 2f64.powi(-1000) * 2f64.powi(k + 1000) } else { 2f64.powi(k) };
+        let mut small: Vec<f64> = x.iter().map(|x| x * scale(exponent)).collect();
+        let exact = small.iter().zip(&x).all(|(s, x)| s / scale(exponent) == *x);
+        prop_assume!(exact);
+        let mut y = x;
+        for data in [&mut small, &mut y] {
+            let view = BatchMut::rows(data, n).unwrap();
+            plan.apply_in_place(&factors, view, Op::None, Parallelism::None, &mut ws).unwrap();
+        }
+        let largest = y.iter().fold(1e-300, |m: f64, y| m.max(y.abs()));
+        for (s, y) in small.iter().zip(&y) {
+            // Each stage may round to a multiple of the smallest denormal, once per term.
+            let grain = 5e-324 * (plan.num_stages() * 16 * n.max(1)) as f64;
+            let error = (s - y * scale(exponent)).abs();
+            prop_assert!(error <= f64::EPSILON * 16.0 * largest * scale(exponent) + grain, "{s} {y}");
+        }
+    }
+
+    #[test]
+    fn a_bad_number_stays_in_its_vector(
+        (plan, theta) in strategies::plan_and_theta::<f32>(),
+        bad in proptest::sample::select(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY]),
+        batch in 2..40usize, at in any::<proptest::sample::Index>(), op in op(),
+    ) {
+        let (n, factors) = (plan.n(), plan.realize(&theta).unwrap());
+        let mut x = vec![0.5f32; batch * n];
+        let mut clean = x.clone();
+        let at = at.index(x.len());
+        x[at] = bad;
+        let mut ws = Workspace::new();
+        for data in [&mut x, &mut clean] {
+            let view = BatchMut::rows(data, n).unwrap();
+            plan.apply_in_place(&factors, view, op, Parallelism::None, &mut ws).unwrap();
+        }
+        for v in (0..batch).filter(|v| *v != at / n) {
+            prop_assert!(x[v * n..(v + 1) * n] == clean[v * n..(v + 1) * n]);
+        }
+        prop_assert!(x[at / n * n..][..n].iter().any(|x| !x.is_finite()));
+    }
+
+    #[test]
+    fn gradients_pair_with_derivatives((plan, theta) in strategies::plan_and_theta::<f64>(), op in op(), batch in 0..20usize) {
+        // <gy, Q x> = <gx, x>, and it is <dQ-gradient, Q> summed over stages' entries / stage count: linear in each stage.
+        let (n, factors) = (plan.n(), plan.realize(&theta).unwrap());
+        let wave = |k: usize| (0..batch * n).map(|i| ((i * k) as f64).sin()).collect::<Vec<_>>();
+        let (x, gy, mut y, mut gx) = (wave(3), wave(7), vec![0.0; batch * n], vec![f64::NAN; batch * n]);
+        let mut d = vec![0.0; plan.num_entries()];
+        let mut ws = Workspace::new();
+        let view = |data| Batch::rows(data, n).unwrap();
+        let out = BatchMut::rows(&mut y, n).unwrap();
+        plan.apply(&factors, view(&x), out, op, Parallelism::None, &mut ws).unwrap();
+        let out = Some(BatchMut::rows(&mut gx, n).unwrap());
+        let saved = Saved::Input(view(&x));
+        plan.apply_vjp(&factors, saved, op, view(&gy), out, Some(&mut d), Parallelism::Rayon, &mut ws).unwrap();
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let value = dot(&gy, &y);
+        let unit = f64::EPSILON * (1 + batch * n) as f64 * (1 + plan.num_stages()) as f64;
+        prop_assert!((dot(&gx, &x) - value).abs() <= unit);
+        for stage in plan.stages().iter().filter(|s| s.layout().num_blocks() * s.layout().block_size() == n) {
+            let r = stage.entries();
+            let part = dot(&d[r.clone()], &factors.entries()[r]);
+            prop_assert!((part - value).abs() <= 4.0 * unit, "{part} {value}");
+        }
+    }
+
+    #[test]
+    fn no_size_makes_a_topology_panic(n: usize, unit: usize, radix: usize, stages: Option<usize>, small in 0..70usize) {
+        for n in [n, small] {
+            for (unit, radix) in [(unit, radix), (unit % 9, radix % 9)] {
+                let butterfly = topology::Butterfly { unit, radix, stages: stages.map(|s| s % 70) };
+                if let Ok(m) = butterfly.num_stages(n) {
+                    for k in 0..m {
+                        prop_assert!(butterfly.stage(n, k).validate(n).is_ok() || n > u32::MAX as usize);
+                    }
+                }
+                let _ = topology::BlockDiagonal::new(unit).num_stages(n);
+                let layout = StageLayout::Strided { unit, radix, distance: n, groups: small };
+                let _ = layout.validate(n);
+            }
+        }
+    }
+}
+
+#[test]
+fn plans_too_large_for_memory_are_errors() {
+    for n in [u32::MAX as usize, 1 << 31] {
+        let dense = topology::BlockDiagonal::new(n);
+        let error = Plan::<f64>::new(n, &dense, papilio::parametrization::Cayley).unwrap_err();
+        assert!(matches!(error, Error::Size { .. }), "{error}");
+    }
+}
