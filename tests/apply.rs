@@ -335,3 +335,67 @@ fn a_nan_stays_in_its_block_and_vector() {
     }
     assert_eq!(wide_is_double::<<f32 as Scalar>::Wide>(), 8);
 }
+
+/// Views made from raw parts: the identical view works in place, interleaved halves of one matrix work, any other
+/// overlap is refused before anything is written; negative strides read backwards.
+#[test]
+#[allow(unsafe_code)] // aliased views cannot be made without it
+fn aliased_views_behave_as_documented() {
+    let (n, batch) = (6, 20);
+    let stages = stages(3, &[strided(3, 2, 3, 1), table(6, 4, 1)]);
+    let plan = plan::<f64>(n, &stages);
+    let factors = plan.realize::<f64>(&[]).unwrap();
+    let x = random::<f64>(batch * 2 * n, 5);
+    for batch in [1, 3, batch] {
+        let mut ws = Workspace::new();
+        let mut truth = vec![0.0; batch * n];
+        let from = Batch::strided(&x, batch, n, 2 * n, 1).unwrap();
+        let to = BatchMut::rows(&mut truth, n).unwrap();
+        plan.apply(&factors, from, to, Op::None, Parallelism::None, &mut ws).unwrap();
+        let vector = |memory: &[f64], v: usize, at: usize| memory[v * 2 * n + at..][..n].to_vec();
+
+        let mut memory = x.clone();
+        let p = memory.as_mut_ptr();
+        let stride = 2 * n as isize;
+        // SAFETY: both views stay inside `memory`, whose `Vec` is not touched while they live.
+        let view = |at: usize, stride: isize| unsafe {
+            let read = Batch::<f64>::from_raw_parts(p.add(at), batch, n, stride, 1);
+            (read, BatchMut::<f64>::from_raw_parts(p.add(at), batch, n, stride, 1).unwrap())
+        };
+        // Shifted by one coordinate, or the same rows in reverse (one row in reverse is the identical row): refused.
+        let reverse = (batch - 1) * 2 * n;
+        for (other, refuse) in [(view(1, stride).1, true), (view(reverse, -stride).1, batch > 1)] {
+            if refuse {
+                let result = plan.apply(&factors, view(0, stride).0, other, Op::None, Parallelism::None, &mut ws);
+                assert!(matches!(result, Err(Error::Overlap { .. })), "{result:?}");
+            }
+        }
+        assert_eq!(memory, x);
+        // Left half to right half.
+        plan.apply(&factors, view(0, stride).0, view(n, stride).1, Op::None, Parallelism::Rayon, &mut ws).unwrap();
+        for v in 0..batch {
+            assert_eq!(vector(&memory, v, n), truth[v * n..(v + 1) * n]);
+            assert_eq!(vector(&memory, v, 0), vector(&x, v, 0));
+        }
+        // In place.
+        let (read, write) = view(0, stride);
+        plan.apply(&factors, read, write, Op::None, Parallelism::Rayon, &mut ws).unwrap();
+        for v in 0..batch {
+            assert_eq!(vector(&memory, v, 0), truth[v * n..(v + 1) * n]);
+        }
+        // Backwards: the last row first.
+        memory.copy_from_slice(&x);
+        plan.apply(
+            &factors,
+            view(reverse, -stride).0,
+            view(reverse + n, -stride).1,
+            Op::None,
+            Parallelism::None,
+            &mut ws,
+        )
+        .unwrap();
+        for v in 0..batch {
+            assert_eq!(vector(&memory, v, n), truth[v * n..(v + 1) * n]);
+        }
+    }
+}
