@@ -115,18 +115,28 @@ mod tests {
         frobenius_up(&difference)
     }
 
+    /// I − 2vvᵀ/(vᵀv), orthogonal up to rounding.
+    fn reflection(b: usize, g: &mut Generator) -> Vec<f64> {
+        let v: Vec<f64> = (0..b).map(|_| g.uniform() - 0.5).collect();
+        let vv: f64 = v.iter().map(|x| x * x).sum();
+        let entry = |at: usize| f64::from(u8::from(at / b == at % b)) - 2.0 * v[at / b] * v[at % b] / vv;
+        (0..b * b).map(entry).collect()
+    }
+
     #[test]
     fn evaluation_error_is_bounded_for_any_matrix() {
         let mut g = Generator::new(5);
         let mut gram = Gram::default();
         for b in [1, 2, 3, 8, 33] {
-            for scale in [1e-200, 1e-3, 1.0, 1e6] {
-                let wide: Vec<f64> = (0..b * b).map(|_| scale * (g.uniform() - 0.5)).collect();
+            let mut cases: Vec<Vec<f64>> =
+                [1e-200, 1e-3, 1.0, 1e6].map(|scale| (0..b * b).map(|_| scale * (g.uniform() - 0.5)).collect()).into();
+            cases.push(reflection(b, &mut g));
+            for (case, wide) in cases.iter().enumerate() {
                 let single: Vec<f64> = wide.iter().map(|&x| f64::from(x as f32)).collect();
-                let bound = gram.defect(b, &wide, false);
-                assert!(error_against_reference(b, &wide, &gram) <= bound, "f64 b = {b}, scale {scale}");
+                let bound = gram.defect(b, wide, false);
+                assert!(error_against_reference(b, wide, &gram) <= bound, "f64 b = {b}, case {case}");
                 let bound = gram.defect(b, &single, true);
-                assert!(error_against_reference(b, &single, &gram) <= bound, "f32 b = {b}, scale {scale}");
+                assert!(error_against_reference(b, &single, &gram) <= bound, "f32 b = {b}, case {case}");
             }
         }
     }
