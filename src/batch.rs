@@ -12,109 +12,9 @@ use alloc::format;
 
 use crate::error::{Error, Result};
 
-/// Where the elements of a batch lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shape {
-    batch: usize,
-    n: usize,
-    batch_stride: isize,
-    element_stride: isize,
-}
+mod shape;
 
-impl Shape {
-    fn is_empty(&self) -> bool {
-        self.batch == 0 || self.n == 0
-    }
-
-    #[inline(always)]
-    fn offset(&self, v: usize, i: usize) -> isize {
-        v as isize * self.batch_stride + i as isize * self.element_stride
-    }
-
-    /// Smallest and largest offset, or `None` beyond `isize`. For a shape that is not empty.
-    fn extent(&self) -> Option<(isize, isize)> {
-        let reach = |len: usize, stride: isize| isize::try_from(len - 1).ok()?.checked_mul(stride);
-        let (a, b) = (reach(self.batch, self.batch_stride)?, reach(self.n, self.element_stride)?);
-        Some((a.min(0).checked_add(b.min(0))?, a.max(0).checked_add(b.max(0))?))
-    }
-
-    /// Whether two index pairs name the same element: v·B + i·S = 0 for some (v, i) ≠ 0 with |v| < batch, |i| < n.
-    /// The smallest solution is v = S/g, i = −B/g with g = gcd(B, S).
-    fn repeats_itself(&self) -> bool {
-        let (b, s) = (self.batch_stride.unsigned_abs(), self.element_stride.unsigned_abs());
-        if self.is_empty() || (self.batch == 1 && self.n == 1) {
-            return false;
-        }
-        match (b, s) {
-            (0, 0) => true,
-            (0, _) => self.batch > 1,
-            (_, 0) => self.n > 1,
-            _ => {
-                let g = gcd(b, s);
-                s / g < self.batch && b / g < self.n
-            }
-        }
-    }
-
-    /// Checks that all elements lie in a slice of `len` elements, the first at its start.
-    fn check(&self, what: &'static str, len: usize) -> Result<()> {
-        let size = |got| Error::Size { what, expected: format!("strides within a slice of {len} elements"), got };
-        if self.is_empty() {
-            return Ok(());
-        }
-        match self.extent() {
-            Some((0, last)) if (last as usize) < len => Ok(()),
-            _ => Err(size(format!("{self:?}"))),
-        }
-    }
-
-    fn check_unique(&self, what: &'static str) -> Result<()> {
-        if self.repeats_itself() {
-            return Err(Error::Overlap {
-                what,
-                expected: "strides that name every element once",
-                got: format!("{self:?}"),
-            });
-        }
-        Ok(())
-    }
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-fn rows_shape(what: &'static str, len: usize, n: usize) -> Result<Shape> {
-    if n == 0 || !len.is_multiple_of(n) {
-        return Err(Error::Size {
-            what,
-            expected: format!("a length that is a multiple of n = {n}, n > 0"),
-            got: format!("{len}"),
-        });
-    }
-    Ok(Shape { batch: len / n, n, batch_stride: n as isize, element_stride: 1 })
-}
-
-fn columns_shape(what: &'static str, len: usize, n: usize) -> Result<Shape> {
-    rows_shape(what, len, n).map(|s| Shape { batch_stride: 1, element_stride: s.batch as isize, ..s })
-}
-
-fn strided_shape(
-    what: &'static str,
-    batch: usize,
-    n: usize,
-    batch_stride: usize,
-    element_stride: usize,
-) -> Result<Shape> {
-    match (isize::try_from(batch_stride), isize::try_from(element_stride)) {
-        (Ok(batch_stride), Ok(element_stride)) => Ok(Shape { batch, n, batch_stride, element_stride }),
-        _ => Err(Error::Size {
-            what,
-            expected: format!("strides up to {}", isize::MAX),
-            got: format!("{batch_stride} and {element_stride}"),
-        }),
-    }
-}
+use shape::Shape;
 
 /// A read-only batch of vectors of length `n`.
 ///
@@ -171,7 +71,7 @@ impl<'a, E: Copy> Batch<'a, E> {
     /// # Errors
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     pub fn rows(data: &'a [E], n: usize) -> Result<Self> {
-        rows_shape("batch of rows", data.len(), n).map(|shape| Self::new(data, shape))
+        Shape::rows("batch of rows", data.len(), n).map(|shape| Self::new(data, shape))
     }
 
     /// Columns of a row-major `[n, batch]` matrix.
@@ -179,7 +79,7 @@ impl<'a, E: Copy> Batch<'a, E> {
     /// # Errors
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     pub fn columns(data: &'a [E], n: usize) -> Result<Self> {
-        columns_shape("batch of columns", data.len(), n).map(|shape| Self::new(data, shape))
+        Shape::columns("batch of columns", data.len(), n).map(|shape| Self::new(data, shape))
     }
 
     /// `batch` vectors of length `n`, element i of vector v at v·`batch_stride` + i·`element_stride`.
@@ -188,7 +88,7 @@ impl<'a, E: Copy> Batch<'a, E> {
     /// [`Error::Size`] unless all elements lie in `data`.
     pub fn strided(data: &'a [E], batch: usize, n: usize, batch_stride: usize, element_stride: usize) -> Result<Self> {
         let what = "strided batch";
-        let shape = strided_shape(what, batch, n, batch_stride, element_stride)?;
+        let shape = Shape::strided(what, batch, n, batch_stride, element_stride)?;
         shape.check(what, data.len()).map(|()| Self::new(data, shape))
     }
 
@@ -310,7 +210,7 @@ impl<'a, E: Copy> BatchMut<'a, E> {
     /// # Errors
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     pub fn rows(data: &'a mut [E], n: usize) -> Result<Self> {
-        rows_shape("batch of rows", data.len(), n).map(|shape| Self::new(data, shape))
+        Shape::rows("batch of rows", data.len(), n).map(|shape| Self::new(data, shape))
     }
 
     /// Columns of a row-major `[n, batch]` matrix.
@@ -318,7 +218,7 @@ impl<'a, E: Copy> BatchMut<'a, E> {
     /// # Errors
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     pub fn columns(data: &'a mut [E], n: usize) -> Result<Self> {
-        columns_shape("batch of columns", data.len(), n).map(|shape| Self::new(data, shape))
+        Shape::columns("batch of columns", data.len(), n).map(|shape| Self::new(data, shape))
     }
 
     /// `batch` vectors of length `n`, element i of vector v at v·`batch_stride` + i·`element_stride`.
@@ -333,7 +233,7 @@ impl<'a, E: Copy> BatchMut<'a, E> {
         element_stride: usize,
     ) -> Result<Self> {
         let what = "strided batch";
-        let shape = strided_shape(what, batch, n, batch_stride, element_stride)?;
+        let shape = Shape::strided(what, batch, n, batch_stride, element_stride)?;
         shape.check(what, data.len())?;
         shape.check_unique(what).map(|()| Self::new(data, shape))
     }
@@ -443,28 +343,6 @@ mod tests {
     use super::*;
     use alloc::vec;
     use alloc::vec::Vec;
-
-    fn brute_force_repeats(s: Shape) -> bool {
-        let mut seen: Vec<isize> = (0..s.batch).flat_map(|v| (0..s.n).map(move |i| s.offset(v, i))).collect();
-        let all = seen.len();
-        seen.sort_unstable();
-        seen.dedup();
-        seen.len() < all
-    }
-
-    #[test]
-    fn repetition_is_found_exactly() {
-        for batch in 0..5 {
-            for n in 0..5 {
-                for batch_stride in -6..7 {
-                    for element_stride in -6..7 {
-                        let s = Shape { batch, n, batch_stride, element_stride };
-                        assert_eq!(s.repeats_itself(), brute_force_repeats(s), "{s:?}");
-                    }
-                }
-            }
-        }
-    }
 
     #[test]
     fn bounds_are_checked() {
