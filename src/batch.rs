@@ -366,12 +366,13 @@ mod tests {
     fn shared_memory_is_refused_unless_identical_or_interleaved() {
         let mut data = vec![0f64; 24];
         let p = data.as_mut_ptr();
-        // SAFETY (both): the views stay inside `data`, and nothing is read or written through them.
-        let read =
-            |at: usize, batch, n, b, e| unsafe { Batch::<f64>::from_raw_parts(p.wrapping_add(at), batch, n, b, e) };
-        // SAFETY: as above.
-        let write = |at: usize, batch, n, b, e| unsafe {
-            BatchMut::<f64>::from_raw_parts(p.wrapping_add(at), batch, n, b, e).unwrap()
+        let read = |at: usize, batch, n, b, e| {
+            // SAFETY: the view stays inside `data`, and nothing is read through it.
+            unsafe { Batch::<f64>::from_raw_parts(p.wrapping_add(at), batch, n, b, e) }
+        };
+        let write = |at: usize, batch, n, b, e| {
+            // SAFETY: the view stays inside `data`, and nothing is read or written through it.
+            unsafe { BatchMut::<f64>::from_raw_parts(p.wrapping_add(at), batch, n, b, e) }.unwrap()
         };
         let ok = |x: Batch<f64>, y: BatchMut<f64>| x.check_disjoint("test", &y).is_ok();
         assert!(ok(read(0, 2, 6, 6, 1), write(0, 2, 6, 6, 1))); // identical
