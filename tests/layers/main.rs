@@ -30,6 +30,7 @@ const FEATURE_DOORS: &[(&str, &str)] = &[
     ("lib.rs", "chooses modules"),
     ("parallel.rs", "threads and locks, or the calling thread alone"),
     ("dense/mod.rs", "`rand`: Haar blocks serve the random initialisers only"),
+    ("verify/mod.rs", "`proptest`: strategies are public API of one feature only"),
     ("orthogonal.rs", "`rand`: initialisers that take an `impl rand::Rng`"),
 ];
 
