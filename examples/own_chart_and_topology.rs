@@ -43,11 +43,7 @@ impl Parametrization<f64> for RotationVector {
     fn num_params(&self, b: usize) -> Result<usize> {
         match b {
             3 => Ok(3),
-            _ => Err(Error::Size {
-                what: "rotation vector block",
-                expected: "b = 3".into(),
-                got: format!("b = {b}"),
-            }),
+            _ => Err(Error::Size { what: "rotation vector block", expected: "b = 3".into(), got: format!("b = {b}") }),
         }
     }
 
