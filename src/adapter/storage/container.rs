@@ -142,20 +142,36 @@ impl Container {
     /// # Errors
     /// [`Error::File`](crate::Error::File) if it is not of a [`FloatType`], or an entry is NaN or infinite.
     pub fn read_finite(&self, tensor: &TensorInfo) -> Result<Vec<f64>> {
+        let mut numbers = Vec::with_capacity(tensor.len());
+        self.each_portion(tensor, |portion| numbers.extend_from_slice(portion))?;
+        Ok(numbers)
+    }
+
+    /// Checks a floating-point tensor of any size for NaN and infinities, in bounded memory.
+    ///
+    /// # Errors
+    /// As [`read_finite`](Self::read_finite).
+    pub fn check_finite(&self, tensor: &TensorInfo) -> Result<()> {
+        self.each_portion(tensor, |_| ())
+    }
+
+    fn each_portion(&self, tensor: &TensorInfo, mut visit: impl FnMut(&[f64])) -> Result<()> {
+        const PORTION: usize = 1 << 16;
         let kind = FloatType::from_dtype(tensor.dtype).ok_or_else(|| {
             tensor_error(&self.path, &tensor.name, "a tensor of type F16, BF16, F32 or F64", tensor.dtype)
         })?;
-        let mut numbers = vec![0.0; tensor.len()];
-        kind.decode(&self.window(tensor, 0..tensor.num_bytes())?, &mut numbers);
-        match numbers.iter().position(|x| !x.is_finite()) {
-            None => Ok(numbers),
-            Some(i) => Err(tensor_error(
-                &self.path,
-                &tensor.name,
-                "finite numbers",
-                format!("{} at {:?}", numbers[i], unravel(i, &tensor.shape)),
-            )),
+        let (count, mut numbers) = (tensor.len(), Vec::new());
+        for first in (0..count).step_by(PORTION) {
+            numbers.resize(PORTION.min(count - first), 0.0);
+            let range = first * kind.size()..(first + numbers.len()) * kind.size();
+            kind.decode(&self.window(tensor, range.start as u64..range.end as u64)?, &mut numbers);
+            if let Some(i) = numbers.iter().position(|x| !x.is_finite()) {
+                let got = format!("{} at {:?}", numbers[i], unravel(first + i, &tensor.shape));
+                return Err(tensor_error(&self.path, &tensor.name, "finite numbers", got));
+            }
+            visit(&numbers);
         }
+        Ok(())
     }
 }
 

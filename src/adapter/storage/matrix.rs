@@ -5,8 +5,7 @@ use std::path::Path;
 use std::string::String;
 use std::vec::Vec;
 
-use super::container::unravel;
-use super::{Checkpoint, FloatType, NpyArray, file_error, is_npy, tensor_error};
+use super::{Checkpoint, FloatType, NpyArray, file_error, is_npy, tensor_error, unravel};
 use crate::error::Result;
 
 /// A square matrix of finite numbers, row-major.

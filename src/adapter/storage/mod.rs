@@ -22,6 +22,7 @@ mod output;
 mod writer;
 
 pub use checkpoint::Checkpoint;
+pub(crate) use container::unravel;
 pub use container::{Container, TensorInfo};
 pub use float::FloatType;
 pub use matrix::Matrix;

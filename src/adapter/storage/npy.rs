@@ -148,7 +148,7 @@ fn quoted(text: &str) -> Option<&str> {
 fn reverse_axes(data: &[f64], shape: &[usize]) -> Vec<f64> {
     (0..data.len())
         .map(|i| {
-            let index = super::container::unravel(i, shape);
+            let index = super::unravel(i, shape);
             let from = index.iter().zip(shape).rev().fold(0, |at, (&i, &extent)| at * extent + i);
             data[from]
         })
