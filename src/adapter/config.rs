@@ -57,9 +57,10 @@ impl PeftConfig {
     /// Whether the module was trained as a whole according to the configuration, by PEFT's rule: the path is one of
     /// the names or ends in a dot and one of them.
     pub fn saves(&self, module: &str) -> bool {
-        self.modules_to_save.iter().flatten().any(|name| {
-            module.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
+        self.modules_to_save
+            .iter()
+            .flatten()
+            .any(|name| module.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
     }
 
     /// One sentence for each size that the configuration gives and the tensors contradict.

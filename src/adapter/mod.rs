@@ -26,7 +26,7 @@ pub use config::PeftConfig;
 pub use merge::{LayerReport, MergeOptions, MergeReport, Progress, merge};
 pub use rotation::{RealizedRotation, Rotation};
 
-use peft_boft::{Key, Shape};
+use peft_boft::{Key, Shape, parse_key};
 use storage::{Container, FloatType, TensorInfo, file_error, tensor_error};
 
 /// An adapter file, its keys and shapes checked; numbers are read layer by layer.
@@ -60,6 +60,13 @@ pub struct Replacement {
     pub tensor: TensorInfo,
 }
 
+impl Layer {
+    /// Number of outputs of the module: the rows of its weight, as the shape of its scale says.
+    pub fn outputs(&self) -> usize {
+        self.scale.len()
+    }
+}
+
 impl Adapter {
     /// Opens an adapter: a directory with `adapter_model.safetensors` and `adapter_config.json`, or a safetensors file
     /// (with its configuration beside it, if there is one).
@@ -79,7 +86,7 @@ impl Adapter {
         let (mut replacements, mut has_permutations) = (BTreeMap::new(), false);
         let mut adapter_names = BTreeMap::new();
         for tensor in file.tensors() {
-            let (slot, name) = match peft_boft::parse_key(&tensor.name) {
+            let (slot, name) = match parse_key(&tensor.name) {
                 Key::Blocks { module, adapter } => {
                     adapter_names.entry(adapter).or_insert(&tensor.name);
                     (&mut blocks, module.to_string())
@@ -112,12 +119,26 @@ impl Adapter {
             return Err(file_error(file.path(), "a BOFT adapter (tensors that end in .boft_R)", "none of them"));
         }
         let layers = pair(&file, blocks, scales)?;
-        let replacements = replacements
-            .into_iter()
-            .map(|(name, tensor)| Replacement { name, tensor: tensor.clone() })
-            .collect();
+        let replacements =
+            replacements.into_iter().map(|(name, tensor)| Replacement { name, tensor: tensor.clone() }).collect();
         let warnings = config.as_ref().map_or_else(Vec::new, |c| c.mismatches(layers.iter().map(|l| l.shape)));
         Ok(Self { layers, replacements, has_permutations, warnings, config, file })
+    }
+
+    /// Whether an adapter rather than a model lies at `path`: a directory with an adapter's files and no model's, or a
+    /// safetensors file with tensors of an adapter.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File) if there is nothing readable.
+    pub fn is_at(path: &Path) -> Result<bool> {
+        let metadata = std::fs::metadata(path).map_err(|e| file_error(path, "a file or directory", e))?;
+        if metadata.is_dir() {
+            let has = |name| path.join(name).exists();
+            let is_model = has("model.safetensors") || has("model.safetensors.index.json");
+            return Ok(!is_model && (has("adapter_model.safetensors") || has("adapter_config.json")));
+        }
+        let is_adapted = |t: &TensorInfo| matches!(parse_key(&t.name), Key::Blocks { .. } | Key::Scale { .. });
+        Ok(Container::open(path)?.tensors().iter().any(is_adapted))
     }
 
     /// The safetensors file.
@@ -158,11 +179,6 @@ impl Adapter {
         let blocks = self.file.read_finite(&layer.blocks)?;
         let scale = self.file.read_finite(&layer.scale)?;
         Rotation::new(layer.shape.plan()?, layer.shape.theta(&blocks)?, scale)
-    }
-
-    /// Number of rows of the weight that the layer scales, as the shape of its scale says.
-    pub fn rows(&self, layer: &Layer) -> usize {
-        layer.scale.len()
     }
 }
 

@@ -56,6 +56,12 @@ impl Shape {
         self.blocks.saturating_mul(self.block)
     }
 
+    /// Free parameters of R: N·D·b(b−1)/2.
+    pub fn num_params(&self) -> usize {
+        let pairs = self.block.saturating_mul(self.block - self.block.min(1)) / 2;
+        self.stages.saturating_mul(self.blocks).saturating_mul(pairs)
+    }
+
     /// The plan of R, over any real scalar.
     ///
     /// # Errors
@@ -188,7 +194,8 @@ mod tests {
         let shape = Shape::from_dims(&[1, 2, 3, 3]).unwrap();
         let stored: Vec<f64> = (0..18).map(|i| f64::from(i * i % 7)).collect();
         let theta = shape.theta(&stored).unwrap();
-        let symmetric: Vec<f64> = (0..18).map(|i| [[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]][i % 9 / 3][i % 3]).collect();
+        let symmetric: Vec<f64> =
+            (0..18).map(|i| [[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]][i % 9 / 3][i % 3]).collect();
         let shifted: Vec<f64> = stored.iter().zip(&symmetric).map(|(m, s)| m + s).collect();
         assert_eq!(shape.theta(&shifted).unwrap(), theta);
         // <theta(M), g> = <M, stored_gradient(g)>, exactly in these small numbers.

@@ -7,7 +7,7 @@
 use std::format;
 use std::fs;
 use std::path::Path;
-use std::string::{String, ToString};
+use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
@@ -19,8 +19,20 @@ use crate::error::Result;
 
 /// Endings of weight files.
 const WEIGHTS: [&str; 14] = [
-    ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf", ".npz", ".pkl",
-    ".tflite", ".index.json",
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".onnx_data",
+    ".gguf",
+    ".npz",
+    ".pkl",
+    ".tflite",
+    ".index.json",
 ];
 
 /// Copies the companions of `base` to `output`, writes the index, and notes the new type in config.json. Returns

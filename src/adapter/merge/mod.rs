@@ -11,13 +11,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::string::{String, ToString};
 use std::time::Instant;
-use std::vec;
 use std::vec::Vec;
 
 use serde::Serialize;
 
-use super::{Adapter, Layer};
 use super::storage::{Checkpoint, FloatType, Output, Writer, file_error, tensor_error, unravel};
+use super::{Adapter, Layer};
 use crate::error::{Error, Result};
 use crate::parallel::Parallelism;
 use crate::plan::Workspace;
@@ -124,10 +123,7 @@ const COPY: u64 = 8 << 20;
 /// # Errors
 /// [`Error::File`] naming file and tensor for every bad input, before anything is written; also for a full disk or an
 /// interruption, after which nothing is left behind.
-pub fn merge(
-    options: &MergeOptions,
-    mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>,
-) -> Result<MergeReport> {
+pub fn merge(options: &MergeOptions, mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<MergeReport> {
     let start = Instant::now();
     let base = Checkpoint::open(&options.base)?;
     let adapter = Adapter::open(&options.adapter)?;
@@ -304,9 +300,12 @@ impl<P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'_, P> {
         let step = Progress { done: self.done, total: self.total, tensor: &entry.spec.name };
         match (self.progress)(step) {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => {
-                Err(tensor_error(entry.file.path(), &entry.source.name, "to be left to the end", "an interruption"))
-            }
+            ControlFlow::Break(()) => Err(tensor_error(
+                entry.file.path(),
+                &entry.source.name,
+                "a merge that runs to its end",
+                "an interruption",
+            )),
         }
     }
 }

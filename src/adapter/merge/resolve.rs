@@ -115,7 +115,9 @@ fn entry<'a>(
     let action = match (layer, from, to) {
         (Some(layer), Some(from), Some(to)) => Action::Rotate { layer, from, to },
         (None, Some(from), Some(to)) if from != to => Action::Convert { from, to },
-        (None, _, _) if from.is_some() == to.is_some() && (to.is_some() || source.dtype == target.dtype) => Action::Copy,
+        (None, _, _) if from.is_some() == to.is_some() && (to.is_some() || source.dtype == target.dtype) => {
+            Action::Copy
+        }
         (Some(_), _, _) => {
             let expected = "an adapted weight of type F16, BF16, F32 or F64 (a quantised base cannot be merged)";
             return Err(tensor_error(file.path(), &source.name, expected, source.dtype));
@@ -189,7 +191,9 @@ fn absence(base: &Checkpoint, name: &str) -> String {
     let ends = |long: &str, short: &str| long.strip_suffix(short).is_some_and(|front| front.ends_with('.'));
     let is_like = |other: &&TensorInfo| ends(&other.name, name) || ends(name, &other.name);
     match base.tensors().filter(is_like).max_by_key(|t| t.name.len()) {
-        Some(other) => format!("none in {path}, only `{}`: is it the model that the adapter was trained on?", other.name),
+        Some(other) => {
+            format!("none in {path}, only `{}`: is it the model that the adapter was trained on?", other.name)
+        }
         None => format!("none in {path}"),
     }
 }
