@@ -7,7 +7,6 @@
 
 use core::ops::ControlFlow;
 use std::format;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::string::{String, ToString};
 use std::time::Instant;
@@ -15,16 +14,16 @@ use std::vec::Vec;
 
 use serde::Serialize;
 
-use super::storage::{Checkpoint, FloatType, Output, Writer, file_error, tensor_error, unravel};
-use super::{Adapter, Layer};
-use crate::error::{Error, Result};
+use super::Adapter;
+use super::storage::{Checkpoint, FloatType, Output, file_error};
+use crate::error::Result;
 use crate::parallel::Parallelism;
-use crate::plan::Workspace;
 
 mod companions;
 mod resolve;
+mod write;
 
-use resolve::{Action, Entry, Shard};
+use write::ModelWriter;
 
 /// What to merge, and where to.
 #[derive(Debug, Clone)]
@@ -107,12 +106,6 @@ pub(super) fn finite<S: serde::Serializer>(x: &f64, serializer: S) -> core::resu
     if x.is_finite() { serializer.serialize_f64(*x) } else { Err(serde::ser::Error::custom("a number is not finite")) }
 }
 
-/// Numbers rotated at a time: 8 MiB of `f64`. One row if a row is longer.
-const PORTION: usize = 1 << 20;
-
-/// Bytes copied at a time.
-const COPY: u64 = 8 << 20;
-
 /// Merges an adapter into a base model: W' = diag(s)·W·Rᵀ for every adapted layer, trained biases and heads in place
 /// of the old ones, and everything else byte for byte. `progress` may stop it with [`ControlFlow::Break`].
 ///
@@ -135,21 +128,11 @@ pub fn merge(options: &MergeOptions, mut progress: impl FnMut(Progress<'_>) -> C
     } else {
         Output::file(&options.out, options.force)?
     };
-    let mut writer = ModelWriter {
-        adapter: &adapter,
-        parallelism: options.parallelism,
-        workspace: Workspace::new(),
-        numbers: Vec::new(),
-        bytes: Vec::new(),
-        layers: Vec::new(),
-        done: 0,
-        total: plan.num_bytes,
-        progress: &mut progress,
-    };
+    let mut writer = ModelWriter::new(&adapter, options.parallelism, plan.num_bytes, &mut progress);
     for shard in &plan.shards {
         writer.write_shard(shard, &output.path(&shard.file_name))?;
     }
-    let layers = writer.layers;
+    let layers = writer.into_layers();
     if base.is_directory() {
         plan.warnings.extend(companions::write(&base, &plan.shards, plan.num_bytes, options.dtype, &output)?);
     }
@@ -163,151 +146,6 @@ pub fn merge(options: &MergeOptions, mut progress: impl FnMut(Progress<'_>) -> C
         bytes: plan.num_bytes,
         warnings: plan.warnings,
     })
-}
-
-/// Writes shards; the buffers live as long as the merge.
-struct ModelWriter<'a, P> {
-    adapter: &'a Adapter,
-    parallelism: Parallelism,
-    workspace: Workspace,
-    numbers: Vec<f64>,
-    bytes: Vec<u8>,
-    layers: Vec<LayerReport>,
-    done: u64,
-    total: u64,
-    progress: &'a mut P,
-}
-
-impl<P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'_, P> {
-    fn write_shard(&mut self, shard: &Shard<'_>, path: &Path) -> Result<()> {
-        let file = File::create(path).map_err(|e| file_error(path, "room and permission to write", e))?;
-        let specs: Vec<_> = shard.entries.iter().map(|entry| entry.spec.clone()).collect();
-        let mut out = Writer::new(file, path, shard.metadata, &specs)?;
-        for entry in &shard.entries {
-            match entry.action {
-                Action::Copy => self.copy(entry, &mut out)?,
-                Action::Convert { from, to } => self.convert(entry, from, to, &mut out)?,
-                Action::Rotate { layer, from, to } => self.rotate(entry, layer, from, to, &mut out)?,
-            }
-        }
-        out.finish()
-    }
-
-    fn copy(&mut self, entry: &Entry<'_>, out: &mut Writer) -> Result<()> {
-        let mut at = 0;
-        while at < entry.source.num_bytes() {
-            let window = entry.file.window(entry.source, at..at + COPY)?;
-            at += window.len() as u64;
-            self.put(entry, &window, out)?;
-        }
-        Ok(())
-    }
-
-    fn convert(&mut self, entry: &Entry<'_>, from: FloatType, to: FloatType, out: &mut Writer) -> Result<()> {
-        let (mut first, count) = (0, entry.source.len());
-        while first < count {
-            let portion = PORTION.min(count - first);
-            self.load(entry, from, first, portion)?;
-            self.store(entry, first, to, out)?;
-            first += portion;
-        }
-        Ok(())
-    }
-
-    fn rotate(
-        &mut self,
-        entry: &Entry<'_>,
-        layer: &Layer,
-        from: FloatType,
-        to: FloatType,
-        out: &mut Writer,
-    ) -> Result<()> {
-        let start = Instant::now();
-        let rotation = self.adapter.rotation(layer)?;
-        let (n, parameters) = (rotation.plan().n(), rotation.plan().num_params());
-        let rotation = rotation.realize()?;
-        let defect = rotation.certificate()?.defect;
-        let rows = entry.source.shape.first().copied().unwrap_or(0);
-        let (mut first, portion) = (0, (PORTION / n).max(1));
-        let (mut change, mut norm) = (0.0, 0.0);
-        let mut before = Vec::new();
-        while first < rows {
-            let count = portion.min(rows - first);
-            self.load(entry, from, first * n, count * n)?;
-            if let Some(i) = self.numbers.iter().position(|x| !x.is_finite()) {
-                let got = format!("{} at {:?}", self.numbers[i], unravel(first * n + i, &entry.source.shape));
-                return Err(tensor_error(entry.file.path(), &entry.source.name, "finite numbers to rotate", got));
-            }
-            before.clone_from(&self.numbers);
-            rotation.rotate_rows(first, &mut self.numbers, self.parallelism, &mut self.workspace)?;
-            self.store(entry, first * n, to, out)?;
-            for (w, v) in before.iter().zip(&self.numbers) {
-                norm += w * w;
-                change += (v - w) * (v - w);
-            }
-            first += count;
-        }
-        let relative_change = if change == 0.0 { 0.0 } else { (change / norm).sqrt() };
-        if !defect.is_finite() || !relative_change.is_finite() {
-            return Err(Error::Domain {
-                what: format!("merged weight `{}`", entry.spec.name),
-                expected: "a finite change of a finite weight",
-                got: format!("relative change {relative_change}, defect {defect}"),
-            });
-        }
-        self.layers.push(LayerReport {
-            name: layer.module.clone(),
-            n,
-            block: layer.shape.block,
-            stages: layer.shape.stages,
-            parameters,
-            defect,
-            relative_change,
-            seconds: start.elapsed().as_secs_f64(),
-        });
-        Ok(())
-    }
-
-    /// Fills `numbers` with `count` numbers of the source from number `first` on.
-    fn load(&mut self, entry: &Entry<'_>, from: FloatType, first: usize, count: usize) -> Result<()> {
-        let range = (first * from.size()) as u64..((first + count) * from.size()) as u64;
-        let window = entry.file.window(entry.source, range)?;
-        self.numbers.resize(count, 0.0);
-        from.decode(&window, &mut self.numbers);
-        Ok(())
-    }
-
-    /// Rounds `numbers`, which begin at number `first` of the tensor, and writes them. A finite number stays finite.
-    fn store(&mut self, entry: &Entry<'_>, first: usize, to: FloatType, out: &mut Writer) -> Result<()> {
-        let was_finite: Vec<bool> = self.numbers.iter().map(|x| x.is_finite()).collect();
-        let mut bytes = core::mem::take(&mut self.bytes);
-        bytes.resize(self.numbers.len() * to.size(), 0);
-        to.encode(&mut self.numbers, &mut bytes);
-        let overflow = self.numbers.iter().zip(was_finite).position(|(x, finite)| finite && !x.is_finite());
-        if let Some(i) = overflow {
-            let got = format!("an overflow at {:?}", unravel(first + i, &entry.source.shape));
-            let expected = format!("numbers within the range of {to} (--dtype chooses another type)");
-            return Err(tensor_error(entry.file.path(), &entry.source.name, expected, got));
-        }
-        self.put(entry, &bytes, out)?;
-        self.bytes = bytes;
-        Ok(())
-    }
-
-    fn put(&mut self, entry: &Entry<'_>, bytes: &[u8], out: &mut Writer) -> Result<()> {
-        out.write(bytes)?;
-        self.done += bytes.len() as u64;
-        let step = Progress { done: self.done, total: self.total, tensor: &entry.spec.name };
-        match (self.progress)(step) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(tensor_error(
-                entry.file.path(),
-                &entry.source.name,
-                "a merge that runs to its end",
-                "an interruption",
-            )),
-        }
-    }
 }
 
 /// The output must not be an input, contain one or lie inside one: inputs are never changed.

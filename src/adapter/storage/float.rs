@@ -88,7 +88,8 @@ impl FloatType {
     }
 
     /// Rounds the numbers to this type, writes them as little-endian bytes, and leaves in `numbers` what was written.
-    pub(crate) fn encode(self, numbers: &mut [f64], bytes: &mut [u8]) {
+    /// Returns the place of the first finite number that was beyond the range and became infinite.
+    pub(crate) fn encode(self, numbers: &mut [f64], bytes: &mut [u8]) -> Option<usize> {
         match self {
             Self::F16 => put(numbers, bytes, |x| f16::from_f32(round_to_odd(x)), f16::to_le_bytes, f16::to_f64),
             Self::Bf16 => put(numbers, bytes, |x| bf16::from_f32(round_to_odd(x)), bf16::to_le_bytes, bf16::to_f64),
@@ -110,12 +111,18 @@ fn put<const N: usize, H: Copy>(
     round: impl Fn(f64) -> H,
     write: impl Fn(H) -> [u8; N],
     widen: impl Fn(H) -> f64,
-) {
-    for (number, chunk) in numbers.iter_mut().zip(bytes.as_chunks_mut::<N>().0) {
+) -> Option<usize> {
+    let mut overflow = None;
+    for (i, (number, chunk)) in numbers.iter_mut().zip(bytes.as_chunks_mut::<N>().0).enumerate() {
         let rounded = round(*number);
         *chunk = write(rounded);
-        *number = widen(rounded);
+        let written = widen(rounded);
+        if written.is_infinite() && number.is_finite() && overflow.is_none() {
+            overflow = Some(i);
+        }
+        *number = written;
     }
+    overflow
 }
 
 /// `x` as `f32`, rounded to odd: towards zero, then the last bit set if anything was lost. With at least two bits to
@@ -158,7 +165,8 @@ mod tests {
 
     fn stored(kind: FloatType, x: f64) -> f64 {
         let (mut number, mut bytes) = ([x], vec![0; kind.size()]);
-        kind.encode(&mut number, &mut bytes);
+        let overflow = kind.encode(&mut number, &mut bytes);
+        assert_eq!(overflow.is_some(), x.is_finite() && number[0].is_infinite());
         let mut back = [f64::NAN];
         kind.decode(&bytes, &mut back);
         assert_eq!(number[0].to_bits(), back[0].to_bits());
