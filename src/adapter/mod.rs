@@ -27,7 +27,7 @@ pub use merge::{LayerReport, MergeOptions, MergeReport, Progress, merge};
 pub use rotation::{RealizedRotation, Rotation};
 
 use peft_boft::{Key, Shape, parse_key};
-use storage::{Container, FloatType, TensorInfo, file_error, tensor_error};
+use storage::{Container, FloatType, TensorInfo, file_error, is_npy, tensor_error};
 
 /// An adapter file, its keys and shapes checked; numbers are read layer by layer.
 #[derive(Debug)]
@@ -136,6 +136,9 @@ impl Adapter {
             let has = |name| path.join(name).exists();
             let is_model = has("model.safetensors") || has("model.safetensors.index.json");
             return Ok(!is_model && (has("adapter_model.safetensors") || has("adapter_config.json")));
+        }
+        if is_npy(path) {
+            return Ok(false);
         }
         let is_adapted = |t: &TensorInfo| matches!(parse_key(&t.name), Key::Blocks { .. } | Key::Scale { .. });
         Ok(Container::open(path)?.tensors().iter().any(is_adapted))

@@ -79,11 +79,8 @@ impl Container {
         file.read_exact(&mut prefix).map_err(unreadable)?;
         let header = u64::from_le_bytes(prefix);
         if header > (length - 8).min(MAX_JSON_BYTES) {
-            return Err(file_error(
-                path,
-                format!("a safetensors header that fits the {length} bytes of the file (and 100 MB)"),
-                format!("a header length of {header}"),
-            ));
+            let got = format!("a header of {header} bytes in a file of {length}");
+            return Err(file_error(path, "a safetensors file, which begins with the length of its header", got));
         }
         let mut json = vec![0; header as usize];
         file.read_exact(&mut json).map_err(unreadable)?;
