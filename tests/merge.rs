@@ -452,11 +452,12 @@ fn inputs_are_never_outputs() {
     }
     let base = sharded(small.work.path());
     let inside = base.join("merged");
-    let error = run(&super_options(&base, &inside)).unwrap_err().to_string();
+    let error = run(&forced(&base, &inside)).unwrap_err().to_string();
     assert!(error.contains("overlaps") && !inside.exists(), "{error}");
 }
 
-fn super_options(base: &Path, out: &Path) -> MergeOptions {
+/// Options for merging the llama adapter, whatever is at `out`.
+fn forced(base: &Path, out: &Path) -> MergeOptions {
     MergeOptions { force: true, ..options(base, &llama().1, out) }
 }
 
@@ -481,12 +482,12 @@ fn broken_indexes_are_named() {
         let name = "model.norm.weight";
         bad["weight_map"][if word == "lm_head.weight" { "no.lm_head.weight" } else { name }] = file.into();
         fs::write(&index, bad.to_string()).unwrap();
-        let error = run(&super_options(&base, &work.path().join("out"))).unwrap_err().to_string();
+        let error = run(&forced(&base, &work.path().join("out"))).unwrap_err().to_string();
         assert!(error.contains(word), "{file}: {error}");
     }
     for text in ["", "{}", "[]", r#"{"weight_map": {}}"#, r#"{"weight_map": {"a": 1}}"#, r#"{"weight_map": "a"}"#] {
         fs::write(&index, text).unwrap();
-        let error = run(&super_options(&base, &work.path().join("out"))).unwrap_err().to_string();
+        let error = run(&forced(&base, &work.path().join("out"))).unwrap_err().to_string();
         assert!(error.contains("index.json"), "{text}: {error}");
     }
     assert!(!work.path().join("out").exists());

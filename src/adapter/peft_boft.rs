@@ -86,7 +86,7 @@ impl Shape {
     }
 
     /// The adjoint of [`theta`](Self::theta): a gradient for θ as the gradient for M, which is skew:
-    /// G[i][j] = ½g, G[j][i] = −½g.
+    /// `G[i][j] = ½g`, `G[j][i] = −½g`.
     ///
     /// # Errors
     /// [`Error::Length`] unless there are N·D·b(b−1)/2 numbers.

@@ -114,7 +114,7 @@ pub(super) fn finite<S: serde::Serializer>(x: &f64, serializer: S) -> core::resu
 /// whole or not at all.
 ///
 /// # Errors
-/// [`Error::File`] naming file and tensor for every bad input, before anything is written; also for a full disk or an
+/// [`Error::File`](crate::Error::File) naming file and tensor for every bad input, before anything is written; also for a full disk or an
 /// interruption, after which nothing is left behind.
 pub fn merge(options: &MergeOptions, mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<MergeReport> {
     let start = Instant::now();

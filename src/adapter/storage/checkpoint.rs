@@ -99,7 +99,7 @@ impl Checkpoint {
         let Some(index) = &self.index else { return Ok(()) };
         let path = self.path.join(&index.file_name);
         for (name, file) in weight_map(&path, &index.json)? {
-            if !self.get(name).is_some_and(|(shard, _)| shard.path() == self.path.join(file)) {
+            if self.get(name).is_none_or(|(shard, _)| shard.path() != self.path.join(file)) {
                 return Err(tensor_error(&path, name, "a tensor that its shard holds", format!("none in {file}")));
             }
         }
