@@ -229,6 +229,8 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+#[cfg(feature = "files")]
+pub mod adapter;
 mod batch;
 pub mod dense;
 mod error;

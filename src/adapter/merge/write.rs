@@ -1,0 +1,176 @@
+//! Writing the tensors of the output, in portions.
+
+use core::ops::ControlFlow;
+use std::format;
+use std::fs::File;
+use std::path::Path;
+use std::time::Instant;
+use std::vec::Vec;
+
+use super::resolve::{Action, Entry, Shard};
+use super::{LayerReport, Progress};
+use crate::adapter::storage::{FloatType, Writer, file_error, tensor_error, unravel};
+use crate::adapter::{Adapter, Layer};
+use crate::error::{Error, Result};
+use crate::parallel::Parallelism;
+use crate::plan::Workspace;
+
+/// Numbers rotated at a time: 8 MiB of `f64`. One row if a row is longer.
+const PORTION: usize = 1 << 20;
+
+/// Bytes copied at a time.
+const COPY: u64 = 8 << 20;
+
+/// Writes shards; its buffers live as long as the merge.
+pub(super) struct ModelWriter<'a, P> {
+    adapter: &'a Adapter,
+    parallelism: Parallelism,
+    workspace: Workspace,
+    numbers: Vec<f64>,
+    bytes: Vec<u8>,
+    layers: Vec<LayerReport>,
+    done: u64,
+    total: u64,
+    progress: &'a mut P,
+}
+
+impl<'a, P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
+    pub(super) fn new(adapter: &'a Adapter, parallelism: Parallelism, total: u64, progress: &'a mut P) -> Self {
+        let workspace = Workspace::new();
+        let (numbers, bytes, layers) = (Vec::new(), Vec::new(), Vec::new());
+        Self { adapter, parallelism, workspace, numbers, bytes, layers, done: 0, total, progress }
+    }
+
+    /// Reports of the layers written so far.
+    pub(super) fn into_layers(self) -> Vec<LayerReport> {
+        self.layers
+    }
+
+    /// Writes one file of the output.
+    pub(super) fn write_shard(&mut self, shard: &Shard<'_>, path: &Path) -> Result<()> {
+        let file = File::create(path).map_err(|e| file_error(path, "room and permission to write", e))?;
+        let specs: Vec<_> = shard.entries.iter().map(|entry| entry.spec.clone()).collect();
+        let mut out = Writer::new(file, path, shard.metadata, &specs)?;
+        for entry in &shard.entries {
+            match entry.action {
+                Action::Copy => self.copy(entry, &mut out)?,
+                Action::Convert { from, to } => self.convert(entry, from, to, &mut out)?,
+                Action::Rotate { layer, from, to } => self.rotate(entry, layer, from, to, &mut out)?,
+            }
+        }
+        out.finish()
+    }
+
+    fn copy(&mut self, entry: &Entry<'_>, out: &mut Writer) -> Result<()> {
+        let mut at = 0;
+        while at < entry.source.num_bytes() {
+            let window = entry.file.window(entry.source, at..at + COPY)?;
+            at += window.len() as u64;
+            self.put(entry, &window, out)?;
+        }
+        Ok(())
+    }
+
+    fn convert(&mut self, entry: &Entry<'_>, from: FloatType, to: FloatType, out: &mut Writer) -> Result<()> {
+        let (mut first, count) = (0, entry.source.len());
+        while first < count {
+            let portion = PORTION.min(count - first);
+            self.load(entry, from, first, portion)?;
+            self.store(entry, first, to, out)?;
+            first += portion;
+        }
+        Ok(())
+    }
+
+    fn rotate(
+        &mut self,
+        entry: &Entry<'_>,
+        layer: &Layer,
+        from: FloatType,
+        to: FloatType,
+        out: &mut Writer,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let rotation = self.adapter.rotation(layer)?;
+        let (n, parameters) = (rotation.plan().n(), rotation.plan().num_params());
+        let rotation = rotation.realize()?;
+        let defect = rotation.certificate()?.defect;
+        let rows = entry.source.shape.first().copied().unwrap_or(0);
+        let (mut first, portion) = (0, (PORTION / n).max(1));
+        let (mut change, mut norm) = (0.0, 0.0);
+        let mut before = Vec::new();
+        while first < rows {
+            let count = portion.min(rows - first);
+            self.load(entry, from, first * n, count * n)?;
+            if let Some(i) = self.numbers.iter().position(|x| !x.is_finite()) {
+                let got = format!("{} at {:?}", self.numbers[i], unravel(first * n + i, &entry.source.shape));
+                return Err(tensor_error(entry.file.path(), &entry.source.name, "finite numbers to rotate", got));
+            }
+            before.clone_from(&self.numbers);
+            rotation.rotate_rows(first, &mut self.numbers, self.parallelism, &mut self.workspace)?;
+            self.store(entry, first * n, to, out)?;
+            for (w, v) in before.iter().zip(&self.numbers) {
+                norm += w * w;
+                change += (v - w) * (v - w);
+            }
+            first += count;
+        }
+        let relative_change = if change == 0.0 { 0.0 } else { (change / norm).sqrt() };
+        if !defect.is_finite() || !relative_change.is_finite() {
+            return Err(Error::Domain {
+                what: format!("merged weight `{}`", entry.spec.name),
+                expected: "a finite change of a finite weight",
+                got: format!("relative change {relative_change}, defect {defect}"),
+            });
+        }
+        self.layers.push(LayerReport {
+            name: layer.module.clone(),
+            n,
+            block: layer.shape.block,
+            stages: layer.shape.stages,
+            parameters,
+            defect,
+            relative_change,
+            seconds: start.elapsed().as_secs_f64(),
+        });
+        Ok(())
+    }
+
+    /// Fills `numbers` with `count` numbers of the source from number `first` on.
+    fn load(&mut self, entry: &Entry<'_>, from: FloatType, first: usize, count: usize) -> Result<()> {
+        let range = (first * from.size()) as u64..((first + count) * from.size()) as u64;
+        let window = entry.file.window(entry.source, range)?;
+        self.numbers.resize(count, 0.0);
+        from.decode(&window, &mut self.numbers);
+        Ok(())
+    }
+
+    /// Rounds `numbers`, which begin at number `first` of the tensor, and writes them. A finite number stays finite.
+    fn store(&mut self, entry: &Entry<'_>, first: usize, to: FloatType, out: &mut Writer) -> Result<()> {
+        let mut bytes = core::mem::take(&mut self.bytes);
+        bytes.resize(self.numbers.len() * to.size(), 0);
+        if let Some(i) = to.encode(&mut self.numbers, &mut bytes) {
+            let got = format!("an overflow at {:?}", unravel(first + i, &entry.source.shape));
+            let expected = format!("numbers within the range of {to} (--dtype chooses another type)");
+            return Err(tensor_error(entry.file.path(), &entry.source.name, expected, got));
+        }
+        self.put(entry, &bytes, out)?;
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    fn put(&mut self, entry: &Entry<'_>, bytes: &[u8], out: &mut Writer) -> Result<()> {
+        out.write(bytes)?;
+        self.done += bytes.len() as u64;
+        let step = Progress { done: self.done, total: self.total, tensor: &entry.spec.name };
+        match (self.progress)(step) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(tensor_error(
+                entry.file.path(),
+                &entry.source.name,
+                "a merge that runs to its end",
+                "an interruption",
+            )),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `papilio inspect`
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::HumanBytes;
+use papilio::adapter::Adapter;
+use papilio::adapter::storage::{Checkpoint, NpyArray, is_npy};
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::text::{Table, complain, count, print, print_json, shape};
+
+/// Say what a file or directory holds: an adapter, a model, or a .npy array
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Adapter or model (directory or safetensors file), or .npy file
+    path: PathBuf,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  papilio inspect llama-boft
+  papilio inspect model.safetensors --json
+
+JSON of an adapter:
+  {\"kind\": \"boft\", \"path\", \"layers\": [{\"name\", \"n\", \"block\", \"stages\", \"parameters\", \"outputs\"}],
+   \"replaced\": [{\"name\", \"dtype\", \"shape\"}], \"warnings\"}
+of a model:
+  {\"kind\": \"model\", \"path\", \"files\", \"tensors\": [{\"name\", \"dtype\", \"shape\", \"file\"}],
+   \"metadata\", \"elements\", \"bytes\"}
+of a .npy file:
+  {\"kind\": \"npy\", \"path\", \"dtype\", \"shape\"}
+
+Exit codes: 0 done; 2 bad usage or input";
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<Outcome, String> {
+        let path = &self.path;
+        let (value, text) = if is_npy(path) {
+            npy(path)?
+        } else if Adapter::is_at(path).map_err(|e| e.to_string())? {
+            adapter(path)?
+        } else {
+            model(path)?
+        };
+        if self.json {
+            print_json(&value)?
+        } else {
+            print(&text)?
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn npy(path: &Path) -> Result<(Value, String), String> {
+    let array = NpyArray::read(path).map_err(|e| e.to_string())?;
+    let value = json!({
+        "kind": "npy", "path": path.to_string_lossy(), "dtype": array.kind.to_string(), "shape": array.shape,
+    });
+    Ok((value, format!("{}: a {} array of type {}\n", path.display(), shape(&array.shape), array.kind)))
+}
+
+fn adapter(path: &Path) -> Result<(Value, String), String> {
+    let adapter = Adapter::open(path).map_err(|e| e.to_string())?;
+    adapter.warnings().iter().for_each(|warning| complain("warning", warning));
+    let mut table = Table::new(["layer", "n", "b", "m", "parameters", "outputs"]);
+    let mut layers = Vec::new();
+    for layer in adapter.layers() {
+        let (size, parameters, outputs) = (layer.shape, layer.shape.num_params(), layer.outputs());
+        layers.push(json!({
+            "name": layer.module, "n": size.n(), "block": size.block, "stages": size.stages,
+            "parameters": parameters, "outputs": outputs,
+        }));
+        let numbers = [size.n(), size.block, size.stages, parameters, outputs].map(|x| x.to_string());
+        let [n, b, m, parameters, outputs] = numbers;
+        table.row([layer.module.clone(), n, b, m, parameters, outputs]);
+    }
+    let replaced: Vec<Value> = adapter
+        .replacements()
+        .iter()
+        .map(|r| json!({"name": r.name, "dtype": r.tensor.dtype.to_string(), "shape": r.tensor.shape}))
+        .collect();
+    let mut text = format!(
+        "{}: BOFT adapter, {}{}\n\n{}",
+        path.display(),
+        count(adapter.layers().len(), "layer"),
+        match adapter.config().and_then(|c| c.peft_version.as_ref()) {
+            Some(version) => format!(", written by PEFT {version}"),
+            None => String::new(),
+        },
+        table.render(),
+    );
+    if !replaced.is_empty() {
+        text += "\nTrained as a whole:\n";
+        for r in adapter.replacements() {
+            text += &format!("  {}  {}  {}\n", r.name, r.tensor.dtype, shape(&r.tensor.shape));
+        }
+    }
+    let value = json!({
+        "kind": "boft", "path": path.to_string_lossy(), "layers": layers, "replaced": replaced,
+        "warnings": adapter.warnings(),
+    });
+    Ok((value, text))
+}
+
+fn model(path: &Path) -> Result<(Value, String), String> {
+    let model = Checkpoint::open(path).map_err(|e| e.to_string())?;
+    let (mut tensors, mut elements, mut bytes) = (Vec::new(), 0u64, 0u64);
+    let mut table = Table::new(["tensor", "type", "shape"]);
+    let mut metadata = BTreeMap::new();
+    for shard in model.shards() {
+        let file = shard.path().file_name().unwrap_or_default().to_string_lossy();
+        metadata.extend(shard.metadata().into_iter().flatten());
+        for tensor in shard.tensors() {
+            tensors.push(json!({
+                "name": tensor.name, "dtype": tensor.dtype.to_string(), "shape": tensor.shape, "file": file,
+            }));
+            table.row([tensor.name.clone(), tensor.dtype.to_string(), shape(&tensor.shape)]);
+            elements = elements.saturating_add(tensor.len() as u64);
+            bytes = bytes.saturating_add(tensor.num_bytes());
+        }
+    }
+    let files = model.shards().len();
+    let text = format!(
+        "{}: {} in {}, {elements} elements, {}\n\n{}",
+        path.display(),
+        count(tensors.len(), "tensor"),
+        count(files, "file"),
+        HumanBytes(bytes),
+        table.render(),
+    );
+    let value = json!({
+        "kind": "model", "path": path.to_string_lossy(), "files": files, "tensors": tensors, "metadata": metadata,
+        "elements": elements, "bytes": bytes,
+    });
+    Ok((value, text))
+}

@@ -1,0 +1,60 @@
+//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod inspect;
+mod merge;
+mod text;
+mod verify;
+
+/// Structured orthogonal matrices on the command line: merge BOFT adapters into their base model, look into model
+/// files, check that a matrix is orthogonal.
+#[derive(Debug, Parser)]
+#[command(name = "papilio", version, max_term_width = 100, arg_required_else_help = true, after_help = EXIT)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Merge(merge::Arguments),
+    Inspect(inspect::Arguments),
+    Verify(verify::Arguments),
+}
+
+const EXIT: &str = "\
+Exit codes:
+  0    done
+  1    verify: not orthogonal
+  2    bad usage, bad input, or a file that cannot be read or written
+  130  interrupted (Ctrl-C)
+Every command takes --json and then prints one JSON object on standard output. Errors and warnings go to standard \
+error. `papilio help COMMAND` shows examples.";
+
+/// How a command ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    NotOrthogonal,
+    Interrupted,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Merge(arguments) => arguments.run(),
+        Command::Inspect(arguments) => arguments.run(),
+        Command::Verify(arguments) => arguments.run(),
+    };
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::NotOrthogonal) => ExitCode::from(1),
+        Ok(Outcome::Interrupted) => ExitCode::from(130),
+        Err(message) => {
+            text::complain("error", &message);
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! `papilio merge`
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use papilio::Parallelism;
+use papilio::adapter::storage::FloatType;
+use papilio::adapter::{MergeOptions, MergeReport, merge};
+
+use crate::Outcome;
+use crate::text::{Table, complain, count, number, print, print_json, seconds};
+
+/// Merge a BOFT adapter into its base model
+///
+/// Every adapted weight W becomes diag(s)·W·Rᵀ, computed in double precision without forming R and rounded once;
+/// trained biases and heads (modules_to_save) replace the old ones; all other tensors are copied byte for byte. The
+/// sizes of the rotations come from the tensors, never from the configuration. A table shows for every layer the
+/// certified deviation of R from orthogonality and the relative change of the weight.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Base model: a directory (model.safetensors, or shards with their index) or a safetensors file
+    #[arg(long, value_name = "DIR|FILE")]
+    base: PathBuf,
+    /// Adapter: a directory as PEFT saves it, or its safetensors file
+    #[arg(long, value_name = "DIR|FILE")]
+    adapter: PathBuf,
+    /// Output: a directory if the base is a directory, a file if it is a file; appears whole or not at all
+    #[arg(long, value_name = "DIR|FILE")]
+    out: PathBuf,
+    /// Type of all floating-point tensors of the output [default: each as in the base]
+    #[arg(long, value_name = "TYPE", value_parser = float_type())]
+    dtype: Option<FloatType>,
+    /// Replace an existing output (a directory only if it is empty or holds a model)
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  papilio merge --base llama --adapter llama-boft --out llama-merged
+  papilio merge --base model.safetensors --adapter adapter.safetensors --out merged.safetensors
+  papilio merge --base llama --adapter llama-boft --out llama-merged --dtype bf16 --force --json
+
+A directory gives a directory that transformers loads: the same shards and index, config.json, tokenizer and other \
+files. Weights in other formats, hidden files and adapter_config.json are not copied.
+
+JSON:
+  {\"layers\": [{\"name\", \"n\", \"block\", \"stages\", \"parameters\", \"defect\", \"relative_change\", \"seconds\"}],
+   \"output\", \"seconds\", \"peak_bytes\"}
+  n                size of the rotated space
+  parameters       free parameters of the rotation
+  defect           rigorous bound on ‖RᵀR − I‖₂
+  relative_change  ‖W' − W‖ / ‖W‖ (Frobenius), W' as written
+  peak_bytes       largest resident set of the process (null where the system is not Linux)
+
+Exit codes: 0 done; 2 bad usage or input, nothing is written; 130 interrupted, nothing is written";
+
+fn float_type() -> impl TypedValueParser<Value = FloatType> {
+    PossibleValuesParser::new(["f32", "f64", "bf16", "f16"]).try_map(|name| name.parse::<FloatType>())
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<Outcome, String> {
+        // Without a handler Ctrl-C would leave the temporary behind; merging works all the same.
+        let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
+        let options = MergeOptions {
+            base: self.base,
+            adapter: self.adapter,
+            out: self.out,
+            dtype: self.dtype,
+            force: self.force,
+            parallelism: Parallelism::Rayon,
+        };
+        let bar = ProgressBar::no_length(); // draws on a terminal only
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {eta} {wide_msg}") {
+            bar.set_style(style);
+        }
+        let report = merge(&options, |progress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+            bar.set_message(progress.tensor.to_string());
+            if INTERRUPTED.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        let report = match report {
+            Err(_) if INTERRUPTED.load(Ordering::Relaxed) => {
+                complain("interrupted", "nothing was written");
+                return Ok(Outcome::Interrupted);
+            }
+            report => report.map_err(|e| e.to_string())?,
+        };
+        report.warnings.iter().for_each(|warning| complain("warning", warning));
+        if self.json {
+            print_json(&report)?
+        } else {
+            print(&table(&report))?
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn table(report: &MergeReport) -> String {
+    let mut table = Table::new(["layer", "n", "b", "m", "parameters", "‖RᵀR − I‖ ≤", "‖ΔW‖/‖W‖", "time"]);
+    for layer in &report.layers {
+        table.row([
+            layer.name.clone(),
+            layer.n.to_string(),
+            layer.block.to_string(),
+            layer.stages.to_string(),
+            layer.parameters.to_string(),
+            format!("{:.1e}", layer.defect),
+            number(layer.relative_change),
+            seconds(layer.seconds),
+        ]);
+    }
+    let peak = report.peak_bytes.map_or(String::new(), |peak| format!(", peak memory {}", HumanBytes(peak)));
+    format!(
+        "{}\n{} merged; {}, {}, written to {} in {}{peak}\n",
+        table.render(),
+        count(report.layers.len(), "layer"),
+        count(report.tensors, "tensor"),
+        HumanBytes(report.bytes),
+        report.output,
+        seconds(report.seconds),
+    )
+}

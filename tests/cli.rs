@@ -1,0 +1,333 @@
+//! The `papilio` command as users meet it: exit codes, JSON, messages.
+#![cfg(feature = "cli")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use support::{f64s, golden, noise, write};
+use tempfile::TempDir;
+
+const BASE: &str = "examples/data/boft_llama/base";
+const ADAPTER: &str = "examples/data/boft_llama/adapter";
+
+fn papilio(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_papilio"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The one JSON object on standard output.
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", stdout(output), stderr(output)))
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// Runs, expects exit code 2, nothing on standard output, and these words in the message.
+fn refused(arguments: &[&str], words: &[&str]) -> String {
+    let output = papilio(arguments);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+    assert!(!message.contains("panicked"), "{message}");
+    assert_eq!(stdout(&output), "", "{arguments:?}");
+    for word in words {
+        assert!(message.contains(word), "{arguments:?}: `{word}` is not in: {message}");
+    }
+    message
+}
+
+#[test]
+fn merge_reports_every_layer() {
+    let work = TempDir::new().unwrap();
+    let [first, second] = ["first", "second"].map(|name| work.path().join(name).to_string_lossy().into_owned());
+    let output = papilio(&["merge", "--base", BASE, "--adapter", ADAPTER, "--out", &first, "--json"]);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let report = json(&output);
+    assert_eq!(keys(&report), ["layers", "output", "seconds", "peak_bytes"]);
+    assert_eq!(report["output"], first);
+    let layers = report["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 14);
+    for layer in layers {
+        let expected = ["name", "n", "block", "stages", "parameters", "defect", "relative_change", "seconds"];
+        assert_eq!(keys(layer), expected);
+        assert_eq!((&layer["block"], &layer["stages"]), (&Value::from(4), &Value::from(3)));
+        assert!(layer["defect"].as_f64().unwrap() < 1e-14);
+    }
+    if cfg!(target_os = "linux") {
+        assert!(report["peak_bytes"].as_u64().unwrap() > 0);
+    }
+    let output = papilio(&["merge", "--base", BASE, "--adapter", ADAPTER, "--out", &second]);
+    let table = stdout(&output);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    assert_eq!(table.lines().filter(|line| line.starts_with("model.layers.")).count(), 14, "{table}");
+    assert!(table.lines().next().unwrap().starts_with("layer "), "{table}");
+    let bytes = |out: &str| fs::read(Path::new(out).join("model.safetensors")).unwrap();
+    assert_eq!(bytes(&first), bytes(&second));
+    refused(&["merge", "--base", BASE, "--adapter", ADAPTER, "--out", &first], &[&first, "--force"]);
+    let forced =
+        papilio(&["merge", "--base", BASE, "--adapter", ADAPTER, "--out", &first, "--force", "--dtype", "bf16"]);
+    assert_eq!(forced.status.code(), Some(0), "{}", stderr(&forced));
+    assert!(bytes(&first).len() < bytes(&second).len());
+}
+
+#[test]
+fn degraded_adapters_are_merged_with_a_warning() {
+    let work = TempDir::new().unwrap();
+    let out = work.path().join("out").to_string_lossy().into_owned();
+    let [base, adapter] = ["base", "adapter"].map(|d| format!("tests/data/e2e_boft_bert_degraded/{d}"));
+    let output = papilio(&["merge", "--base", &base, "--adapter", &adapter, "--out", &out, "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(json(&output)["layers"][0]["stages"], 1);
+    assert!(stderr(&output).contains("boft_n_butterfly_factor = 3"), "{}", stderr(&output));
+}
+
+#[test]
+fn inspect_tells_adapters_models_and_arrays_apart() {
+    let adapter = json(&papilio(&["inspect", ADAPTER, "--json"]));
+    assert_eq!((&adapter["kind"], adapter["layers"].as_array().unwrap().len()), (&"boft".into(), 14));
+    assert_eq!(keys(&adapter["layers"][0]), ["name", "n", "block", "stages", "parameters", "outputs"]);
+    let model = json(&papilio(&["inspect", BASE, "--json"]));
+    assert_eq!((&model["kind"], model["tensors"].as_array().unwrap().len()), (&"model".into(), 21));
+    let work = TempDir::new().unwrap();
+    let file = npy(work.path(), "m.npy", "(2, 3)", &[0.0; 6]);
+    let array = json(&papilio(&["inspect", &file, "--json"]));
+    assert_eq!((&array["kind"], &array["dtype"], &array["shape"][1]), (&"npy".into(), &"f64".into(), &3.into()));
+    for (path, word) in [(ADAPTER, "q_proj"), (BASE, "lm_head.weight"), (&file, "2×3")] {
+        let output = papilio(&["inspect", path]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(stdout(&output).contains(word), "{}", stdout(&output));
+    }
+}
+
+/// A .npy file with this shape and these numbers.
+fn npy(directory: &Path, name: &str, shape: &str, numbers: &[f64]) -> String {
+    let header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+    fs::write(directory.join(name), bytes).unwrap();
+    directory.join(name).to_string_lossy().into_owned()
+}
+
+#[test]
+fn verify_tells_orthogonal_matrices_from_others() {
+    let work = TempDir::new().unwrap();
+    let case = &golden("boft_linear_64x48_b8_m3_f64")[0].1;
+    assert!(!case.contains_key("rotation"));
+    let case = &golden("boft_linear_32x20_b2_m3_f64")[0].1;
+    let good = case["rotation"].data.clone();
+    let mut bad = good.clone();
+    bad[5] += 1e-9;
+    let check = |arguments: &[&str], code: i32| {
+        let output = papilio(&[&["verify"], arguments, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        let found = json(&output);
+        assert_eq!(keys(&found), ["ratio", "defect", "orthogonal"]);
+        assert_eq!(found["orthogonal"], code == 0);
+        let text = stdout(&papilio(&[&["verify"], arguments].concat()));
+        assert_eq!(text.contains("NOT orthogonal"), code == 1, "{text}");
+        (found["ratio"].as_f64().unwrap(), found["defect"].as_f64().unwrap())
+    };
+    let file = npy(work.path(), "good.npy", "(32, 32)", &good);
+    assert!(check(&[&file], 0).0 <= 1.0);
+    let ratio = check(&[&file], 0).0;
+    check(&[&file, "--ratio", &(ratio * 0.9).to_string()], 1);
+    let file = npy(work.path(), "bad.npy", "(32, 32)", &bad);
+    let (ratio, defect) = check(&[&file], 1);
+    assert!((1e-10..1e-8).contains(&defect) && ratio > 1e4, "{ratio} {defect}");
+    check(&[&file, "--ratio", "1e9"], 0);
+    check(&[&npy(work.path(), "huge.npy", "(2, 2)", &[1e200; 4])], 1); // the ratio is beyond f64, the JSON is not
+    check(&[ADAPTER], 0);
+
+    let file = work.path().join("m.safetensors");
+    let name = file.to_str().unwrap();
+    let square = f64s(&[32, 32], bad);
+    write(&file, &[("good", &case["rotation"]), ("bad", &square), ("flat", &case["weight"])]);
+    check(&[name, "--tensor", "good"], 0);
+    check(&[name, "--tensor", "bad"], 1);
+    refused(&["verify", name], &["--tensor", "m.safetensors"]);
+    refused(&["verify", name, "--tensor", "flat"], &["flat", "square", "[20, 32]"]);
+    refused(&["verify", name, "--tensor", "none"], &["none"]);
+    refused(&["verify", &npy(work.path(), "row.npy", "(3,)", &[1.0; 3])], &["row.npy", "square"]);
+    refused(&["verify", &npy(work.path(), "flat.npy", "(2, 3)", &[1.0; 6])], &["flat.npy", "square"]);
+    let nan = npy(work.path(), "nan.npy", "(2, 2)", &[1.0, 0.0, f64::NAN, 1.0]);
+    refused(&["verify", &nan], &["nan.npy", "finite", "[1, 0]"]);
+    refused(&["verify", &nan, "--json"], &["nan.npy"]);
+}
+
+#[test]
+fn precision_is_that_of_the_file() {
+    let work = TempDir::new().unwrap();
+    let case = &golden("boft_linear_16x24_b4_m2_f32")[0].1;
+    let file = work.path().join("m.safetensors");
+    write(&file, &[("rotation", &case["rotation"])]);
+    let found = json(&papilio(&["verify", file.to_str().unwrap(), "--json"]));
+    assert_eq!(found["orthogonal"], true);
+    assert!(found["defect"].as_f64().unwrap() > 1e-9, "rounded to f32: {found}");
+}
+
+#[test]
+fn usage_errors_exit_with_2_and_help_with_0() {
+    for arguments in [
+        &[][..],
+        &["fly"],
+        &["merge"],
+        &["merge", "--base", BASE, "--adapter", ADAPTER],
+        &["merge", "--base", BASE, "--adapter", ADAPTER, "--out", "x", "--dtype", "f8"],
+        &["verify"],
+        &["verify", ADAPTER, "--ratio", "-1"],
+        &["verify", ADAPTER, "--ratio", "NaN"],
+        &["inspect", ADAPTER, "--colour"],
+    ] {
+        refused(arguments, &["--help"]);
+    }
+    for command in ["merge", "inspect", "verify"] {
+        let help = papilio(&["help", command]);
+        assert_eq!(help.status.code(), Some(0));
+        let text = stdout(&help);
+        assert!(text.contains("Exit codes") && text.contains("JSON"), "{text}");
+        // Every example is a command line that is understood: in a directory without these files it fails on a file.
+        let examples: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("  papilio ")).collect();
+        assert!(examples.len() >= 2, "{text}");
+        let empty = TempDir::new().unwrap();
+        for example in examples {
+            let output = Command::new(env!("CARGO_BIN_EXE_papilio"))
+                .current_dir(empty.path())
+                .args(example.split_whitespace())
+                .output()
+                .unwrap();
+            let message = stderr(&output);
+            assert!(message.contains("os error 2") && !message.contains("Usage"), "{example}: {message}");
+        }
+    }
+}
+
+#[test]
+fn unreadable_inputs_are_named() {
+    let work = TempDir::new().unwrap();
+    let at = |name: &str, bytes: &[u8]| {
+        let file = work.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        file.to_string_lossy().into_owned()
+    };
+    let out = work.path().join("out").to_string_lossy().into_owned();
+    let huge = at("huge.safetensors", &[(1u64 << 62).to_le_bytes().to_vec(), vec![b' '; 100]].concat());
+    let overlap = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let overlap = [(overlap.len() as u64).to_le_bytes().to_vec(), overlap.to_vec(), vec![0; 4]].concat();
+    let mut truncated = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(BASE).join("model.safetensors")).unwrap();
+    truncated.pop();
+    let hollow = work.path().join("hollow");
+    fs::create_dir(&hollow).unwrap();
+    let files = [
+        huge,
+        at("overlap.safetensors", &overlap),
+        at("truncated.safetensors", &truncated),
+        at("empty.safetensors", b""),
+        at("text.safetensors", b"this is no safetensors file, it is only called so"),
+        at("text.npy", b"this is no array"),
+        hollow.to_string_lossy().into_owned(),
+        work.path().join("missing").to_string_lossy().into_owned(),
+    ];
+    for file in &files {
+        refused(&["merge", "--base", file, "--adapter", ADAPTER, "--out", &out], &[file]);
+        refused(&["merge", "--base", BASE, "--adapter", file, "--out", &out, "--json"], &[file]);
+        refused(&["inspect", file], &[file]);
+        refused(&["verify", file, "--json"], &[file]);
+    }
+    assert!(!Path::new(&out).exists());
+    refused(&["merge", "--base", BASE, "--adapter", BASE, "--out", &out], &[BASE, "adapter_model.safetensors"]);
+    refused(&["merge", "--base", ADAPTER, "--adapter", ADAPTER, "--out", &out], &["down_proj.boft_R"]);
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::*;
+
+    /// `script` run by the shell; `$PAPILIO` is the command.
+    fn shell(script: &str, directory: &Path) -> Output {
+        Command::new("sh")
+            .args(["-c", script])
+            .current_dir(directory)
+            .env("PAPILIO", env!("CARGO_BIN_EXE_papilio"))
+            .env("DATA", Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/boft_llama"))
+            .output()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_disk_without_room_leaves_nothing_behind() {
+        let work = TempDir::new().unwrap();
+        // No file may grow beyond 64 blocks; with the signal ignored, writing fails like on a full disk.
+        let script =
+            "trap '' XFSZ; ulimit -f 64; exec $PAPILIO merge --base $DATA/base --adapter $DATA/adapter --out merged";
+        let output = shell(script, work.path());
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("model.safetensors"), "{}", stderr(&output));
+        assert_eq!(fs::read_dir(work.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn pipes_are_refused_and_closed_ones_forgiven() {
+        let work = TempDir::new().unwrap();
+        let output = shell("mkfifo p.safetensors && exec $PAPILIO inspect p.safetensors", work.path());
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        let output = shell("$PAPILIO inspect $DATA/base | true; $PAPILIO verify /dev/zero", work.path());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+    }
+
+    #[test]
+    fn outputs_are_readable_as_the_umask_says() {
+        use std::os::unix::fs::PermissionsExt;
+        let work = TempDir::new().unwrap();
+        let script = "umask 022; $PAPILIO merge --base $DATA/base --adapter $DATA/adapter --out d && \
+                      $PAPILIO merge --base $DATA/base/model.safetensors --adapter $DATA/adapter --out f";
+        assert_eq!(shell(script, work.path()).status.code(), Some(0));
+        let mode = |name: &str| fs::metadata(work.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("d"), mode("d/model.safetensors"), mode("f")), (0o755, 0o644, 0o644));
+    }
+
+    /// A weight of 64 MiB is merged in far less memory: neither it nor R is ever held as a whole.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn memory_does_not_grow_with_the_model() {
+        let work = TempDir::new().unwrap();
+        let (n, out) = (4096, 4096);
+        let row = noise(1, n);
+        let weight =
+            support::Tensor { dtype: papilio::adapter::storage::Dtype::F32, ..f64s(&[out, n], row.repeat(out)) };
+        write(&work.path().join("base.safetensors"), &[("a.weight", &weight), ("b.weight", &weight)]);
+        let (blocks, scale) = (f64s(&[2, n / 4, 4, 4], noise(2, 8 * n)), f64s(&[out, 1], vec![1.5; out]));
+        write(&work.path().join("adapter.safetensors"), &[("a.boft_R", &blocks), ("a.boft_s", &scale)]);
+        let script =
+            "$PAPILIO merge --base base.safetensors --adapter adapter.safetensors --out out.safetensors --json";
+        let output = shell(script, work.path());
+        let report = json(&output);
+        assert!(report["peak_bytes"].as_u64().unwrap() < 64 << 20, "{}", report["peak_bytes"]);
+        // Equal rows stay equal, in whatever portion they are; a rotation keeps their length, the scale multiplies it.
+        let merged = support::raw(&work.path().join("out.safetensors"));
+        let rows: Vec<&[u8]> = merged["a.weight"].chunks_exact(4 * n).collect();
+        assert!(rows.iter().all(|r| *r == rows[0]));
+        let norm = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();
+        let after = norm(&mut rows[0].as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))));
+        let before = norm(&mut row.iter().map(|x| f64::from(*x as f32)));
+        assert!((after / before - 1.5).abs() < 1e-7, "{}", after / before);
+    }
+}

@@ -1,0 +1,228 @@
+//! Files that are damaged or made to harm: every reader answers with a value or an error that names the file, never
+//! with a panic, and allocates no more than the file is long.
+#![cfg(feature = "files")]
+
+mod support;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use papilio::Parallelism;
+use papilio::adapter::storage::{Checkpoint, Matrix, NpyArray};
+use papilio::adapter::{Adapter, MergeOptions, PeftConfig, merge};
+use proptest::prelude::*;
+use support::{f64s, noise, path, write};
+use tempfile::TempDir;
+
+/// A safetensors file with this header, with `data` zero bytes after it.
+fn container(header: &str, data: usize) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(vec![0; data]);
+    bytes
+}
+
+fn tensor(dtype: &str, shape: &str, start: &str, end: &str) -> String {
+    format!(r#"{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{start},{end}]}}"#)
+}
+
+#[test]
+fn hostile_headers_are_errors() {
+    let huge = (1u64 << 62).to_string();
+    let one = |t: String| container(&format!(r#"{{"a":{t}}}"#), 16);
+    let two = |s: String, t: String| container(&format!(r#"{{"a":{s},"b":{t}}}"#), 16);
+    // Sixteen tensors of 2^60 bytes, less one: consistent in themselves, but any sum with the header's length overflows.
+    let wrapping = {
+        let ends: Vec<u64> = (1..=16u64).map(|i| (i << 60).wrapping_sub(u64::from(i == 16))).collect();
+        let entry = |i: usize| {
+            let (start, end) = (if i == 0 { 0 } else { ends[i - 1] }, ends[i]);
+            let shape = format!("[{}]", end - start);
+            format!(r#""t{i}":{}"#, tensor("U8", &shape, &start.to_string(), &end.to_string()))
+        };
+        container(&format!("{{{}}}", (0..16).map(entry).collect::<Vec<_>>().join(",")), 0)
+    };
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("empty", vec![]),
+        ("seven bytes", vec![0; 7]),
+        ("no header", vec![0; 8]),
+        ("header of 2^62 bytes", [(1u64 << 62).to_le_bytes().to_vec(), b"{}".to_vec()].concat()),
+        ("header of 2^64 - 1 bytes", [u64::MAX.to_le_bytes().to_vec(), b"{}".to_vec()].concat()),
+        ("header beyond the end", [100u64.to_le_bytes().to_vec(), b"{}".to_vec()].concat()),
+        ("not JSON", container("hello, world", 0)),
+        ("not UTF-8", [2u64.to_le_bytes().to_vec(), vec![0xff, 0xfe]].concat()),
+        ("not an object", container("[1, 2, 3]", 0)),
+        ("deep nesting", container(&"[".repeat(100_000), 0)),
+        ("shape of 2^62", one(tensor("F32", &format!("[{huge}]"), "0", "16"))),
+        ("shape that overflows", one(tensor("F32", &format!("[{huge},{huge}]"), "0", "16"))),
+        ("offset of 2^62", one(tensor("F32", &format!("[{huge}]"), "0", &huge))),
+        ("a sum that wraps", wrapping),
+        ("overlap", two(tensor("F32", "[3]", "0", "12"), tensor("F32", "[2]", "8", "16"))),
+        ("the same bytes twice", two(tensor("F32", "[4]", "0", "16"), tensor("F32", "[4]", "0", "16"))),
+        ("gap", two(tensor("F32", "[1]", "0", "4"), tensor("F32", "[2]", "8", "16"))),
+        ("backwards", one(tensor("F32", "[4]", "16", "0"))),
+        ("too short", one(tensor("F32", "[8]", "0", "32"))),
+        ("too long", one(tensor("F32", "[2]", "0", "8"))),
+        ("shape and bytes disagree", one(tensor("F32", "[3]", "0", "16"))),
+        ("negative", one(tensor("F32", "[-4]", "0", "16"))),
+        ("unknown type", one(tensor("F31", "[4]", "0", "16"))),
+        ("no type", container(r#"{"a":{"shape":[4],"data_offsets":[0,16]}}"#, 16)),
+        ("metadata that is a number", container(r#"{"__metadata__":{"a":1}}"#, 0)),
+    ];
+    let work = TempDir::new().unwrap();
+    for (name, bytes) in cases {
+        let file = work.path().join("hostile.safetensors");
+        fs::write(&file, bytes).unwrap();
+        for error in [Checkpoint::open(&file).err(), Adapter::open(&file).err(), Matrix::read(&file, None).err()] {
+            let message = error.unwrap_or_else(|| panic!("{name} was accepted")).to_string();
+            assert!(message.contains("hostile.safetensors"), "{name}: {message}");
+        }
+    }
+    // What looks odd and is allowed: no tensors, empty tensors, padding.
+    for header in ["{}", r#"{"a":{"dtype":"F32","shape":[0,4611686018427387904],"data_offsets":[0,0]}}   "#] {
+        let file = work.path().join("odd.safetensors");
+        fs::write(&file, container(header, 0)).unwrap();
+        let model = Checkpoint::open(&file).unwrap();
+        assert!(model.tensors().all(|t| t.is_empty()));
+        assert!(Adapter::open(&file).is_err() && Matrix::read(&file, None).is_err());
+    }
+}
+
+/// A small base, adapter, configuration, index and .npy file, as bytes.
+struct Seeds {
+    work: TempDir,
+    base: Vec<u8>,
+    adapter: Vec<u8>,
+    config: Vec<u8>,
+    index: Vec<u8>,
+    npy: Vec<u8>,
+}
+
+static SEEDS: LazyLock<Seeds> = LazyLock::new(|| {
+    let work = TempDir::new().unwrap();
+    let file = work.path().join("seed");
+    let made = |tensors: &[(&str, &support::Tensor)]| {
+        write(&file, tensors);
+        fs::read(&file).unwrap()
+    };
+    let (weight, bias) = (f64s(&[3, 8], noise(1, 24)), f64s(&[3], noise(2, 3)));
+    let base = made(&[("a.weight", &weight), ("a.bias", &bias)]);
+    let (blocks, scale) = (f64s(&[2, 4, 2, 2], noise(3, 32)), f64s(&[3, 1], noise(4, 3)));
+    let adapter = made(&[
+        ("base_model.model.a.boft_R", &blocks),
+        ("base_model.model.a.boft_s", &scale),
+        ("base_model.model.a.base_layer.bias", &bias),
+    ]);
+    let mut npy = b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f8', 'fortran_order': True, 'shape': (2, 2), }".to_vec();
+    npy.resize(10 + 0x46, b' ');
+    npy.extend([1f64, 0.0, 0.0, 1.0].iter().flat_map(|x| x.to_le_bytes()));
+    let config = fs::read(path("examples/data/boft_llama/adapter/adapter_config.json")).unwrap();
+    let index =
+        br#"{"metadata": {"total_size": 216}, "weight_map": {"a.weight": "x.safetensors", "a.bias": "x.safetensors"}}"#;
+    Seeds { base, adapter, config, index: index.to_vec(), npy, work }
+});
+
+/// What happens to a file: some bytes change, it is cut, or something is appended.
+fn damage() -> impl Strategy<Value = Vec<(u8, prop::sample::Index, u8)>> {
+    let byte = prop_oneof![any::<u8>(), prop::sample::select(b"0123456789{}[]\",:-eE.".to_vec())];
+    prop::collection::vec((0u8..10, any::<prop::sample::Index>(), byte), 1..6)
+}
+
+fn damaged(seed: &[u8], damage: &[(u8, prop::sample::Index, u8)]) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for (kind, at, byte) in damage {
+        if bytes.is_empty() {
+            break;
+        }
+        match kind {
+            0 => bytes.truncate(at.index(bytes.len())),
+            1 => bytes.push(*byte),
+            2 => bytes.insert(at.index(bytes.len()), *byte),
+            3 => drop(bytes.remove(at.index(bytes.len()))),
+            4 => {
+                let i = at.index(bytes.len().min(16)); // the lengths at the front
+                bytes[i] = *byte;
+            }
+            _ => {
+                let i = at.index(bytes.len());
+                bytes[i] = *byte;
+            }
+        }
+    }
+    bytes
+}
+
+fn directory(name: &str) -> PathBuf {
+    let directory = SEEDS.work.path().join(name);
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+fn try_merge(base: &Path, adapter: &Path, out: &Path) -> bool {
+    let options = MergeOptions {
+        base: base.into(),
+        adapter: adapter.into(),
+        out: out.into(),
+        dtype: None,
+        force: true,
+        parallelism: Parallelism::None,
+    };
+    let report = merge(&options, |_| ControlFlow::Continue(()));
+    if let Ok(report) = &report {
+        assert!(report.layers.iter().all(|l| l.defect.is_finite() && l.relative_change.is_finite()));
+        assert!(Checkpoint::open(out).is_ok());
+    }
+    report.is_ok()
+}
+
+#[test]
+fn undamaged_seeds_are_accepted() {
+    let here = directory("seeds");
+    let at = |name: &str, bytes: &[u8]| {
+        fs::write(here.join(name), bytes).unwrap();
+        here.join(name)
+    };
+    let (base, adapter) = (at("x.safetensors", &SEEDS.base), at("adapter_model.safetensors", &SEEDS.adapter));
+    assert!(try_merge(&base, &adapter, &here.join("out.safetensors")));
+    assert!(PeftConfig::read(&at("config.json", &SEEDS.config)).is_ok());
+    assert_eq!(NpyArray::read(&at("m.npy", &SEEDS.npy)).unwrap().data, [1.0, 0.0, 0.0, 1.0]);
+    at("model.safetensors.index.json", &SEEDS.index);
+    assert!(Checkpoint::open(&here).is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_safetensors_are_values_or_errors(damage in damage(), hit_base in any::<bool>()) {
+        let here = directory("safetensors");
+        let (base, adapter) = (here.join("base.safetensors"), here.join("adapter.safetensors"));
+        let harm = |bytes: &[u8], hit: bool| if hit { damaged(bytes, &damage) } else { bytes.to_vec() };
+        fs::write(&base, harm(&SEEDS.base, hit_base)).unwrap();
+        fs::write(&adapter, harm(&SEEDS.adapter, !hit_base)).unwrap();
+        try_merge(&base, &adapter, &here.join("out.safetensors"));
+        let _ = Matrix::read(&base, None);
+        prop_assert!(fs::read_dir(&here).unwrap().count() <= 3, "a temporary was left behind");
+    }
+
+    #[test]
+    fn damaged_npy_files_are_values_or_errors(damage in damage()) {
+        let file = directory("npy").join("m.npy");
+        fs::write(&file, damaged(&SEEDS.npy, &damage)).unwrap();
+        if let Ok(array) = NpyArray::read(&file) {
+            prop_assert_eq!(array.data.len(), array.shape.iter().product::<usize>());
+        }
+        let _ = Matrix::read(&file, None);
+    }
+
+    #[test]
+    fn damaged_json_is_a_value_or_an_error(damage in damage()) {
+        let here = directory("json");
+        fs::write(here.join("x.safetensors"), &SEEDS.base).unwrap();
+        fs::write(here.join("model.safetensors.index.json"), damaged(&SEEDS.index, &damage)).unwrap();
+        let _ = Checkpoint::open(&here);
+        fs::write(here.join("config.json"), damaged(&SEEDS.config, &damage)).unwrap();
+        let _ = PeftConfig::read(&here.join("config.json"));
+    }
+}
