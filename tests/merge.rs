@@ -168,9 +168,7 @@ fn shards_keep_their_files_and_index() {
         }
     }
     assert!(merged.is_empty());
-    let index = |d: &Path| -> serde_json::Value {
-        serde_json::from_slice(&fs::read(d.join("model.safetensors.index.json")).unwrap()).unwrap()
-    };
+    let index = |d: &Path| fs::read(d.join("model.safetensors.index.json")).unwrap();
     assert_eq!(index(&base), index(&parts));
 }
 
@@ -491,4 +489,15 @@ fn broken_indexes_are_named() {
         assert!(error.contains("index.json"), "{text}: {error}");
     }
     assert!(!work.path().join("out").exists());
+}
+
+#[test]
+fn blocks_of_one_scale_only() {
+    let identity = Small::new().with("base_model.model.a.boft_R", f64s(&[1, 8, 1, 1], noise(4, 8)));
+    let weight = identity.base[0].1.data.clone();
+    let scale = identity.adapter.iter().find(|(k, _)| k.ends_with("boft_s")).unwrap().1.data.clone();
+    let (report, merged) = identity.merged();
+    assert!(report.layers[0].parameters == 0 && report.layers[0].defect < 1e-15, "{:?}", report.layers[0]);
+    let expected: Vec<f64> = (0..24).map(|i| f64::from(weight[i] as f32) * f64::from(scale[i / 8] as f32)).collect();
+    assert_close("a.weight", &merged["a.weight"].data, &expected, 1e-7);
 }

@@ -7,6 +7,16 @@
 //!
 //! [`Adapter::open`] reads one, [`merge()`] writes the merged model, [`Rotation`] is the layer in papilio's own terms.
 //! Foreign conventions end in the module of their dialect ([`peft_boft`]).
+//!
+//! ```
+//! use papilio::adapter::Adapter;
+//! let adapter = Adapter::open("examples/data/boft_llama/adapter".as_ref())?;
+//! for layer in adapter.layers() {
+//!     let rotation = adapter.rotation(layer)?.realize()?;
+//!     assert!(rotation.certificate()?.defect < 1e-14, "{}", layer.module);
+//! }
+//! # Ok::<(), papilio::Error>(())
+//! ```
 
 use std::collections::BTreeMap;
 use std::format;

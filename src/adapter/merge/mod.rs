@@ -130,7 +130,7 @@ pub fn merge(options: &MergeOptions, mut progress: impl FnMut(Progress<'_>) -> C
     };
     let mut writer = ModelWriter::new(&adapter, options.parallelism, plan.num_bytes, &mut progress);
     for shard in &plan.shards {
-        writer.write_shard(shard, &output.path(&shard.file_name))?;
+        writer.write_shard(shard, &output.path(&shard.file_name), &output.shown(&shard.file_name))?;
     }
     let layers = writer.into_layers();
     if base.is_directory() {

@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use super::resolve::{Action, Entry, Shard};
 use super::{LayerReport, Progress};
-use crate::adapter::storage::{FloatType, Writer, file_error, tensor_error, unravel};
+use crate::adapter::storage::{FloatType, Writer, tensor_error, unravel, unwritable};
 use crate::adapter::{Adapter, Layer};
 use crate::error::{Error, Result};
 use crate::parallel::Parallelism;
@@ -46,11 +46,11 @@ impl<'a, P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
         self.layers
     }
 
-    /// Writes one file of the output.
-    pub(super) fn write_shard(&mut self, shard: &Shard<'_>, path: &Path) -> Result<()> {
-        let file = File::create(path).map_err(|e| file_error(path, "room and permission to write", e))?;
+    /// Writes one file of the output to `path`; messages call it `shown`.
+    pub(super) fn write_shard(&mut self, shard: &Shard<'_>, path: &Path, shown: &Path) -> Result<()> {
+        let file = File::create(path).map_err(|e| unwritable(shown, e))?;
         let specs: Vec<_> = shard.entries.iter().map(|entry| entry.spec.clone()).collect();
-        let mut out = Writer::new(file, path, shard.metadata, &specs)?;
+        let mut out = Writer::new(file, shown, shard.metadata, &specs)?;
         for entry in &shard.entries {
             match entry.action {
                 Action::Copy => self.copy(entry, &mut out)?,

@@ -48,6 +48,11 @@ pub(crate) fn tensor_error(path: &Path, tensor: &str, expected: impl Into<String
     }
 }
 
+/// [`Error::File`] from a write that failed.
+pub(crate) fn unwritable(path: &Path, e: std::io::Error) -> Error {
+    file_error(path, "room and permission to write", e)
+}
+
 /// Opens a regular file for reading (a pipe or device would block, or never end) and says how long it is.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let metadata = std::fs::metadata(path).map_err(|e| file_error(path, "a readable file", e))?;

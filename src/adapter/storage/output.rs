@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use super::file_error;
+use super::{file_error, unwritable};
 use crate::error::Result;
 
 /// A file or directory under construction.
@@ -75,6 +75,14 @@ impl Output {
         match &self.staged {
             Staged::File(file) => file.path().into(),
             Staged::Directory(directory) => directory.path().join(name),
+        }
+    }
+
+    /// The same place as [`path`](Self::path) in the finished output, for messages.
+    pub fn shown(&self, name: &str) -> PathBuf {
+        match &self.staged {
+            Staged::File(_) => self.target.clone(),
+            Staged::Directory(_) => self.target.join(name),
         }
     }
 
@@ -147,8 +155,4 @@ fn is_replaceable(directory: &Path) -> io::Result<bool> {
         weights |= name.to_string_lossy().ends_with(".safetensors");
     }
     Ok(empty || (weights && directory.join("config.json").is_file()))
-}
-
-fn unwritable(path: &Path, e: io::Error) -> crate::Error {
-    file_error(path, "room and permission to write", e)
 }

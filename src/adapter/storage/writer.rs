@@ -11,7 +11,7 @@ use std::vec::Vec;
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
-use super::file_error;
+use super::{file_error, unwritable};
 use crate::error::Result;
 
 /// Name, type and shape of a tensor to be written.
@@ -104,8 +104,4 @@ impl Writer {
         }
         self.out.flush().and_then(|()| self.out.get_ref().sync_all()).map_err(|e| unwritable(&self.path, e))
     }
-}
-
-fn unwritable(path: &Path, e: std::io::Error) -> crate::Error {
-    file_error(path, "room and permission to write", e)
 }
