@@ -87,6 +87,24 @@ fn merge_reports_every_layer() {
 }
 
 #[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    let work = TempDir::new().unwrap();
+    let merged = ["1", "4"].map(|threads| {
+        let out = work.path().join(threads);
+        let output = Command::new(env!("CARGO_BIN_EXE_papilio"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("RAYON_NUM_THREADS", threads)
+            .args(["merge", "--base", BASE, "--adapter", ADAPTER, "--dtype", "f64", "--out"])
+            .arg(&out)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        fs::read(out.join("model.safetensors")).unwrap()
+    });
+    assert!(merged[0] == merged[1]);
+}
+
+#[test]
 fn degraded_adapters_are_merged_with_a_warning() {
     let work = TempDir::new().unwrap();
     let out = work.path().join("out").to_string_lossy().into_owned();

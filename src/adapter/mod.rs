@@ -37,7 +37,7 @@ pub use merge::{LayerReport, MergeOptions, MergeReport, Progress, merge};
 pub use rotation::{RealizedRotation, Rotation};
 
 use peft_boft::{Key, Shape, parse_key};
-use storage::{Container, FloatType, TensorInfo, file_error, is_npy, tensor_error};
+use storage::{Container, TensorInfo, file_error, is_npy, tensor_error};
 
 /// An adapter file, its keys and shapes checked; numbers are read layer by layer.
 #[derive(Debug)]
@@ -210,9 +210,7 @@ fn pair(
             return error(blocks, "a boft_s of the same module beside it", "none".to_string());
         };
         for tensor in [blocks, scale] {
-            if FloatType::from_dtype(tensor.dtype).is_none() {
-                return error(tensor, "type F16, BF16, F32 or F64", tensor.dtype.to_string());
-            }
+            file.float_type(tensor)?;
         }
         if !matches!(scale.shape[..], [_, 1] | [1, _]) {
             return error(scale, "shape [out, 1] (Linear) or [1, out] (Conv2d)", format!("{:?}", scale.shape));

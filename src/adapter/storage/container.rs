@@ -134,6 +134,15 @@ impl Container {
             .map_err(|e| tensor_error(&self.path, &tensor.name, "readable bytes", e))
     }
 
+    /// The floating-point type of a tensor.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File) if it has another type.
+    pub fn float_type(&self, tensor: &TensorInfo) -> Result<FloatType> {
+        FloatType::from_dtype(tensor.dtype)
+            .ok_or_else(|| tensor_error(&self.path, &tensor.name, "type F16, BF16, F32 or F64", tensor.dtype))
+    }
+
     /// A whole floating-point tensor as `f64`.
     ///
     /// # Errors
@@ -154,9 +163,7 @@ impl Container {
 
     fn each_portion(&self, tensor: &TensorInfo, mut visit: impl FnMut(&[f64])) -> Result<()> {
         const PORTION: usize = 1 << 16;
-        let kind = FloatType::from_dtype(tensor.dtype).ok_or_else(|| {
-            tensor_error(&self.path, &tensor.name, "a tensor of type F16, BF16, F32 or F64", tensor.dtype)
-        })?;
+        let kind = self.float_type(tensor)?;
         let (count, mut numbers) = (tensor.len(), Vec::new());
         for first in (0..count).step_by(PORTION) {
             numbers.resize(PORTION.min(count - first), 0.0);

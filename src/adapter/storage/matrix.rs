@@ -52,8 +52,7 @@ impl Matrix {
         let (shard, info) = model.get(name).ok_or_else(|| tensor_error(path, name, "a tensor in the file", "none"))?;
         let n = square(&info.shape)
             .ok_or_else(|| tensor_error(shard.path(), name, SQUARE, format!("shape {:?}", info.shape)))?;
-        let data = shard.read_finite(info)?;
-        Ok(Self { n, kind: FloatType::from_dtype(info.dtype).unwrap_or(FloatType::F64), data })
+        Ok(Self { n, kind: shard.float_type(info)?, data: shard.read_finite(info)? })
     }
 }
 

@@ -97,10 +97,12 @@ fn adapter(path: &Path) -> Result<(Value, String), String> {
         table.render(),
     );
     if !replaced.is_empty() {
-        text += "\nTrained as a whole:\n";
+        let mut table = Table::new(["trained as a whole", "type", "shape"]);
         for r in adapter.replacements() {
-            text += &format!("  {}  {}  {}\n", r.name, r.tensor.dtype, shape(&r.tensor.shape));
+            table.row([r.name.clone(), r.tensor.dtype.to_string(), shape(&r.tensor.shape)]);
         }
+        text.push('\n');
+        text += &table.render();
     }
     let value = json!({
         "kind": "boft", "path": path.to_string_lossy(), "layers": layers, "replaced": replaced,
