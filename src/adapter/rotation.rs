@@ -81,12 +81,17 @@ impl RealizedRotation {
     /// # Errors
     /// [`Error::Length`](crate::Error::Length) if `rows` is not whole rows or reaches beyond the last scale.
     pub fn rotate_rows(&self, first: usize, rows: &mut [f64], par: Parallelism, ws: &mut Workspace) -> Result<()> {
+        self.rotate_with(first, rows, par, ws)
+    }
+
+    /// The same with a workspace that several threads share.
+    pub(super) fn rotate_with(&self, first: usize, rows: &mut [f64], par: Parallelism, ws: &Workspace) -> Result<()> {
         let n = self.plan.n();
         let batch = BatchMut::rows(rows, n)?;
         let count = batch.batch();
         let scale = self.scale.get(first..).and_then(|s| s.get(..count)).unwrap_or_default();
         check_length("scale factors for these rows", count, scale.len())?;
-        self.plan.apply_in_place(&self.factors, batch, Op::None, par, ws)?;
+        self.plan.run(&self.factors, None, batch, Op::None, par, ws)?;
         for (row, s) in rows.chunks_exact_mut(n).zip(scale) {
             row.iter_mut().for_each(|w| *w *= s);
         }

@@ -21,6 +21,7 @@ use crate::parallel::Parallelism;
 
 mod companions;
 mod resolve;
+mod strips;
 mod write;
 
 use write::ModelWriter;

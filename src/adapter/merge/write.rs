@@ -8,11 +8,12 @@ use std::time::Instant;
 use std::vec::Vec;
 
 use super::resolve::{Action, Entry, Shard};
+use super::strips::{Change, Flaw, Strips, Types};
 use super::{LayerReport, Progress};
 use crate::adapter::storage::{FloatType, Writer, tensor_error, unravel, unwritable};
 use crate::adapter::{Adapter, Layer};
 use crate::error::{Error, Result};
-use crate::parallel::Parallelism;
+use crate::parallel::{Parallelism, Pool};
 use crate::plan::Workspace;
 
 /// Numbers rotated at a time: 8 MiB of `f64`. One row if a row is longer.
@@ -24,8 +25,7 @@ const COPY: u64 = 8 << 20;
 /// Writes shards; its buffers live as long as the merge.
 pub(super) struct ModelWriter<'a, P> {
     adapter: &'a Adapter,
-    parallelism: Parallelism,
-    workspace: Workspace,
+    strips: Strips,
     numbers: Vec<f64>,
     bytes: Vec<u8>,
     layers: Vec<LayerReport>,
@@ -36,9 +36,9 @@ pub(super) struct ModelWriter<'a, P> {
 
 impl<'a, P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
     pub(super) fn new(adapter: &'a Adapter, parallelism: Parallelism, total: u64, progress: &'a mut P) -> Self {
-        let workspace = Workspace::new();
+        let strips = Strips { parallelism, workspace: Workspace::new(), numbers: Pool::default() };
         let (numbers, bytes, layers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { adapter, parallelism, workspace, numbers, bytes, layers, done: 0, total, progress }
+        Self { adapter, strips, numbers, bytes, layers, done: 0, total, progress }
     }
 
     /// Reports of the layers written so far.
@@ -96,25 +96,29 @@ impl<'a, P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
         let rotation = rotation.realize()?;
         let defect = rotation.certificate()?.defect;
         let rows = entry.source.shape.first().copied().unwrap_or(0);
-        let (mut first, portion) = (0, (PORTION / n).max(1));
-        let (mut change, mut norm) = (0.0, 0.0);
-        let mut before = Vec::new();
-        while first < rows {
-            let count = portion.min(rows - first);
-            self.load(entry, from, first * n, count * n)?;
-            if let Some(i) = self.numbers.iter().position(|x| !x.is_finite()) {
-                let got = format!("{} at {:?}", self.numbers[i], unravel(first * n + i, &entry.source.shape));
-                return Err(tensor_error(entry.file.path(), &entry.source.name, "finite numbers to rotate", got));
-            }
-            before.clone_from(&self.numbers);
-            rotation.rotate_rows(first, &mut self.numbers, self.parallelism, &mut self.workspace)?;
-            self.store(entry, first * n, to, out)?;
-            for (w, v) in before.iter().zip(&self.numbers) {
-                norm += w * w;
-                change += (v - w) * (v - w);
-            }
-            first += count;
+        let (types, portion) = (Types { from, to }, (PORTION / n).max(1));
+        let mut change = Change::default();
+        for first in (0..rows).step_by(portion) {
+            let numbers = portion.min(rows - first) * n;
+            let range = (first * n * from.size()) as u64..((first * n + numbers) * from.size()) as u64;
+            let window = entry.file.window(entry.source, range)?;
+            let mut bytes = core::mem::take(&mut self.bytes);
+            bytes.resize(numbers * to.size(), 0);
+            let part = self.strips.rotate(&rotation, types, first, &window, &mut bytes);
+            let part = part.map_err(|flaw| match flaw {
+                Flaw::NotFinite { at, value } => {
+                    let got = format!("{value} at {:?}", unravel(first * n + at, &entry.source.shape));
+                    tensor_error(entry.file.path(), &entry.source.name, "finite numbers to rotate", got)
+                }
+                Flaw::Overflow { at } => overflow(entry, first * n + at, to),
+                Flaw::Other(error) => error,
+            })?;
+            change.difference += part.difference;
+            change.weight += part.weight;
+            self.put(entry, &bytes, out)?;
+            self.bytes = bytes;
         }
+        let Change { difference: change, weight: norm } = change;
         let relative_change = if change == 0.0 { 0.0 } else { (change / norm).sqrt() };
         if !defect.is_finite() || !relative_change.is_finite() {
             return Err(Error::Domain {
@@ -150,9 +154,7 @@ impl<'a, P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
         let mut bytes = core::mem::take(&mut self.bytes);
         bytes.resize(self.numbers.len() * to.size(), 0);
         if let Some(i) = to.encode(&mut self.numbers, &mut bytes) {
-            let got = format!("an overflow at {:?}", unravel(first + i, &entry.source.shape));
-            let expected = format!("numbers within the range of {to} (--dtype chooses another type)");
-            return Err(tensor_error(entry.file.path(), &entry.source.name, expected, got));
+            return Err(overflow(entry, first + i, to));
         }
         self.put(entry, &bytes, out)?;
         self.bytes = bytes;
@@ -173,4 +175,10 @@ impl<'a, P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
             )),
         }
     }
+}
+
+fn overflow(entry: &Entry<'_>, at: usize, to: FloatType) -> Error {
+    let got = format!("an overflow at {:?}", unravel(at, &entry.source.shape));
+    let expected = format!("numbers within the range of {to} (--dtype chooses another type)");
+    tensor_error(entry.file.path(), &entry.source.name, expected, got)
 }

@@ -1,0 +1,117 @@
+//! A portion of a weight's rows, from bytes to bytes: decoded, rotated, rounded, compared. Strips of rows go to the threads;
+//! how rows are cut depends on their length alone, and sums run over strips in order, so no thread changes a bit.
+
+use std::vec::Vec;
+
+use crate::adapter::RealizedRotation;
+use crate::adapter::storage::FloatType;
+use crate::error::Error;
+use crate::parallel::{self, Parallelism, Pool};
+use crate::plan::Workspace;
+
+/// Numbers in a strip, about: with its copy it stays in a cache of 1 MiB. One row if a row is longer.
+const STRIP: usize = 1 << 16;
+
+/// Squared Frobenius norms of W' − W, with W' as written, and of W.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Change {
+    pub(super) difference: f64,
+    pub(super) weight: f64,
+}
+
+/// What can be wrong with a portion; places count its numbers.
+#[derive(Debug)]
+pub(super) enum Flaw {
+    NotFinite { at: usize, value: f64 },
+    Overflow { at: usize },
+    Other(Error),
+}
+
+/// How the numbers are stored before and after.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Types {
+    pub(super) from: FloatType,
+    pub(super) to: FloatType,
+}
+
+/// Scratch memory and threads, kept from portion to portion.
+#[derive(Debug)]
+pub(super) struct Strips {
+    pub(super) parallelism: Parallelism,
+    pub(super) workspace: Workspace,
+    pub(super) numbers: Pool,
+}
+
+struct Strip<'a> {
+    first: usize,
+    input: &'a [u8],
+    output: &'a mut [u8],
+    result: &'a mut Result<Change, Flaw>,
+}
+
+impl Strips {
+    /// Rows `first ..` of W, `input`, become rows of diag(s)·W·Rᵀ, `output`.
+    pub(super) fn rotate(
+        &self,
+        rotation: &RealizedRotation,
+        types: Types,
+        first: usize,
+        input: &[u8],
+        output: &mut [u8],
+    ) -> Result<Change, Flaw> {
+        let n = rotation.plan().n();
+        let rows = (STRIP / n).max(1);
+        let size = rows * n;
+        let mut results: Vec<_> =
+            (0..input.len().div_ceil(size * types.from.size())).map(|_| Ok(Change::default())).collect();
+        let inputs = input.chunks(size * types.from.size());
+        let outputs = output.chunks_mut(size * types.to.size());
+        let strips = inputs.zip(outputs).zip(&mut results).enumerate();
+        let strips = strips
+            .map(|(k, ((input, output), result))| Strip { first: first + k * rows, input, output, result })
+            .collect();
+        parallel::for_each(self.parallelism, strips, |strip: Strip<'_>| {
+            *strip.result = self.strip(rotation, types, strip.first, strip.input, strip.output);
+        });
+        let mut sum = Change::default();
+        for (k, result) in results.into_iter().enumerate() {
+            let change = result.map_err(|flaw| match flaw {
+                Flaw::NotFinite { at, value } => Flaw::NotFinite { at: k * size + at, value },
+                Flaw::Overflow { at } => Flaw::Overflow { at: k * size + at },
+                other => other,
+            })?;
+            sum.difference += change.difference;
+            sum.weight += change.weight;
+        }
+        Ok(sum)
+    }
+
+    fn strip(
+        &self,
+        rotation: &RealizedRotation,
+        types: Types,
+        first: usize,
+        input: &[u8],
+        output: &mut [u8],
+    ) -> Result<Change, Flaw> {
+        let count = input.len() / types.from.size();
+        self.numbers.with(2 * count, |numbers: &mut [f64]| {
+            let (before, after) = numbers.split_at_mut(count);
+            types.from.decode(input, before);
+            if let Some(at) = before.iter().position(|x| !x.is_finite()) {
+                return Err(Flaw::NotFinite { at, value: before[at] });
+            }
+            after.copy_from_slice(before);
+            rotation.rotate_with(first, after, Parallelism::None, &self.workspace).map_err(Flaw::Other)?;
+            if let Some(at) = types.to.encode(after, output) {
+                return Err(Flaw::Overflow { at });
+            }
+            let mut change = Change::default();
+            for (w, v) in before.iter().zip(&*after) {
+                change.weight += w * w;
+                change.difference += (v - w) * (v - w);
+            }
+            Ok(change)
+        })
+    }
+}
