@@ -6,9 +6,11 @@
 //! * [`defect`], [`orthogonality_ratio`]: how far a block is from orthogonal.
 //! * [`polish`]: Newton–Schulz steps that take rounding errors out of a nearly orthogonal block.
 //! * [`solve`]: X·M = B with partial pivoting.
+//! * [`DoubleDouble`]: about 106 bits, for what has to be better than double precision.
 //! * [`skew_resolvent`]: (I + A)⁻¹ for a skew A of any size, structure preserved.
 
 mod determinant;
+pub(crate) mod double_double;
 #[cfg(test)]
 pub(crate) mod extended;
 mod gram;
@@ -21,6 +23,7 @@ mod resolvent;
 mod solve;
 
 pub(crate) use determinant::determinant_sign;
+pub use double_double::DoubleDouble;
 pub(crate) use gram::subtract_gram;
 pub use gram::{defect, orthogonality_ratio};
 #[cfg(feature = "rand")]

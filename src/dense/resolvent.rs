@@ -205,8 +205,8 @@ mod tests {
                 let mut x = alloc::vec![f64::NAN; b * b];
                 skew_resolvent(b, &theta, &mut x).unwrap();
                 let truth = extended::skew_resolvent(b, &theta);
-                let size = truth.iter().fold(0.0, |m: f64, t| m.max(t.0.abs()));
-                let error = x.iter().zip(&truth).fold(0.0, |m: f64, (x, t)| m.max((x - t.0).abs()));
+                let size = truth.iter().fold(0.0, |m: f64, t| m.max(t.to_f64().abs()));
+                let error = x.iter().zip(&truth).fold(0.0, |m: f64, (x, t)| m.max((x - t.to_f64()).abs()));
                 // The bound in terms of the conditioning, ‖X‖²‖A‖ (relative: ‖X‖‖A‖).
                 let ratio = error / (size * (1.0 + size * scale * b as f64) * crate::dense::EPS);
                 assert!(ratio <= 4.0, "b {b}, scale {scale}: {ratio}");

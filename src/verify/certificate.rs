@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn composition_encloses_the_exact_product() {
-        use crate::verify::DoubleDouble;
+        use crate::dense::DoubleDouble;
         let exact = |x: f64, y: f64| {
             DoubleDouble::from(x) + DoubleDouble::from(y) + DoubleDouble::from(x) * y // error below 2^-100 relative
         };

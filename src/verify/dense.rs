@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use num_traits::{One, Zero};
 
-use super::DoubleDouble;
+use crate::dense::DoubleDouble;
 use crate::error::{Error, Result, check_length};
 use crate::plan::{Factors, Op, Plan};
 use crate::scalar::Scalar;

@@ -12,8 +12,8 @@
 
 use alloc::vec::Vec;
 
-use super::double_double::{product_error, split, two_sum};
 use super::outward::{U, frobenius_up, gamma, sqrt_up, up};
+use crate::dense::double_double::{product_error, split, two_sum};
 
 /// Scratch and result of [`Gram::defect`].
 #[derive(Debug, Default)]
@@ -89,8 +89,8 @@ impl Gram {
 
 /// All entries of BᵀB − I in double-double, for tests of this file's bound.
 #[cfg(test)]
-fn reference(b: usize, block: &[f64]) -> Vec<super::DoubleDouble> {
-    use super::DoubleDouble;
+fn reference(b: usize, block: &[f64]) -> Vec<crate::dense::DoubleDouble> {
+    use crate::dense::DoubleDouble;
     let mut e = alloc::vec![DoubleDouble::default(); b * b];
     for i in 0..b {
         for j in 0..b {
@@ -106,8 +106,8 @@ fn reference(b: usize, block: &[f64]) -> Vec<super::DoubleDouble> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dense::DoubleDouble;
     use crate::generator::Generator;
-    use crate::verify::DoubleDouble;
 
     fn error_against_reference(b: usize, block: &[f64], gram: &Gram) -> f64 {
         let difference: Vec<f64> =

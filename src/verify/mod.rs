@@ -15,7 +15,6 @@
 mod adjoint;
 mod certificate;
 pub mod dense;
-mod double_double;
 mod gradient;
 mod gram;
 mod isometry;
@@ -30,7 +29,6 @@ pub mod strategies;
 
 pub use adjoint::adjoint;
 pub use certificate::{Certificate, certificate};
-pub use double_double::DoubleDouble;
 pub use gradient::{PlanGradient, chart_gradient, plan_gradient};
 pub use isometry::{Isometry, isometry};
 pub use laws::LawViolation;

@@ -6,14 +6,14 @@
 //!
 //! Sums and products of [`DoubleDouble`] are algorithms 6, 7 and 10 of Joldes, Muller and Popescu, Tight and rigorous error
 //! bounds for basic building blocks of double-word arithmetic, ACM TOMS 44(2), 2017, doi 10.1145/3121432, with relative
-//! errors of at most 3u² + 13u³, 1.5u² + 4u³ and 7u², u = 2⁻⁵³.
+//! errors of at most 3u² + 13u³, 1.5u² + 4u³ and 7u², u = 2⁻⁵³. Quotients are two steps of long division.
 
-use core::ops::{Add, AddAssign, Mul, Neg, Sub};
+use core::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 /// An unevaluated sum hi + lo with hi = fl(hi + lo).
 ///
 /// ```
-/// use papilio::verify::DoubleDouble;
+/// use papilio::dense::DoubleDouble;
 /// let third = DoubleDouble::from(1.0) * 3.0f64.recip();
 /// let tiny = DoubleDouble::from(1.0) + DoubleDouble::from(1e-30) - DoubleDouble::from(1.0);
 /// assert_eq!(tiny.to_f64(), 1e-30); // f64 alone gives 0
@@ -128,6 +128,15 @@ impl Mul for DoubleDouble {
     }
 }
 
+impl Div for DoubleDouble {
+    type Output = Self;
+    fn div(self, y: Self) -> Self {
+        let first = Self::from(self.hi / y.hi);
+        let second = first + Self::from((self - y * first).hi / y.hi);
+        second + Self::from((self - y * second).hi / y.hi)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +186,8 @@ mod tests {
             assert!(error(x * y.hi, a * b) <= 1.51);
             let ((a, x), (b, y)) = (integer(&mut g, 62), integer(&mut g, 61));
             assert!(error(x * y, a * b) <= 7.01);
+            assert!(error(exact(a * i128::from(1 << 20)) / exact(1 << 20), a) <= 1.0);
+            assert!((exact(3) / y * y - exact(3)).to_f64().abs() <= 3.0 * 2f64.powi(-100));
         }
     }
 }
