@@ -3,7 +3,7 @@
 //! An n×n rotation has n(n − 1)/2 degrees of freedom and costs n² multiplications per vector; for n = 4096 that is eight
 //! million numbers. papilio works with rotations that are *products of sparse ones*,
 //!
-//! > Q = F<sub>m</sub> ··· F<sub>2</sub> F<sub>1</sub>,  F<sub>k</sub> = P<sub>k</sub>ᵀ diag(B<sub>1</sub>, …, B<sub>g</sub>) P<sub>k</sub>,
+//! > Q = Fₘ ··· F₂ F₁,  Fₖ = Pₖᵀ diag(B₁, B₂, …) Pₖ,
 //!
 //! where every B is a small orthogonal block that acts on b of the coordinates. Such a Q has n·m·(b − 1)/2 parameters, costs
 //! n·m·b multiplications per vector, and is orthogonal because its blocks are. Butterflies, block-diagonal rotations (OFT)
