@@ -110,7 +110,7 @@ impl<'a, E: Copy> Batch<'a, E> {
         batch_stride: isize,
         element_stride: isize,
     ) -> Self {
-        Self { first, shape: Shape { batch, n, batch_stride, element_stride }, life: PhantomData }
+        Self { first, shape: Shape::new(batch, n, batch_stride, element_stride), life: PhantomData }
     }
 
     /// Number of vectors.
@@ -137,8 +137,9 @@ impl<'a, E: Copy> Batch<'a, E> {
     /// Vector `v`, if its elements are neighbours.
     #[inline(always)]
     pub fn row(&self, v: usize) -> Option<&'a [E]> {
-        if v < self.shape.batch && self.shape.element_stride == 1 {
-            // SAFETY: the n elements of vector v are neighbours from here on and valid for reads.
+        if v < self.shape.batch && self.shape.has_rows() {
+            // SAFETY: the n elements of vector v are neighbours from here on and valid for reads; of an empty shape
+            // every offset is 0 and the slice has no elements.
             Some(unsafe { core::slice::from_raw_parts(self.first.offset(self.shape.offset(v, 0)), self.shape.n) })
         } else {
             None
@@ -148,7 +149,7 @@ impl<'a, E: Copy> Batch<'a, E> {
     /// Element `i` of every vector, if they are neighbours.
     #[inline(always)]
     pub fn column(&self, i: usize) -> Option<&'a [E]> {
-        if i < self.shape.n && self.shape.batch_stride == 1 {
+        if i < self.shape.n && self.shape.has_columns() {
             // SAFETY: element i of the vectors are neighbours from here on and valid for reads.
             Some(unsafe { core::slice::from_raw_parts(self.first.offset(self.shape.offset(0, i)), self.shape.batch) })
         } else {
@@ -160,7 +161,7 @@ impl<'a, E: Copy> Batch<'a, E> {
     pub(crate) fn chunk(&self, start: usize, len: usize) -> Self {
         assert!(start <= self.shape.batch && len <= self.shape.batch - start);
         let first = if len == 0 { self.first } else { self.first.wrapping_offset(self.shape.offset(start, 0)) };
-        Self { first, shape: Shape { batch: len, ..self.shape }, life: PhantomData }
+        Self { first, shape: self.shape.with_batch(len), life: PhantomData }
     }
 
     /// Whether this is the identical view as `other`.
@@ -168,7 +169,8 @@ impl<'a, E: Copy> Batch<'a, E> {
         core::ptr::eq(self.first, other.first) && self.shape == other.shape
     }
 
-    /// Refuses views that share memory, unless they are identical.
+    /// Refuses views that share memory, unless they are identical. Views that interleave in one stretch of memory are told
+    /// apart if their strides are equal; with unequal strides they are refused.
     pub(crate) fn check_disjoint(&self, what: &'static str, other: &BatchMut<'_, E>) -> Result<()> {
         if self.shape.is_empty() || other.shape.is_empty() || self.is_same(other) {
             return Ok(());
@@ -189,10 +191,13 @@ impl<'a, E: Copy> Batch<'a, E> {
         // Interleaved views of one matrix have the same strides: solve (y − x) = v·B + i·S exactly.
         let s = self.shape;
         let same = (s.batch_stride, s.element_stride) == (other.shape.batch_stride, other.shape.element_stride);
-        if same && (y - x) % bytes == 0 && s.element_stride != 0 {
+        if same && (y - x) % bytes == 0 {
             let distance = (y - x) / bytes;
             let meets = |v: i128| {
                 let rest = distance - v * s.batch_stride as i128;
+                if s.element_stride == 0 {
+                    return rest == 0;
+                }
                 let (i, r) = (rest / s.element_stride as i128, rest % s.element_stride as i128);
                 r == 0 && i < s.n as i128 && -i < other.shape.n as i128
             };
@@ -259,7 +264,7 @@ impl<'a, E: Copy> BatchMut<'a, E> {
         batch_stride: isize,
         element_stride: isize,
     ) -> Result<Self> {
-        let shape = Shape { batch, n, batch_stride, element_stride };
+        let shape = Shape::new(batch, n, batch_stride, element_stride);
         shape.check_unique("strided batch").map(|()| Self { first, shape, life: PhantomData })
     }
 
@@ -297,7 +302,7 @@ impl<'a, E: Copy> BatchMut<'a, E> {
     /// Vector `v`, if its elements are neighbours.
     #[inline(always)]
     pub fn row_mut(&mut self, v: usize) -> Option<&mut [E]> {
-        if v < self.shape.batch && self.shape.element_stride == 1 {
+        if v < self.shape.batch && self.shape.has_rows() {
             // SAFETY: the n elements of vector v are neighbours from here on, valid for writes and ours alone.
             Some(unsafe { core::slice::from_raw_parts_mut(self.first.offset(self.shape.offset(v, 0)), self.shape.n) })
         } else {
@@ -308,7 +313,7 @@ impl<'a, E: Copy> BatchMut<'a, E> {
     /// Element `i` of every vector, if they are neighbours.
     #[inline(always)]
     pub fn column_mut(&mut self, i: usize) -> Option<&mut [E]> {
-        if i < self.shape.n && self.shape.batch_stride == 1 {
+        if i < self.shape.n && self.shape.has_columns() {
             // SAFETY: element i of the vectors are neighbours from here on, valid for writes and ours alone.
             Some(unsafe {
                 core::slice::from_raw_parts_mut(self.first.offset(self.shape.offset(0, i)), self.shape.batch)
@@ -330,7 +335,7 @@ impl<'a, E: Copy> BatchMut<'a, E> {
         cuts.into_iter().map(move |end| {
             assert!(start <= end && end <= self.shape.batch);
             let first = if start == end { self.first } else { self.first.wrapping_offset(self.shape.offset(start, 0)) };
-            let shape = Shape { batch: end - start, ..self.shape };
+            let shape = self.shape.with_batch(end - start);
             start = end;
             // The pieces hold different vectors, and no element belongs to two (checked when the view was made).
             BatchMut { first, shape, life: PhantomData }
@@ -363,6 +368,18 @@ mod tests {
     }
 
     #[test]
+    fn views_without_elements_touch_no_memory() {
+        let (data, mut one) = ([0f32; 1], [0f32; 1]);
+        let huge = isize::MAX as usize;
+        let view = Batch::strided(&data, 5, 0, huge, 1).unwrap();
+        assert_eq!((view.row(1), view.row(3), view.row(5)), (Some(&[][..]), Some(&[][..]), None));
+        let mut view = BatchMut::strided(&mut one, 0, 5, 1, 1000).unwrap();
+        assert_eq!(view.column_mut(4), Some(&mut [][..]));
+        assert_eq!(view.column_mut(5), None);
+        assert_eq!(view.row_mut(0), None);
+    }
+
+    #[test]
     fn shared_memory_is_refused_unless_identical_or_interleaved() {
         let mut data = vec![0f64; 24];
         let p = data.as_mut_ptr();
@@ -383,6 +400,10 @@ mod tests {
         assert!(ok(read(0, 3, 4, 1, 6), write(3, 3, 4, 1, 6))); // the same as columns
         assert!(!ok(read(0, 2, 6, 6, 1), write(0, 6, 2, 1, 6))); // transposed
         assert!(ok(read(0, 0, 6, 6, 1), write(0, 2, 6, 6, 1))); // empty
+        assert!(ok(read(0, 1, 4, 8, 2), write(1, 1, 4, 9, 2))); // one vector: its batch stride means nothing
+        assert!(ok(read(0, 1, 4, 4, 1), write(0, 1, 4, 1, 1)));
+        assert!(ok(read(0, 4, 1, 2, 7), write(1, 4, 1, 2, 5))); // one coordinate
+        assert!(!ok(read(0, 4, 1, 2, 7), write(2, 4, 1, 2, 5)));
     }
 
     #[test]

@@ -51,12 +51,15 @@ impl StageLayout {
     /// Number of blocks.
     pub fn num_blocks(&self) -> usize {
         match self {
-            StageLayout::Strided { unit, distance, groups, .. } => groups * (distance / unit),
-            StageLayout::Table { block, index } => index.len() / block,
+            StageLayout::Strided { unit, distance, groups, .. } => groups * distance.checked_div(*unit).unwrap_or(0),
+            StageLayout::Table { block, index } => index.len().checked_div(*block).unwrap_or(0),
         }
     }
 
-    /// Coordinate `i` of block `j`.
+    /// Coordinate `i` of block `j`, for a [valid](Self::validate) layout.
+    ///
+    /// # Panics
+    /// A table panics for a block or coordinate that it lacks.
     #[inline]
     pub fn index(&self, j: usize, i: usize) -> usize {
         match self {
@@ -70,7 +73,7 @@ impl StageLayout {
         }
     }
 
-    /// The coordinates of block `j`, in the block's order.
+    /// The coordinates of block `j`, in the block's order; as [`index`](Self::index).
     pub fn indices(&self, j: usize) -> impl Iterator<Item = usize> + '_ {
         (0..self.block_size()).map(move |i| self.index(j, i))
     }
@@ -83,9 +86,6 @@ impl StageLayout {
     pub fn validate(&self, n: usize) -> Result<()> {
         let size =
             |expected: &str, got: String| Error::Size { what: "stage layout", expected: expected.to_string(), got };
-        if n > u32::MAX as usize {
-            return Err(size("n at most 2^32 - 1", n.to_string()));
-        }
         match self {
             StageLayout::Strided { unit, radix, distance, groups } => {
                 if *unit == 0 || *radix == 0 || *distance == 0 {
@@ -94,19 +94,19 @@ impl StageLayout {
                 if !distance.is_multiple_of(*unit) {
                     return Err(size("a distance that is a multiple of the unit", format!("{self:?}")));
                 }
-                let block = unit.checked_mul(*radix).and_then(|b| b.checked_mul(b));
+                let block = unit.checked_mul(*radix).filter(|b| *b <= n && b.checked_mul(*b).is_some());
                 let covered = radix.checked_mul(*distance).and_then(|g| g.checked_mul(*groups));
                 match (block, covered) {
                     (Some(_), Some(covered)) if covered <= n => Ok(()),
                     (Some(_), Some(covered)) => {
                         Err(Error::Index { what: "stage layout", expected: n, got: covered - 1 })
                     }
-                    _ => Err(size("products within usize", format!("{self:?}"))),
+                    _ => Err(size(&format!("blocks of at most n = {n} coordinates"), format!("{self:?}"))),
                 }
             }
             StageLayout::Table { block, index } => {
-                if *block == 0 || block.checked_mul(*block).is_none() {
-                    return Err(size("a block size of at least 1, its square within usize", block.to_string()));
+                if *block == 0 || *block > n || block.checked_mul(*block).is_none() {
+                    return Err(size(&format!("blocks of 1 to n = {n} coordinates"), block.to_string()));
                 }
                 if index.len() % block != 0 {
                     return Err(size(

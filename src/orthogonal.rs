@@ -12,7 +12,7 @@ use crate::dense;
 use crate::error::{Error, Result};
 use crate::parallel::Parallelism;
 use crate::plan::{Factors, Op, Plan, Workspace};
-use crate::scalar::Scalar;
+use crate::scalar::{Real, Scalar};
 
 /// A structured orthogonal matrix Q that owns its numbers.
 ///
@@ -50,8 +50,8 @@ impl<T: Scalar> Orthogonal<T> {
     ///
     /// # Errors
     /// As [`Plan::realize`].
-    pub fn new(plan: Plan<T>, theta: impl Into<Vec<f64>>) -> Result<Self> {
-        let theta = theta.into();
+    pub fn new<P: Real>(plan: Plan<T>, theta: impl AsRef<[P]>) -> Result<Self> {
+        let theta: Vec<f64> = theta.as_ref().iter().map(|p| p.to_wide()).collect();
         let factors = plan.realize(&theta)?;
         Ok(Self { plan, theta, factors, workspace: Workspace::default() })
     }
@@ -145,8 +145,8 @@ impl<T: Scalar> Orthogonal<T> {
     ///
     /// # Errors
     /// As [`Plan::realize`]; Q is unchanged then.
-    pub fn set_theta(&mut self, theta: impl Into<Vec<f64>>) -> Result<()> {
-        let theta = theta.into();
+    pub fn set_theta<P: Real>(&mut self, theta: impl AsRef<[P]>) -> Result<()> {
+        let theta: Vec<f64> = theta.as_ref().iter().map(|p| p.to_wide()).collect();
         self.factors = self.plan.realize(&theta)?;
         self.theta = theta;
         Ok(())
@@ -175,16 +175,24 @@ impl<T: Scalar> Orthogonal<T> {
 
     fn apply_op(&self, x: &[T], op: Op) -> Result<Vec<T>> {
         let mut y = x.to_vec();
-        self.apply_batch(None, BatchMut::rows(&mut y, self.n())?, op)?;
+        self.apply_batch_in_place(BatchMut::rows(&mut y, self.n())?, op)?;
         Ok(y)
     }
 
-    /// y ← op(Q) x on views, or y ← op(Q) y without `x`.
+    /// y ← op(Q) x on views.
     ///
     /// # Errors
     /// As [`Plan::apply`].
-    pub fn apply_batch(&self, x: Option<Batch<'_, T>>, y: BatchMut<'_, T>, op: Op) -> Result<()> {
-        self.plan.run(&self.factors, x, y, op, Parallelism::default(), &self.workspace)
+    pub fn apply_batch(&self, x: Batch<'_, T>, y: BatchMut<'_, T>, op: Op) -> Result<()> {
+        self.plan.run(&self.factors, Some(x), y, op, Parallelism::default(), &self.workspace)
+    }
+
+    /// y ← op(Q) y on a view.
+    ///
+    /// # Errors
+    /// As [`Plan::apply_in_place`].
+    pub fn apply_batch_in_place(&self, y: BatchMut<'_, T>, op: Op) -> Result<()> {
+        self.plan.run(&self.factors, None, y, op, Parallelism::default(), &self.workspace)
     }
 
     /// A ← op(Q) A for a row-major matrix A `[n, k]`.
@@ -192,7 +200,7 @@ impl<T: Scalar> Orthogonal<T> {
     /// # Errors
     /// [`Error::Size`] unless the length is a multiple of n.
     pub fn multiply_left(&self, a: &mut [T], op: Op) -> Result<()> {
-        self.apply_batch(None, BatchMut::columns(a, self.n())?, op)
+        self.apply_batch_in_place(BatchMut::columns(a, self.n())?, op)
     }
 
     /// A ← A op(Q) for a row-major matrix A `[k, n]`.
@@ -207,24 +215,25 @@ impl<T: Scalar> Orthogonal<T> {
             Op::Adjoint => Op::Conj,
             Op::Conj => Op::Adjoint,
         };
-        self.apply_batch(None, BatchMut::rows(a, self.n())?, transposed)
+        self.apply_batch_in_place(BatchMut::rows(a, self.n())?, transposed)
     }
 
     /// Rows of Q as a row-major matrix `[rows.len(), n]`, without forming the others.
     ///
     /// # Errors
-    /// [`Error::Index`] for rows beyond n; [`Error::Size`] if the result cannot be addressed.
+    /// [`Error::Index`] for rows beyond n; [`Error::Size`] if there is no memory for the result.
     pub fn rows(&self, rows: Range<usize>) -> Result<Vec<T>> {
         let n = self.n();
         if rows.end > n || rows.start > n {
             return Err(Error::Index { what: "rows", expected: n + 1, got: rows.end.max(rows.start) });
         }
-        let len = rows.len().checked_mul(n).filter(|len| *len < isize::MAX as usize / size_of::<T>());
-        let Some(len) = len else {
-            let expected = "fewer rows at a time".to_string();
+        let len = rows.len().saturating_mul(n);
+        let mut dense = Vec::new();
+        if dense.try_reserve_exact(len).is_err() {
+            let expected = "memory for fewer rows at a time".to_string();
             return Err(Error::Size { what: "rows", expected, got: format!("{} of {n}", rows.len()) });
-        };
-        let mut dense = vec![T::zero(); len];
+        }
+        dense.resize(len, T::zero());
         for (at, row) in rows.clone().enumerate() {
             dense[at * n + row] = T::one();
         }
@@ -235,7 +244,7 @@ impl<T: Scalar> Orthogonal<T> {
     /// Q as a row-major n×n matrix.
     ///
     /// # Errors
-    /// [`Error::Size`] if n² numbers cannot be addressed.
+    /// [`Error::Size`] if there is no memory for n² numbers.
     pub fn to_dense(&self) -> Result<Vec<T>> {
         self.rows(0..self.n())
     }

@@ -39,6 +39,8 @@ pub trait Scalar:
     type Wide: Wide;
     /// Whether conjugation does anything.
     const IS_COMPLEX: bool;
+    /// Whether it is double precision already, its own wide type.
+    const IS_WIDE: bool;
 
     /// Complex conjugate.
     fn conj(self) -> Self;
@@ -52,8 +54,6 @@ pub trait Scalar:
     fn from_wide(wide: Self::Wide) -> Self;
     /// Absolute value.
     fn abs(self) -> Self::Real;
-    /// The same slice seen as wide numbers, if this type is its own wide type.
-    fn as_wide(slice: &[Self]) -> Option<&[Self::Wide]>;
 }
 
 /// A real scalar.
@@ -83,11 +83,12 @@ pub trait Element: Copy + Default + Debug + Send + Sync + 'static {
 }
 
 macro_rules! real {
-    ($t:ident, $as_wide:expr) => {
+    ($t:ident, $is_wide:expr) => {
         impl Scalar for $t {
             type Real = $t;
             type Wide = f64;
             const IS_COMPLEX: bool = false;
+            const IS_WIDE: bool = $is_wide;
             #[inline(always)]
             fn conj(self) -> Self {
                 self
@@ -111,10 +112,6 @@ macro_rules! real {
             #[inline(always)]
             fn abs(self) -> $t {
                 Float::abs(self)
-            }
-            #[inline(always)]
-            fn as_wide(slice: &[Self]) -> Option<&[f64]> {
-                $as_wide(slice)
             }
         }
         impl Real for $t {
@@ -142,8 +139,8 @@ macro_rules! real {
         }
     };
 }
-real!(f32, |_| None);
-real!(f64, Some);
+real!(f32, false);
+real!(f64, true);
 
 /// Neither NaN nor infinite, in any part.
 pub(crate) fn is_finite<T: Scalar>(x: T) -> bool {

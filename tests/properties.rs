@@ -162,7 +162,7 @@ proptest! {
                 let butterfly = topology::Butterfly { unit, radix, stages: stages.map(|s| s % 70) };
                 if let Ok(m) = butterfly.num_stages(n) {
                     for k in 0..m {
-                        prop_assert!(butterfly.stage(n, k).validate(n).is_ok() || n > u32::MAX as usize);
+                        prop_assert!(butterfly.stage(n, k).validate(n).is_ok());
                     }
                 }
                 let _ = topology::BlockDiagonal::new(unit).num_stages(n);

@@ -4,7 +4,8 @@ use alloc::format;
 
 use crate::error::{Error, Result};
 
-/// Where the elements of a batch lie.
+/// Where the elements of a batch lie. A stride that no element needs (one vector, one coordinate, none at all) is 0, so
+/// equal views have equal shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) batch: usize,
@@ -14,6 +15,16 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    pub(super) fn new(batch: usize, n: usize, batch_stride: isize, element_stride: isize) -> Self {
+        let empty = batch == 0 || n == 0;
+        Shape {
+            batch,
+            n,
+            batch_stride: if empty || batch == 1 { 0 } else { batch_stride },
+            element_stride: if empty || n == 1 { 0 } else { element_stride },
+        }
+    }
+
     /// Rows of a row-major `[batch, n]` matrix of `len` elements.
     pub(super) fn rows(what: &'static str, len: usize, n: usize) -> Result<Self> {
         if n == 0 || !len.is_multiple_of(n) {
@@ -23,12 +34,12 @@ impl Shape {
                 got: format!("{len}"),
             });
         }
-        Ok(Shape { batch: len / n, n, batch_stride: n as isize, element_stride: 1 })
+        Ok(Shape::new(len / n, n, n as isize, 1))
     }
 
     /// Columns of a row-major `[n, batch]` matrix of `len` elements.
     pub(super) fn columns(what: &'static str, len: usize, n: usize) -> Result<Self> {
-        Self::rows(what, len, n).map(|s| Shape { batch_stride: 1, element_stride: s.batch as isize, ..s })
+        Self::rows(what, len, n).map(|s| Shape::new(s.batch, n, 1, s.batch as isize))
     }
 
     /// Any strides from 0 up; [`check`](Self::check) them against the memory.
@@ -40,7 +51,7 @@ impl Shape {
         element_stride: usize,
     ) -> Result<Self> {
         match (isize::try_from(batch_stride), isize::try_from(element_stride)) {
-            (Ok(batch_stride), Ok(element_stride)) => Ok(Shape { batch, n, batch_stride, element_stride }),
+            (Ok(batch_stride), Ok(element_stride)) => Ok(Shape::new(batch, n, batch_stride, element_stride)),
             _ => Err(Error::Size {
                 what,
                 expected: format!("strides up to {}", isize::MAX),
@@ -51,6 +62,23 @@ impl Shape {
 
     pub(super) fn is_empty(&self) -> bool {
         self.batch == 0 || self.n == 0
+    }
+
+    /// The same for another number of vectors.
+    pub(super) fn with_batch(self, batch: usize) -> Self {
+        Shape::new(batch, self.n, self.batch_stride, self.element_stride)
+    }
+
+    /// Whether the elements of a vector are neighbours.
+    #[inline(always)]
+    pub(super) fn has_rows(&self) -> bool {
+        self.element_stride == 1 || self.n <= 1 || self.batch == 0
+    }
+
+    /// Whether the vectors' elements of one coordinate are neighbours.
+    #[inline(always)]
+    pub(super) fn has_columns(&self) -> bool {
+        self.batch_stride == 1 || self.batch <= 1 || self.n == 0
     }
 
     #[inline(always)]
@@ -130,7 +158,7 @@ mod tests {
             for n in 0..5 {
                 for batch_stride in -6..7 {
                     for element_stride in -6..7 {
-                        let s = Shape { batch, n, batch_stride, element_stride };
+                        let s = Shape::new(batch, n, batch_stride, element_stride);
                         assert_eq!(s.repeats_itself(), brute_force_repeats(s), "{s:?}");
                     }
                 }

@@ -11,16 +11,8 @@
 use core::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 /// An unevaluated sum hi + lo with hi = fl(hi + lo).
-///
-/// ```
-/// use papilio::dense::DoubleDouble;
-/// let third = DoubleDouble::from(1.0) * 3.0f64.recip();
-/// let tiny = DoubleDouble::from(1.0) + DoubleDouble::from(1e-30) - DoubleDouble::from(1.0);
-/// assert_eq!(tiny.to_f64(), 1e-30); // f64 alone gives 0
-/// # let _ = third;
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct DoubleDouble {
+pub(crate) struct DoubleDouble {
     hi: f64,
     lo: f64,
 }
@@ -63,7 +55,7 @@ pub(crate) fn product_error(p: f64, a: (f64, f64), b: (f64, f64)) -> f64 {
 
 impl DoubleDouble {
     /// The nearest `f64`.
-    pub fn to_f64(self) -> f64 {
+    pub(crate) fn to_f64(self) -> f64 {
         self.hi
     }
 }

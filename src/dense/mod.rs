@@ -6,7 +6,6 @@
 //! * [`defect`], [`orthogonality_ratio`]: how far a block is from orthogonal.
 //! * [`polish`]: Newton–Schulz steps that take rounding errors out of a nearly orthogonal block.
 //! * [`solve`]: X·M = B with partial pivoting.
-//! * [`DoubleDouble`]: about 106 bits, for what has to be better than double precision.
 //! * [`skew_resolvent`]: (I + A)⁻¹ for a skew A of any size, structure preserved.
 
 mod determinant;
@@ -23,7 +22,7 @@ mod resolvent;
 mod solve;
 
 pub(crate) use determinant::determinant_sign;
-pub use double_double::DoubleDouble;
+pub(crate) use double_double::DoubleDouble;
 pub(crate) use gram::subtract_gram;
 pub use gram::{defect, orthogonality_ratio};
 #[cfg(feature = "rand")]
@@ -40,6 +39,9 @@ use crate::error::{Error, Result};
 
 /// Machine epsilon 2u = 2⁻⁵², the unit of every ratio here.
 pub(crate) const EPS: f64 = f64::EPSILON;
+
+/// The ratio up to which a block counts as orthogonal where one is taken from outside: LAPACK's own test threshold.
+pub(crate) const ORTHOGONAL: f64 = 30.0;
 
 /// `Err` unless a slice holds one b×b block.
 fn check_block(what: &'static str, b: usize, got: usize) -> Result<()> {

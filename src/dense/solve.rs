@@ -41,8 +41,8 @@ pub(crate) fn invert_unpivoted<T: Pack>(b: usize, m: &mut [T], row: &mut [T]) {
 /// [`Error::Length`] if `m` is not b×b or `rhs` has no whole rows; [`Error::Domain`] if M is singular or not finite.
 pub fn solve<W: Wide>(b: usize, m: &mut [W], rhs: &mut [W]) -> Result<()> {
     check_block("m", b, m.len())?;
-    if !rhs.len().is_multiple_of(b.max(1)) {
-        return Err(Error::Length { what: "rhs", expected: rhs.len() / b * b, got: rhs.len() });
+    if !rhs.len().is_multiple_of(b) {
+        return Err(Error::Length { what: "rhs", expected: rhs.len() / b.max(1) * b, got: rhs.len() });
     }
     let mut columns: Vec<usize> = (0..b).collect();
     for k in 0..b {

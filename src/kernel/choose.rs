@@ -14,7 +14,7 @@ pub(crate) fn is_planar<T: Scalar>(layout: &StageLayout) -> bool {
 
 /// Vectors in a tile for `batch` vectors of length `n`: a multiple of the 64-byte width.
 pub(crate) fn tile_width<T: Scalar>(n: usize, batch: usize, tiles: usize) -> usize {
-    let fits = TILE_BYTES / (64 * n * tiles).max(1);
+    let fits = TILE_BYTES / n.saturating_mul(64 * tiles).max(1);
     let needed = batch.div_ceil(T::WIDTH);
     T::WIDTH * fits.clamp(1, 4).min(needed).max(1)
 }

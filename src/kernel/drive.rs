@@ -8,11 +8,13 @@ use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
 use crate::simd::{Isa, Job, Lanes, Vectorize, dispatch};
 
-/// What is known of the forward pass.
-pub(crate) enum Saved<'a, E> {
-    /// Its input.
+/// What is kept of a forward pass for [`Plan::apply_vjp`](crate::Plan::apply_vjp).
+#[derive(Debug, Clone, Copy)]
+pub enum Saved<'a, E> {
+    /// Its input x.
     Input(Batch<'a, E>),
-    /// Its output; the stage inputs are found by running backwards, which needs orthogonal blocks.
+    /// Its output y: stage inputs are found by running backwards, which needs a plan that
+    /// [`is_exact`](crate::Plan::is_exact).
     Output(Batch<'a, E>),
 }
 

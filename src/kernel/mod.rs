@@ -11,7 +11,8 @@ mod pack;
 mod tile;
 
 pub(crate) use choose::is_planar;
-pub(crate) use drive::{Saved, apply, apply_vjp};
+pub use drive::Saved;
+pub(crate) use drive::{apply, apply_vjp};
 
 use crate::layout::StageLayout;
 

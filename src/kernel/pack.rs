@@ -15,15 +15,7 @@ pub(crate) fn pack<E: Element>(x: Batch<'_, E>, tile: &mut [E::Scalar], width: u
             row[count..].fill(zero);
         }
     }
-    if x.column(0).is_some() {
-        for (i, row) in tile.chunks_exact_mut(width).enumerate() {
-            if let Some(column) = x.column(i) {
-                for (t, e) in row.iter_mut().zip(column) {
-                    *t = e.load();
-                }
-            }
-        }
-    } else if x.row(0).is_some() {
+    if x.row(0).is_some() {
         for (run, rows) in tile.chunks_mut(RUN * width).enumerate() {
             for v in 0..count {
                 if let Some(row) = x.row(v) {
@@ -31,6 +23,14 @@ pub(crate) fn pack<E: Element>(x: Batch<'_, E>, tile: &mut [E::Scalar], width: u
                     for (t, e) in rows.chunks_exact_mut(width).zip(from) {
                         t[v] = e.load();
                     }
+                }
+            }
+        }
+    } else if x.column(0).is_some() {
+        for (i, row) in tile.chunks_exact_mut(width).enumerate() {
+            if let Some(column) = x.column(i) {
+                for (t, e) in row.iter_mut().zip(column) {
+                    *t = e.load();
                 }
             }
         }
@@ -47,21 +47,21 @@ pub(crate) fn pack<E: Element>(x: Batch<'_, E>, tile: &mut [E::Scalar], width: u
 
 pub(crate) fn unpack<E: Element>(tile: &[E::Scalar], width: usize, mut y: BatchMut<'_, E>) {
     let count = y.batch();
-    if y.column_mut(0).is_some() {
-        for (i, row) in tile.chunks_exact(width).enumerate() {
-            if let Some(column) = y.column_mut(i) {
-                for (e, t) in column.iter_mut().zip(row) {
-                    *e = E::store(*t);
-                }
-            }
-        }
-    } else if y.row_mut(0).is_some() {
+    if y.row_mut(0).is_some() {
         for (run, rows) in tile.chunks(RUN * width).enumerate() {
             for v in 0..count {
                 if let Some(row) = y.row_mut(v) {
                     for (e, t) in row[run * RUN..].iter_mut().zip(rows.chunks_exact(width)) {
                         *e = E::store(t[v]);
                     }
+                }
+            }
+        }
+    } else if y.column_mut(0).is_some() {
+        for (i, row) in tile.chunks_exact(width).enumerate() {
+            if let Some(column) = y.column_mut(i) {
+                for (e, t) in column.iter_mut().zip(row) {
+                    *e = E::store(*t);
                 }
             }
         }

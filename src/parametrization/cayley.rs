@@ -24,7 +24,7 @@ use alloc::{format, vec, vec::Vec};
 use super::Parametrization;
 use crate::dense::pack::{Lanes, Pack};
 use crate::dense::{
-    invert_unpivoted, newton_schulz, orthogonality_ratio, polish_with, product, skew_resolvent_with, solve,
+    ORTHOGONAL, invert_unpivoted, newton_schulz, orthogonality_ratio, polish_with, product, skew_resolvent_with, solve,
     subtract_gram, update,
 };
 use crate::error::{Error, Result, check_length};
@@ -46,8 +46,6 @@ const SMALL_SQUARES: f64 = 8.0;
 /// I + Q is taken from Q unless its mean column sum is below this: then the sum has cancelled, and 2(I + A)⁻¹ is
 /// computed again.
 const CANCELLED: f64 = 0.125;
-/// The largest orthogonality ratio of a block that `inverse` accepts: LAPACK's own threshold.
-const ORTHOGONAL: f64 = 30.0;
 
 /// Parameters of a b×b skew matrix.
 fn skew_size(b: usize) -> usize {
@@ -112,11 +110,14 @@ impl Parametrization<f64> for Cayley {
         // The section's own law decides about eigenvalues close to −1, and about determinants.
         let mut again = vec![0.0; b * b];
         self.forward(b, theta, &mut again);
-        let miss = again.iter().zip(block).fold(0.0, |m: f64, (x, y)| if x == y { m } else { m.max((x - y).abs()) });
-        if theta.iter().all(|t| t.is_finite()) && miss <= 2.0 * ORTHOGONAL * b as f64 * f64::EPSILON {
+        let column = |j: usize| (0..b).map(|i| (again[i * b + j] - block[i * b + j]).abs()).sum::<f64>();
+        let miss = (0..b).map(column).fold(0.0, f64::max) / (b as f64 * f64::EPSILON);
+        if theta.iter().all(|t| t.is_finite()) && miss <= ORTHOGONAL {
             return Ok(());
         }
-        Err(outside(format!("an eigenvalue too close to −1: the nearest block in reach is {miss:e} away")))
+        Err(outside(format!(
+            "determinant −1 or an eigenvalue too close to −1: θ found gives the block to ratio {miss:e}"
+        )))
     }
 }
 
@@ -302,7 +303,8 @@ fn plane(theta: f64) -> (f64, f64, f64) {
     let (c, s) = ((1.0 - t) * half, 2.0 * x * half);
     // The Newton–Schulz step of this block.
     let polish = 1.0 + 0.5 * ((1.0 - c * c) - s * s);
-    (if large { -c } else { c } * polish, s * polish, 2.0 * half * if large { t } else { 1.0 })
+    let (c, slope) = if large { (-c, 2.0 * half * t) } else { (c, 2.0 * half) };
+    (c * polish, s * polish, slope)
 }
 
 /// b = 2: tan φ/2, from whichever of s/(1 + c) and (1 − c)/s does not cancel; infinite at φ = π.

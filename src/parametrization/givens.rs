@@ -12,15 +12,12 @@ use alloc::format;
 use num_traits::Float;
 
 use super::Parametrization;
-use crate::dense::orthogonality_ratio;
+use crate::dense::{ORTHOGONAL, orthogonality_ratio};
 use crate::error::{Error, Result, check_length};
 
 /// The chart of 2×2 rotations by their angle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Givens;
-
-/// The largest orthogonality ratio of a block that `inverse` accepts: LAPACK's own threshold.
-const ORTHOGONAL: f64 = 30.0;
 
 impl Parametrization<f64> for Givens {
     fn name(&self) -> &'static str {

@@ -18,13 +18,14 @@ const CHUNK: usize = 256;
 
 /// The realised blocks of a plan, as the kernels read them, and in double precision as the pullback needs them.
 ///
-/// They belong to the plan that made them, its clones and its adjoint.
+/// They belong to the plan that made them, its clones and its adjoint: plans with the same layouts, sharing, fixed blocks and
+/// names of charts at the same offsets. Other plans refuse them.
 #[derive(Debug, Clone)]
 pub struct Factors<T: Scalar> {
     entries: Vec<T>,
     /// The unrounded blocks, row-major, group after group; empty where `T` is double precision itself.
     wide: Vec<T::Wide>,
-    structure: u64,
+    digest: u64,
 }
 
 impl<T: Scalar> Factors<T> {
@@ -45,9 +46,8 @@ impl<T: Scalar> Plan<T> {
             let got = format!("{:?} at position {at}", theta[at]);
             return Err(Error::Domain { what: "theta".to_string(), expected: "finite numbers", got });
         }
-        let mut factors =
-            Factors { entries: vec![T::zero(); self.num_entries], wide: Vec::new(), structure: self.structure() };
-        if T::as_wide(&[]).is_none() {
+        let mut factors = Factors { entries: vec![T::zero(); self.num_entries], wide: Vec::new(), digest: self.digest };
+        if !T::IS_WIDE {
             factors.wide = vec![T::Wide::zero(); self.num_entries];
         }
         let mut scratch = Scratch::default();
@@ -78,7 +78,7 @@ impl<T: Scalar> Plan<T> {
     /// what [`apply_vjp`](Plan::apply_vjp) accumulated. Fixed blocks have no parameters; their part is ignored.
     ///
     /// # Errors
-    /// [`Error::Length`] for wrong lengths, [`Error::Size`] for factors of another structure.
+    /// [`Error::Length`] for wrong lengths, [`Error::Size`] for factors of another plan.
     pub fn realize_vjp<P: Real>(
         &self,
         theta: &[P],
@@ -115,7 +115,7 @@ impl<T: Scalar> Plan<T> {
     ///
     /// # Errors
     /// [`Error::Index`] or [`Error::Length`] for arguments out of range, [`Error::Size`] for factors of another
-    /// structure.
+    /// plan.
     pub fn block(&self, factors: &Factors<T>, k: usize, group: usize, out: &mut [T]) -> Result<()> {
         self.check_factors(factors)?;
         let index = |what, expected, got| Err(Error::Index { what, expected, got });
@@ -131,21 +131,8 @@ impl<T: Scalar> Plan<T> {
         Ok(())
     }
 
-    /// A digest of where blocks are stored, equal for clones and adjoints (FNV-1a over the stages by offset).
-    fn structure(&self) -> u64 {
-        let mut order: Vec<&Stage<T>> = self.stages.iter().collect();
-        order.sort_by_key(|stage| stage.entries().start);
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let numbers =
-            order.iter().flat_map(|s| [s.entries().start, s.layout().block_size(), s.num_groups(), s.strides().block]);
-        for number in core::iter::once(self.n).chain(numbers) {
-            hash = (hash ^ number as u64).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        hash
-    }
-
     pub(super) fn check_factors(&self, factors: &Factors<T>) -> Result<()> {
-        if factors.entries.len() == self.num_entries && factors.structure == self.structure() {
+        if factors.entries.len() == self.num_entries && factors.digest == self.digest {
             return Ok(());
         }
         Err(Error::Size {

@@ -14,10 +14,12 @@ use crate::scalar::Scalar;
 use crate::topology::{Topology, layouts};
 
 mod apply;
+mod digest;
 mod factors;
 mod stage;
 
-pub use apply::{Op, Saved, Workspace};
+pub use crate::kernel::Saved;
+pub use apply::{Op, Workspace};
 pub use factors::Factors;
 pub use stage::{Sharing, Source, Stage};
 
@@ -43,6 +45,7 @@ pub struct Plan<T: Scalar> {
     stages: Arc<[Stage<T>]>,
     num_params: usize,
     num_entries: usize,
+    digest: u64,
 }
 
 impl<T: Scalar> Plan<T> {
@@ -71,8 +74,7 @@ impl<T: Scalar> Plan<T> {
             (plan.num_params, plan.num_entries) = (stage.theta().end, stage.entries().end);
             built.push(stage);
         }
-        plan.stages = built.into();
-        Ok(plan)
+        Ok(plan.with_stages(built))
     }
 
     /// The identity on vectors of length `n`: no stages, no parameters.
@@ -83,7 +85,8 @@ impl<T: Scalar> Plan<T> {
         if n == 0 || n > u32::MAX as usize {
             return Err(Error::Size { what: "plan", expected: "1 <= n < 2^32".to_string(), got: n.to_string() });
         }
-        Ok(Self { n, stages: Arc::new([]), num_params: 0, num_entries: 0 })
+        let plan = Self { n, stages: Arc::new([]), num_params: 0, num_entries: 0, digest: 0 };
+        Ok(plan.with_stages([]))
     }
 
     /// First this plan, then `next`: Q = Q_next · Q_self, θ = [θ_self, θ_next].
@@ -93,17 +96,26 @@ impl<T: Scalar> Plan<T> {
     pub fn then(self, next: Self) -> Result<Self> {
         crate::error::check_length("next plan", self.n, next.n)?;
         let (theta, entries) = (self.num_params, self.num_entries);
-        let num_params = theta.checked_add(next.num_params);
-        let num_entries = entries.checked_add(next.num_entries);
-        let (Some(num_params), Some(num_entries)) = (num_params, num_entries) else {
+        let sum = |a: usize, b: usize| a.checked_add(b).filter(|sum| *sum <= stage::MOST_NUMBERS);
+        let (Some(num_params), Some(num_entries)) = (sum(theta, next.num_params), sum(entries, next.num_entries))
+        else {
             return Err(Error::Size {
                 what: "composed plan",
-                expected: "at most usize::MAX parameters".to_string(),
-                got: format!("{num_params:?} parameters, {num_entries:?} entries"),
+                expected: "parameters and entries that fit the memory".to_string(),
+                got: format!("{theta} + {} parameters, {entries} + {} entries", next.num_params, next.num_entries),
             });
         };
-        let stages = self.stages.iter().cloned().chain(next.stages.iter().map(|s| s.shifted(theta, entries)));
-        Ok(Self { n: self.n, stages: stages.collect(), num_params, num_entries })
+        let stages: Vec<_> =
+            self.stages.iter().cloned().chain(next.stages.iter().map(|s| s.shifted(theta, entries))).collect();
+        Ok(Self { num_params, num_entries, ..self }.with_stages(stages))
+    }
+
+    /// The digest is a sum over the stages, so that it does not depend on their order: adjoint plans have the same.
+    fn with_stages(mut self, stages: impl Into<Arc<[Stage<T>]>>) -> Self {
+        self.stages = stages.into();
+        let parts = self.stages.iter().map(|stage| stage.digest());
+        self.digest = parts.fold(self.n as u64, u64::wrapping_add);
+        self
     }
 
     /// The plan of Qᴴ. It takes the same θ and the same [`Factors`].
@@ -136,8 +148,9 @@ impl<T: Scalar> Plan<T> {
         self.num_entries
     }
 
-    /// Whether every block is orthogonal up to rounding, so that stages can be run backwards.
+    /// Whether every block is orthogonal up to rounding (fixed ones to a LAPACK ratio of 2), so that stages can be run
+    /// backwards.
     pub fn is_exact(&self) -> bool {
-        self.stages.iter().all(|stage| stage.source().is_exact())
+        self.stages.iter().all(|stage| stage.is_exact())
     }
 }

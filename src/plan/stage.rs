@@ -1,11 +1,14 @@
 //! One stage: a layout, and where its blocks come from.
 
+use core::hash::Hasher;
 use core::ops::Range;
 
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 
+use super::digest::Digest;
+use crate::dense;
 use crate::error::{Error, Result, check_length};
 use crate::kernel::{self, Strides};
 use crate::layout::StageLayout;
@@ -49,15 +52,10 @@ impl<T: Scalar> Source<T> {
     pub fn chart(chart: impl Parametrization<T::Wide> + 'static) -> Self {
         Source::Chart { chart: Arc::new(chart), sharing: Sharing::PerBlock }
     }
-
-    /// Whether its blocks can be inverted by their adjoint. Fixed blocks cannot be assumed to be orthogonal.
-    pub(super) fn is_exact(&self) -> bool {
-        match self {
-            Source::Chart { chart, .. } => chart.is_exact(),
-            Source::Fixed(_) | Source::Reflectors { .. } => false,
-        }
-    }
 }
+
+/// Parameters or entries of a plan, at most: their bytes can be addressed.
+pub(super) const MOST_NUMBERS: usize = isize::MAX as usize / 8;
 
 /// One stage of a plan.
 #[derive(Debug, Clone)]
@@ -70,6 +68,8 @@ pub struct Stage<T: Scalar> {
     theta: Range<usize>,
     entries: Range<usize>,
     strides: Strides,
+    exact: bool,
+    digest: u64,
 }
 
 impl<T: Scalar> Stage<T> {
@@ -83,10 +83,11 @@ impl<T: Scalar> Stage<T> {
                 (num_groups, groups, chart.num_params(b)?)
             }
             Source::Fixed(blocks) => {
-                check_length("fixed blocks", count * b * b, blocks.len())?;
-                if let Some(at) = blocks.iter().position(|x| !crate::scalar::is_finite(*x)) {
+                check_length("fixed blocks", count.saturating_mul(b * b), blocks.len())?;
+                if let Some(at) = blocks.iter().position(|x| !crate::scalar::is_finite(T::from_wide(*x))) {
                     let got = format!("{:?} at position {at}", blocks[at]);
-                    return Err(Error::Domain { what: "fixed blocks".to_string(), expected: "finite numbers", got });
+                    let expected = "numbers that are finite in the plan's precision";
+                    return Err(Error::Domain { what: "fixed blocks".to_string(), expected, got });
                 }
                 (count, None, 0)
             }
@@ -99,10 +100,7 @@ impl<T: Scalar> Stage<T> {
             }
         };
         let end = |start: usize, each: usize| {
-            num_groups
-                .checked_mul(each)
-                .and_then(|all| all.checked_add(start))
-                .filter(|end| *end < isize::MAX as usize / 8)
+            num_groups.checked_mul(each).and_then(|all| all.checked_add(start)).filter(|end| *end <= MOST_NUMBERS)
         };
         let (Some(theta_end), Some(entries_end)) = (end(theta, params), end(entries, b * b)) else {
             return Err(Error::Size {
@@ -113,6 +111,19 @@ impl<T: Scalar> Stage<T> {
         };
         let planar = groups.is_none() && kernel::is_planar::<T>(&layout);
         let strides = if planar { Strides::planar(b, count) } else { Strides::row_major(b) };
+        let exact = match &source {
+            Source::Chart { chart, .. } => chart.is_exact(),
+            Source::Fixed(blocks) => blocks
+                .chunks_exact(b * b)
+                .all(|block| dense::orthogonality_ratio(b, block).is_ok_and(|ratio| ratio <= 2.0)),
+            Source::Reflectors { .. } => false,
+        };
+        let digest = Digest::new().with(&layout).with(&groups);
+        let digest = match &source {
+            Source::Chart { chart, .. } => digest.with(chart.name()),
+            Source::Fixed(blocks) => digest.with(bytemuck::cast_slice::<T::Wide, u8>(blocks)),
+            Source::Reflectors { count } => digest.with(count),
+        };
         Ok(Self {
             layout,
             source,
@@ -122,6 +133,8 @@ impl<T: Scalar> Stage<T> {
             theta: theta..theta_end,
             entries: entries..entries_end,
             strides,
+            exact,
+            digest: digest.finish(),
         })
     }
 
@@ -158,6 +171,9 @@ impl<T: Scalar> Stage<T> {
     }
 
     /// The stored block that block `j` uses.
+    ///
+    /// # Panics
+    /// If parameters are shared and there is no block `j`.
     pub fn group_of(&self, j: usize) -> usize {
         self.groups.as_ref().map_or(j, |groups| groups[j] as usize)
     }
@@ -176,6 +192,16 @@ impl<T: Scalar> Stage<T> {
     /// The order is chosen for the kernels: ask, do not assume.
     pub fn entry(&self, group: usize, i: usize, k: usize) -> usize {
         self.entries.start + group * self.strides.block + i * self.strides.row + k * self.strides.column
+    }
+
+    /// Whether every block is orthogonal up to rounding: charts say so, fixed blocks were measured.
+    pub fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Of what it is and where it is stored, whether adjoint or not.
+    pub(super) fn digest(&self) -> u64 {
+        Digest::new().with(self.digest).with(self.entries.start).finish()
     }
 
     pub(super) fn groups(&self) -> Option<&[u32]> {

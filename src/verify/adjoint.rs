@@ -20,7 +20,7 @@ const VECTORS: usize = 8;
 /// Largest |⟨Qx, y⟩ − ⟨x, Qᴴy⟩| / (‖x‖·‖y‖) in units of m·eps (m stages, at least 1; eps = 2u): below about 1.
 ///
 /// # Errors
-/// [`Error::Length`](crate::Error::Length) if `factors` belong to another plan.
+/// [`Error::Size`](crate::Error::Size) if `factors` belong to another plan.
 pub fn adjoint<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, seed: u64) -> Result<f64> {
     let mut g = Generator::new(seed);
     let (x, y) = (scalars::<T>(&mut g, VECTORS * plan.n()), scalars::<T>(&mut g, VECTORS * plan.n()));

@@ -72,7 +72,7 @@ pub struct Certificate {
 /// ```
 ///
 /// # Errors
-/// [`Error::Length`] if `factors` belong to another plan; [`Error::Unsupported`] for complex scalars.
+/// [`Error::Size`] if `factors` belong to another plan; [`Error::Unsupported`] for complex scalars.
 pub fn certificate<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> Result<Certificate> {
     if T::IS_COMPLEX {
         return Err(Error::Unsupported {
@@ -107,7 +107,7 @@ struct StageBounds {
 impl StageBounds {
     fn new<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, k: usize, stage: &Stage<T>, u: f64) -> Result<Self> {
         let b = stage.layout().block_size();
-        let single = T::as_wide(&[]).is_none();
+        let single = !T::IS_WIDE;
         let (mut stored, mut block) = (vec![T::zero(); b * b], vec![0.0; b * b]);
         let (mut gram, mut spectrum) = (Gram::default(), Spectrum::default());
         let (mut groups, mut absolute, mut highest) = (Vec::with_capacity(stage.num_groups()), 0.0, 0.0);

@@ -44,7 +44,7 @@ pub fn blocks<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, k: usize) -> Resu
 /// ```
 ///
 /// # Errors
-/// [`Error::Size`] if n² does not fit the memory's addresses, or for factors of another plan.
+/// [`Error::Size`] if there is no memory for n² numbers, or for factors of another plan.
 pub fn matrix<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> Result<Vec<T::Wide>> {
     let n = plan.n();
     let mut images = identity(n, T::Wide::one(), T::Wide::zero())?;
@@ -158,12 +158,13 @@ fn adjoint<W: Scalar>(b: usize, block: &[W]) -> Vec<W> {
 }
 
 fn identity<N: Copy>(n: usize, one: N, zero: N) -> Result<Vec<N>> {
-    let size = n.checked_mul(n).filter(|size| *size < isize::MAX as usize / 32).ok_or_else(|| Error::Size {
+    let mut rows = Vec::new();
+    rows.try_reserve_exact(n.saturating_mul(n)).map_err(|_| Error::Size {
         what: "dense matrix",
-        expected: "n*n within the memory's addresses".to_string(),
+        expected: "memory for n*n numbers".to_string(),
         got: format!("n = {n}"),
     })?;
-    let mut rows = vec![zero; size];
+    rows.resize(n * n, zero);
     for i in 0..n {
         rows[i * n + i] = one;
     }

@@ -30,7 +30,7 @@ pub struct Isometry {
 /// Applies `op` of the plan to seeded random vectors and compares their lengths and inner products before and after.
 ///
 /// # Errors
-/// [`Error::Length`](crate::Error::Length) if `factors` belong to another plan.
+/// [`Error::Size`](crate::Error::Size) if `factors` belong to another plan.
 pub fn isometry<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, op: Op, seed: u64) -> Result<Isometry> {
     let n = plan.n();
     let x: Vec<T> = scalars(&mut Generator::new(seed), VECTORS * n);

@@ -25,6 +25,7 @@ use super::gradient::chart_gradient;
 use super::isometry::larger;
 use super::ratio::orthogonality_ratio;
 use super::sample::{reals, scalars};
+use crate::dense::ORTHOGONAL;
 use crate::error::Error;
 use crate::generator::Generator;
 use crate::parametrization::Parametrization;
@@ -170,7 +171,7 @@ pub fn inverse_is_a_section<W: Wide>(chart: &dyn Parametrization<W>, b: usize, t
     let again = case.forward(&found);
     let column = |j: usize| (0..b).fold(0.0, |s, i| s + (again[i * b + j] - block[i * b + j]).abs());
     let ratio = (0..b).map(column).fold(0.0, larger) / (b as f64 * f64::EPSILON);
-    case.check(ratio <= 30.0, || {
+    case.check(ratio <= ORTHOGONAL, || {
         ("‖forward(inverse(B)) − B‖₁ ≤ 30·b·eps".into(), format!("{ratio:.3} of these units at θ = {theta:?}"))
     })
 }

@@ -73,6 +73,9 @@ pub fn orthogonality<T: Scalar>(
         });
     }
     let (depth, width) = (rows.max(cols), rows.min(cols));
+    if width == 0 {
+        return Ok(Orthogonality { ratio: 0.0, defect: 0.0 });
+    }
     let at = |k: usize, j: usize| if rows < cols { data[j * cols + k] } else { data[k * cols + j] };
     let panels = pack(depth, width, |k, j| at(k, j).to_wide().re());
     let mut strips: Vec<Strip> =
@@ -88,13 +91,7 @@ pub fn orthogonality<T: Scalar>(
     }
     let one_norm = sums.iter().fold(0.0, |a: f64, &s| if a > s || a.is_nan() { a } else { s });
     let defect = if squares.is_finite() { one_norm.min(Float::sqrt(squares)) } else { f64::INFINITY };
-    let ratio = if one_norm.is_finite() && depth > 0 {
-        one_norm / (depth as f64 * T::Real::EPS.to_wide())
-    } else if depth == 0 {
-        0.0
-    } else {
-        f64::INFINITY
-    };
+    let ratio = if one_norm.is_finite() { one_norm / (depth as f64 * T::Real::EPS.to_wide()) } else { f64::INFINITY };
     Ok(Orthogonality { ratio, defect })
 }
 
