@@ -161,3 +161,61 @@ fn values_cross_threads() {
     shared::<papilio::Workspace>();
     shared::<papilio::BatchMut<'_, f32>>();
 }
+
+#[test]
+fn factors_serve_the_structure_that_made_them_only() {
+    let fixed = |blocks: [f64; 8], layout: StageLayout| {
+        Plan::<f32>::from_stages(4, [(layout, Source::Fixed(blocks.into()))]).unwrap()
+    };
+    let table = |index: [u32; 4]| StageLayout::Table { block: 2, index: index.into() };
+    let (eye, swap) = ([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+    let plan = fixed(eye, table([0, 1, 2, 3]));
+    let factors = plan.realize::<f64>(&[]).unwrap();
+    let block = |plan: &Plan<f32>| plan.block(&factors, 0, 0, &mut [0.0; 4]);
+    assert!(block(&plan).is_ok() && block(&plan.adjoint()).is_ok() && block(&plan.clone()).is_ok());
+    for other in
+        [fixed(eye, table([0, 2, 1, 3])), fixed(swap, table([0, 1, 2, 3])), fixed(eye, StageLayout::contiguous(2, 2))]
+    {
+        assert!(matches!(block(&other), Err(Error::Size { .. })));
+    }
+    let two = |sharing: [u32; 2]| {
+        let chart = Source::Chart { chart: Arc::new(Cayley), sharing: Sharing::Groups(sharing.into()) };
+        Plan::<f64>::from_stages(4, [(StageLayout::contiguous(2, 2), chart)]).unwrap()
+    };
+    let factors = two([0, 1]).realize(&[0.1, 0.2]).unwrap();
+    assert!(two([1, 0]).block(&factors, 0, 0, &mut [0.0; 4]).is_err());
+    let givens = Plan::<f64>::new(4, &BlockDiagonal::new(2), Givens).unwrap();
+    let factors = givens.realize(&[0.1, 0.2]).unwrap();
+    let cayley = Plan::<f64>::new(4, &BlockDiagonal::new(2), Cayley).unwrap();
+    assert!(cayley.block(&factors, 0, 0, &mut [0.0; 4]).is_err());
+}
+
+#[test]
+fn exact_fixed_blocks_can_be_run_backwards() {
+    let h = 0.5f64.sqrt();
+    let plan = |blocks: [f64; 4]| {
+        Plan::<f32>::from_stages(2, [(StageLayout::contiguous(2, 1), Source::Fixed(blocks.into()))]).unwrap()
+    };
+    assert!(plan([h, h, h, -h]).is_exact());
+    assert!(!plan([0.71, 0.71, 0.71, -0.71]).is_exact());
+}
+
+#[test]
+fn sizes_beyond_the_memory_are_errors() {
+    let large = Plan::<f64>::new(1 << 30, &BlockDiagonal::new(1 << 29), Cayley).unwrap();
+    let error = large.clone().then(large).and_then(|two| two.clone().then(two)).unwrap_err();
+    assert!(matches!(error, Error::Size { .. }), "{error}");
+    let identity = Orthogonal::identity(Plan::<f64>::identity(1 << 24).unwrap()).unwrap();
+    assert!(matches!(identity.to_dense(), Err(Error::Size { .. })));
+    let source = Source::Fixed([1e300].into());
+    let error = Plan::<f32>::from_stages(1, [(StageLayout::contiguous(1, 1), source)]).unwrap_err();
+    assert!(matches!(error, Error::Domain { .. }), "{error}");
+}
+
+#[test]
+fn parameters_come_in_either_precision() {
+    let theta = [0.25f32, -0.5];
+    let plan = Plan::<f64>::new(4, &BlockDiagonal::new(2), Givens).unwrap();
+    let q = Orthogonal::new(plan.clone(), theta).unwrap();
+    assert_eq!(q.to_dense().unwrap(), Orthogonal::new(plan, vec![0.25, -0.5]).unwrap().to_dense().unwrap());
+}

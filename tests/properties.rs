@@ -175,6 +175,7 @@ proptest! {
 
 #[test]
 fn plans_too_large_for_memory_are_errors() {
+    assert!(Plan::<f64>::new(1 << 33, &topology::BlockDiagonal::new(8), papilio::parametrization::Cayley).is_err());
     for n in [u32::MAX as usize, 1 << 31] {
         let dense = topology::BlockDiagonal::new(n);
         let error = Plan::<f64>::new(n, &dense, papilio::parametrization::Cayley).unwrap_err();

@@ -88,6 +88,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_to_solve() {
+        assert!(solve::<f64>(0, &mut [], &mut []).is_ok());
+        assert!(matches!(solve(0, &mut [], &mut [1.0]), Err(Error::Length { .. })));
+    }
+
+    #[test]
     fn solves_from_the_right() {
         // The zero in the corner makes pivoting necessary.
         let m = [0.0, 2.0, 1.0, 4.0, -1.0, 0.5, 1.0, 3.0, -2.0];

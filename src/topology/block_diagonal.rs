@@ -61,6 +61,13 @@ mod tests {
     }
 
     #[test]
+    fn layouts_are_valid_beyond_what_plans_take() {
+        let n = 1 << 33;
+        assert_eq!(BlockDiagonal::new(8).num_stages(n).unwrap(), 1);
+        BlockDiagonal::new(8).stage(n, 0).validate(n).unwrap();
+    }
+
+    #[test]
     fn sizes_that_do_not_fit_are_named() {
         assert!(BlockDiagonal::new(4).num_stages(10).unwrap_err().to_string().contains("multiple of the block size 4"));
         assert!(BlockDiagonal::new(0).num_stages(10).is_err());

@@ -96,6 +96,12 @@ mod tests {
         assert!(matches!(table(2, &[0, 1, 2]), Err(Error::Size { .. })));
         assert!(matches!(table(0, &[]), Err(Error::Size { .. })));
         assert!(matches!(table(usize::MAX, &[]), Err(Error::Size { .. })));
+        // Blocks larger than n are refused even where there are none of them.
+        assert!(matches!(table(7, &[]), Err(Error::Size { .. })));
+        let none = StageLayout::Strided { unit: 1 << 31, radix: 1, distance: 1 << 31, groups: 0 };
+        assert!(matches!(Explicit::from_layouts(6, [none]), Err(Error::Size { .. })));
+        assert_eq!(StageLayout::contiguous(0, 1).num_blocks(), 0);
+        assert_eq!(StageLayout::Table { block: 0, index: [].into() }.num_blocks(), 0);
         let huge = StageLayout::Strided { unit: 1, radix: usize::MAX, distance: usize::MAX, groups: 2 };
         assert!(matches!(Explicit::from_layouts(6, [huge]), Err(Error::Size { .. })));
         let beyond = StageLayout::Strided { unit: 1, radix: 2, distance: 2, groups: 2 };

@@ -223,6 +223,13 @@ mod tests {
     }
 
     #[test]
+    fn no_columns_are_orthonormal() {
+        for (rows, cols) in [(0, 0), (usize::MAX, 0), (0, usize::MAX)] {
+            assert_eq!(orthogonality_ratio::<f64>(rows, cols, &[]).unwrap(), 0.0);
+        }
+    }
+
+    #[test]
     fn agrees_with_the_definition_on_any_shape() {
         let mut g = Generator::new(3);
         for (rows, cols) in [(0, 0), (0, 3), (1, 1), (2, 2), (5, 3), (3, 5), (16, 16), (17, 70), (130, 67), (300, 65)] {

@@ -163,3 +163,11 @@ fn violations_say_what_where_and_how_much() {
     let text = chart(&Flawed(Flaw::Drift), 2, 3).unwrap_err().to_string();
     assert!(text.starts_with("flawed with b = 2 breaks the law `orthogonal`: expected a ratio of at most 2, got "));
 }
+
+/// Blocks with an eigenvalue near −1, where a section is ill-conditioned: `inverse` answers within the law or not at all.
+#[test]
+fn cayley_judges_its_section_as_the_law_does() {
+    for (b, seed) in [(4, 56), (10, 162), (10, 170)] {
+        chart::<f64>(&Cayley, b, seed).unwrap();
+    }
+}
