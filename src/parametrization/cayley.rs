@@ -121,6 +121,18 @@ impl Parametrization<f64> for Cayley {
     }
 }
 
+/// How many of the blocks in `numbers` entries go in packs, one block per lane: whole packs, and what is left of them if
+/// most lanes are used. From b = 64 on a pack leaves the caches, and a block's own rows fill the lanes as well.
+fn packed(b: usize, numbers: usize) -> usize {
+    let count = numbers / (b * b).max(1);
+    let rest = count % Lanes::COUNT;
+    match b {
+        0..=32 if rest > Lanes::COUNT / 2 || b < 8 => count,
+        0..=63 => count - rest,
+        _ => 0,
+    }
+}
+
 /// `forward_batch`, compiled for each instruction set. Nothing is fused, so all give the same bits.
 struct ForwardBatch<'a> {
     b: usize,
@@ -131,7 +143,11 @@ struct ForwardBatch<'a> {
 impl Job<f64> for ForwardBatch<'_> {
     #[inline(always)]
     fn run<S: simd::Lanes<f64>>(self, _: S) {
-        forward_packs::<Lanes>(self.b, self.theta, self.blocks);
+        let packed = packed(self.b, self.blocks.len());
+        let (theta, rest) = self.theta.split_at(packed * skew_size(self.b));
+        let (blocks, others) = self.blocks.split_at_mut(packed * self.b * self.b);
+        forward_packs::<Lanes>(self.b, theta, blocks);
+        forward_packs::<f64>(self.b, rest, others);
     }
 }
 
@@ -147,7 +163,13 @@ struct VjpBatch<'a> {
 impl Job<f64> for VjpBatch<'_> {
     #[inline(always)]
     fn run<S: simd::Lanes<f64>>(self, _: S) {
-        vjp_packs::<Lanes>(self.b, self.theta, self.blocks, self.d_blocks, self.d_theta);
+        let packed = packed(self.b, self.blocks.len());
+        let (theta, rest) = self.theta.split_at(packed * skew_size(self.b));
+        let (blocks, others) = self.blocks.split_at(packed * self.b * self.b);
+        let (d_blocks, d_others) = self.d_blocks.split_at(packed * self.b * self.b);
+        let (d_theta, d_rest) = self.d_theta.split_at_mut(packed * skew_size(self.b));
+        vjp_packs::<Lanes>(self.b, theta, blocks, d_blocks, d_theta);
+        vjp_packs::<f64>(self.b, rest, others, d_others, d_rest);
     }
 }
 
