@@ -3,6 +3,8 @@
 //! Blocks of common sizes are compiled with their inputs in registers; any other size goes through a scratch copy of its
 //! inputs, four outputs at a time. With one lane the "tile" is a vector where it lies.
 
+use alloc::vec;
+
 use bytemuck::Zeroable;
 
 use super::Step;
@@ -64,7 +66,7 @@ pub(super) fn apply_stage<T: Copy, S: Lanes<T>>(
         6 => visit::<6>(step.layout, &mut Apply { s, step, tile, registers }),
         8 => visit::<8>(step.layout, &mut Apply { s, step, tile, registers }),
         16 => visit::<16>(step.layout, &mut Apply { s, step, tile, registers }),
-        b => apply_any(s, step, tile, registers, &mut scratch[..b]),
+        b => apply_any(s, step, tile, registers, &mut scratch[..b], &mut vec![0; b]),
     }
 }
 
@@ -98,15 +100,25 @@ impl<T: Copy, S: Lanes<T>, const B: usize> Visit<B> for Apply<'_, T, S> {
 }
 
 #[inline(always)]
-fn apply_any<T: Copy, S: Lanes<T>>(s: S, step: &Step<'_, T>, tile: &mut [S::V], registers: usize, x: &mut [S::V]) {
+fn apply_any<T: Copy, S: Lanes<T>>(
+    s: S,
+    step: &Step<'_, T>,
+    tile: &mut [S::V],
+    registers: usize,
+    x: &mut [S::V],
+    rows: &mut [usize],
+) {
     const OUTPUTS: usize = 4;
     let b = x.len();
     let (row, column) = (step.strides.row, step.strides.column);
     for j in 0..step.layout.num_blocks() {
         let entries = &step.entries[step.start(j)..];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = step.layout.index(j, i) * registers;
+        }
         for c in 0..registers {
-            for (k, x) in x.iter_mut().enumerate() {
-                *x = tile[step.layout.index(j, k) * registers + c];
+            for (x, row) in x.iter_mut().zip(&*rows) {
+                *x = tile[row + c];
             }
             for i in (0..b).step_by(OUTPUTS) {
                 // The last round repeats output b − 1 where b is not a multiple: same inputs, same bits.
@@ -123,8 +135,8 @@ fn apply_any<T: Copy, S: Lanes<T>>(s: S, step: &Step<'_, T>, tile: &mut [S::V], 
                         y[o] = s.mul_add(s.splat(entries[starts[o] + k * column]), *x, y[o]);
                     }
                 }
-                for (o, y) in y.iter().enumerate().take(b - i) {
-                    tile[step.layout.index(j, i + o) * registers + c] = *y;
+                for (y, row) in y.iter().zip(&rows[i..]) {
+                    tile[row + c] = *y;
                 }
             }
         }
@@ -145,19 +157,28 @@ where
         4 => visit::<4>(step.layout, &mut Outer { s, step, g, x, registers, d }),
         6 => visit::<6>(step.layout, &mut Outer { s, step, g, x, registers, d }),
         8 => visit::<8>(step.layout, &mut Outer { s, step, g, x, registers, d }),
-        b => {
-            for j in 0..step.layout.num_blocks() {
-                for i in 0..b {
-                    let gi = step.layout.index(j, i) * registers;
-                    for k in 0..b {
-                        let xk = step.layout.index(j, k) * registers;
-                        let mut sum = s.mul(g[gi], x[xk]);
-                        for c in 1..registers {
-                            sum = s.mul_add(g[gi + c], x[xk + c], sum);
-                        }
-                        d[step.start(j) + i * step.strides.row + k * step.strides.column] += s.sum(sum);
-                    }
+        b => outer_any(s, step, g, x, registers, d, &mut vec![0; b]),
+    }
+}
+
+#[inline(always)]
+fn outer_any<T, S>(s: S, step: &Step<'_, T>, g: &[S::V], x: &[S::V], registers: usize, d: &mut [T], rows: &mut [usize])
+where
+    T: Copy + core::ops::AddAssign,
+    S: Lanes<T>,
+{
+    for j in 0..step.layout.num_blocks() {
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = step.layout.index(j, i) * registers;
+        }
+        let d = &mut d[step.start(j)..];
+        for (i, &gi) in rows.iter().enumerate() {
+            for (k, &xk) in rows.iter().enumerate() {
+                let mut sum = s.mul(g[gi], x[xk]);
+                for c in 1..registers {
+                    sum = s.mul_add(g[gi + c], x[xk + c], sum);
                 }
+                d[i * step.strides.row + k * step.strides.column] += s.sum(sum);
             }
         }
     }
