@@ -28,6 +28,7 @@ use crate::plan::{Op, Plan, Saved, Workspace};
 use crate::scalar::Wide;
 
 const STEP: f64 = 1.0 / 2048.0;
+const START: f64 = 0.25;
 
 /// Relative error of `chart.vjp` at θ for one block of size `b` and a seeded random cotangent: below 1e-10 if it is right
 /// (parameters of size 1).
@@ -98,7 +99,8 @@ pub fn plan_gradient<W: Wide>(plan: &Plan<W>, theta: &[f64], op: Op, seed: u64) 
     let mut worst = PlanGradient { theta: 0.0, x: 0.0 };
     for saved in saved {
         let mut gx = vec![W::from_real(f64::NAN); x.len()];
-        let (mut d_factors, mut d_theta) = (vec![W::zero(); plan.num_entries()], vec![0.0; theta.len()]);
+        // Gradients of parameters are accumulated: they start from something to be found again.
+        let (mut d_factors, mut d_theta) = (vec![W::zero(); plan.num_entries()], vec![START; theta.len()]);
         plan.apply_vjp(
             &factors,
             saved,
@@ -110,6 +112,7 @@ pub fn plan_gradient<W: Wide>(plan: &Plan<W>, theta: &[f64], op: Op, seed: u64) 
             &mut Workspace::new(),
         )?;
         plan.realize_vjp(theta, &factors, &d_factors, &mut d_theta)?;
+        d_theta.iter_mut().for_each(|d| *d -= START);
 
         let mut moved = theta.to_vec();
         let parameters = Comparison::over(theta, &d_theta, |i, t| {
