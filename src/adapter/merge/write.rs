@@ -113,19 +113,14 @@ impl<'a, P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
                 Flaw::Overflow { at } => overflow(entry, first * n + at, to),
                 Flaw::Other(error) => error,
             })?;
-            change.difference += part.difference;
-            change.weight += part.weight;
+            change.add(part);
             self.put(entry, &bytes, out)?;
             self.bytes = bytes;
         }
-        let Change { difference: change, weight: norm } = change;
-        let relative_change = if change == 0.0 { 0.0 } else { (change / norm).sqrt() };
+        let relative_change = change.relative();
         if !defect.is_finite() || !relative_change.is_finite() {
-            return Err(Error::Domain {
-                what: format!("merged weight `{}`", entry.spec.name),
-                expected: "a finite change of a finite weight",
-                got: format!("relative change {relative_change}, defect {defect}"),
-            });
+            let got = format!("relative change {relative_change}, defect {defect}");
+            return Err(tensor_error(entry.file.path(), &entry.source.name, "a finite change of the weight", got));
         }
         self.layers.push(LayerReport {
             name: layer.module.clone(),
