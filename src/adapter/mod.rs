@@ -33,7 +33,7 @@ mod rotation;
 pub mod storage;
 
 pub use config::PeftConfig;
-pub use merge::{LayerReport, MergeOptions, MergeReport, Progress, merge};
+pub use merge::{LayerReport, MergeEvent, MergeOptions, MergeReport, Progress, merge};
 pub use rotation::{RealizedRotation, Rotation};
 
 use peft_boft::{Key, Shape, parse_key};

@@ -28,6 +28,7 @@ pub use float::FloatType;
 pub use matrix::Matrix;
 pub use npy::{NpyArray, is_npy};
 pub use output::Output;
+pub(crate) use output::parent;
 pub use safetensors::Dtype;
 pub use writer::{TensorSpec, Writer};
 
