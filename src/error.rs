@@ -76,6 +76,16 @@ pub enum Error {
         /// What was found, or the operating system's message.
         got: String,
     },
+    /// The caller stopped a long computation. Nothing is wrong with its inputs.
+    #[error("{what}: expected {expected}, got {got}")]
+    Interrupted {
+        /// The computation.
+        what: &'static str,
+        /// What it was about to do.
+        expected: &'static str,
+        /// Where it was stopped.
+        got: String,
+    },
 }
 
 /// Result with papilio's [`Error`].

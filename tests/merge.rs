@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use papilio::adapter::storage::{Container, Dtype, FloatType};
-use papilio::adapter::{MergeOptions, MergeReport, merge};
+use papilio::adapter::{MergeEvent, MergeOptions, MergeReport, merge};
 use papilio::{Error, Parallelism};
 use support::{Tensor, assert_close, f64s, golden, noise, path, raw, split, tensors, tolerance, write};
 use tempfile::TempDir;
@@ -344,6 +344,14 @@ fn wrong_adapters_are_named() {
     Small::new().with(&format!("{r}.second"), blocks(&[2, 4, 2, 2], 0.1)).fails(&["boft_R.second", r]);
     let other = Small::new().with("base_model.model.conv.boft_R.second", blocks(&[1, 4, 2, 2], 0.1));
     other.with("base_model.model.conv.boft_s.second", blocks(&[1, 2], 1.0)).fails(&["one adapter", "boft_R.second"]);
+    let saved = |adapter: &str| format!("base_model.model.{adapter}.modules_to_save.{adapter}.weight");
+    let heads = Small::new().with(&saved("one"), blocks(&[1, 2], 1.0)).with(&saved("two"), blocks(&[1, 2], 1.0));
+    let heads = heads.with_base("one.weight", blocks(&[1, 2], 0.0)).with_base("two.weight", blocks(&[1, 2], 0.0));
+    heads.fails(&["one adapter", &saved("one"), &saved("two")]);
+    let mixed = Small::new().without(r).without(s).with(&saved("one"), blocks(&[1, 2], 1.0));
+    let mixed =
+        mixed.with(&format!("{r}.two"), blocks(&[2, 4, 2, 2], 0.1)).with_base("one.weight", blocks(&[1, 2], 0.0));
+    mixed.with(&format!("{s}.two"), blocks(&[3, 1], 1.0)).fails(&["one adapter", &saved("one")]);
     let integers = Tensor { dtype: Dtype::I64, ..blocks(&[2, 4, 2, 2], 1.0) };
     Small::new().with(r, integers.clone()).fails(&[r, "I64"]);
     Small::new()
@@ -359,7 +367,11 @@ fn convolutions_of_old_adapters_are_refused() {
             .with("base_model.model.conv.boft_R", f64s(&[1, 4, 2, 2], noise(9, 16)))
             .with("base_model.model.conv.boft_s", f64s(&[1, 2], vec![1.0; 2]))
     };
-    assert_eq!(conv().merged().0.layers.len(), 2);
+    let (report, _) = conv().merged();
+    assert_eq!((report.layers.len(), report.warnings.len()), (2, 1));
+    assert!(report.warnings[0].contains("conv.weight") && report.warnings[0].contains("0.13"), "{:?}", report.warnings);
+    let (report, _) = conv().with_config(r#"{"peft_type": "BOFT", "peft_version": "0.18.0"}"#).merged();
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
     conv().with("base_model.model.conv.boft_P", f64s(&[1], vec![0.0])).fails(&["conv.boft_R", "0.14", "boft_P"]);
     conv().with("base_model.model.conv.boft_s", f64s(&[2, 1], vec![1.0; 2])).fails(&["conv.boft_s", "[1, 2]"]);
 }
@@ -368,7 +380,8 @@ fn convolutions_of_old_adapters_are_refused() {
 fn wrong_configurations_are_named() {
     for (json, word) in [
         (r#"{"peft_type": "LORA"}"#, "LORA"),
-        (r#"{"peft_type": 3}"#, "JSON"),
+        (r#"{"peft_type": 3}"#, "peft_type"),
+        (r#"["BOFT", "0.18.0", 4, 0, 1, "none", []]"#, "JSON"),
         (r#"{}"#, "peft_type"),
         (r#"[]"#, "JSON"),
         ("", "JSON"),
@@ -376,6 +389,21 @@ fn wrong_configurations_are_named() {
         ("\u{fffd}", "JSON"),
     ] {
         Small::new().with_config(json).fails(&["adapter_config.json", word]);
+    }
+}
+
+/// ‖ΔW‖/‖W‖ does not depend on the size of W, also where squares would be beyond f64. Powers of two make it exact.
+#[test]
+fn the_relative_change_of_huge_and_tiny_weights_is_right() {
+    let change = |factor: f64| {
+        let data = noise(1, 3 * 8).iter().map(|x| x * factor).collect();
+        let (report, _) = Small::new().with_base("a.weight", f64s(&[3, 8], data)).merged();
+        report.layers[0].relative_change
+    };
+    let expected = change(1.0);
+    assert!(expected > 0.1);
+    for exponent in [-1000, -532, 532, 1000] {
+        assert_eq!(change(2f64.powi(exponent)), expected, "2^{exponent}");
     }
 }
 
@@ -393,9 +421,12 @@ fn outputs_appear_whole_or_not_at_all() {
     let small = Small::new();
     let options = small.options();
     let before = names(small.work.path());
-    let interrupted =
-        merge(&options, |p| if p.done < p.total { ControlFlow::Continue(()) } else { ControlFlow::Break(()) });
-    assert!(interrupted.unwrap_err().to_string().contains("interruption"));
+    let interrupted = merge(&options, |event| match event {
+        MergeEvent::Portion(p) if p.done == p.total => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    let error = interrupted.unwrap_err();
+    assert!(matches!(error, Error::Interrupted { .. }), "{error}");
     assert_eq!(names(small.work.path()), before);
 
     let report = run(&options).unwrap();
@@ -436,6 +467,49 @@ fn directories_are_replaced_only_if_they_hold_a_model() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     assert!(run(&MergeOptions { out: work.path().join("no/such/parent"), ..forced }).is_err());
     assert_eq!(names(work.path()).len(), 2);
+}
+
+#[test]
+fn what_appears_during_a_merge_is_not_replaced() {
+    let work = TempDir::new().unwrap();
+    let (base, adapter) = llama();
+    for force in [false, true] {
+        let out = work.path().join(format!("out-{force}"));
+        let options = MergeOptions { force, ..options(&base, &adapter, &out) };
+        let error = merge(&options, |_| {
+            fs::create_dir_all(&out).unwrap();
+            fs::write(out.join("thesis.tex"), "precious").unwrap();
+            ControlFlow::Continue(())
+        });
+        assert!(error.unwrap_err().to_string().contains("--force"));
+        assert_eq!(names(&out), ["thesis.tex".to_string()].into());
+    }
+    assert_eq!(names(work.path()).len(), 2);
+}
+
+#[test]
+fn a_new_head_that_the_base_ties_is_told() {
+    let work = TempDir::new().unwrap();
+    let (old, adapter) = llama();
+    let [base, out, own] = ["base", "out", "own"].map(|name| work.path().join(name));
+    let all = tensors(&old.join("model.safetensors"));
+    fs::create_dir(&base).unwrap();
+    fs::create_dir(&own).unwrap();
+    let kept: Vec<_> = all.iter().filter(|(k, _)| *k != "lm_head.weight").map(|(k, t)| (k.as_str(), t)).collect();
+    write(&base.join("model.safetensors"), &kept);
+    let mut trained = tensors(&adapter.join("adapter_model.safetensors"));
+    trained.insert("base_model.model.lm_head.weight".into(), all["lm_head.weight"].clone());
+    let trained: Vec<_> = trained.iter().map(|(k, t)| (k.as_str(), t)).collect();
+    write(&own.join("adapter_model.safetensors"), &trained);
+    fs::write(own.join("adapter_config.json"), r#"{"peft_type": "BOFT", "modules_to_save": "lm_head"}"#).unwrap();
+    for (config, tied) in
+        [(r#"{"tie_word_embeddings": true}"#, true), (r#"{"tie_word_embeddings": false}"#, false), ("not JSON", false)]
+    {
+        fs::write(base.join("config.json"), config).unwrap();
+        let report = run(&MergeOptions { force: true, ..options(&base, &own, &out) }).unwrap();
+        assert_eq!((report.warnings.len(), report.replaced), (1, 1));
+        assert_eq!(report.warnings[0].contains("tie_word_embeddings"), tied, "{:?}", report.warnings);
+    }
 }
 
 #[test]

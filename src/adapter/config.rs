@@ -6,51 +6,66 @@
 
 use std::format;
 use std::path::Path;
-use std::string::String;
+use std::string::{String, ToString};
 use std::vec::Vec;
 
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::peft_boft::Shape;
-use super::storage::{read_json, tensor_error};
+use super::storage::{field_error, read_json};
 use crate::error::Result;
 
-/// The fields of `adapter_config.json` that matter here.
-#[derive(Debug, Clone, Deserialize)]
+/// The fields of `adapter_config.json` that matter here. A field of another type than PEFT writes counts as absent: the
+/// tensors decide.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeftConfig {
     /// The method: `BOFT`.
     pub peft_type: Option<String>,
     /// Version of PEFT that wrote the file (0.18 and later).
-    #[serde(default)]
     pub peft_version: Option<String>,
     /// The block size asked for; 0 if the number of blocks was given.
-    #[serde(default)]
     pub boft_block_size: Option<usize>,
     /// The number of blocks asked for; 0 if the block size was given.
-    #[serde(default)]
     pub boft_block_num: Option<usize>,
     /// The number of factors asked for.
-    #[serde(default)]
     pub boft_n_butterfly_factor: Option<usize>,
-    /// Which biases were trained: `none`, `all` or `boft_only`.
-    #[serde(default)]
-    pub bias: Option<String>,
     /// Modules that were trained as a whole.
-    #[serde(default)]
-    pub modules_to_save: Option<Vec<String>>,
+    pub modules_to_save: Vec<String>,
 }
 
 impl PeftConfig {
-    /// Reads a file and checks the method.
+    /// Reads a file, of any method.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File): no JSON, other types than PEFT writes, an unknown `peft_type`.
+    /// [`Error::File`](crate::Error::File) unless it holds one JSON object.
     pub fn read(path: &Path) -> Result<Self> {
-        let config: Self = read_json(path)?;
-        match config.peft_type.as_deref() {
-            Some("BOFT") => Ok(config),
+        Ok(Self::from_json(&read_json(path)?))
+    }
+
+    fn from_json(fields: &Map<String, Value>) -> Self {
+        let text = |field: &str| fields.get(field).and_then(Value::as_str).map(String::from);
+        let size = |field: &str| fields.get(field).and_then(whole_number);
+        let modules = match fields.get("modules_to_save") {
+            Some(Value::String(one)) => [one.clone()].to_vec(),
+            Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).map(String::from).collect(),
+            _ => Vec::new(),
+        };
+        Self {
+            peft_type: text("peft_type"),
+            peft_version: text("peft_version"),
+            boft_block_size: size("boft_block_size"),
+            boft_block_num: size("boft_block_num"),
+            boft_n_butterfly_factor: size("boft_n_butterfly_factor"),
+            modules_to_save: modules,
+        }
+    }
+
+    /// Itself, if the method is BOFT; `path` serves for the message.
+    pub(super) fn of_boft(self, path: &Path) -> Result<Self> {
+        match self.peft_type.as_deref() {
+            Some("BOFT") => Ok(self),
             Some(other) => Err(field_error(path, "peft_type", "`BOFT`", format!("`{other}`"))),
-            None => Err(field_error(path, "peft_type", "`BOFT`", "no such field".into())),
+            None => Err(field_error(path, "peft_type", "`BOFT`", "no such text".to_string())),
         }
     }
 
@@ -59,7 +74,6 @@ impl PeftConfig {
     pub fn saves(&self, module: &str) -> bool {
         self.modules_to_save
             .iter()
-            .flatten()
             .any(|name| module.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
     }
 
@@ -88,13 +102,10 @@ impl PeftConfig {
     }
 }
 
-fn field_error(path: &Path, field: &str, expected: &str, got: String) -> crate::Error {
-    match tensor_error(path, field, expected, got) {
-        crate::Error::File { what, expected, got } => {
-            crate::Error::File { what: what.replace(", tensor `", ", field `"), expected, got }
-        }
-        other => other,
-    }
+/// A size: 4, also written as 4.0.
+fn whole_number(value: &Value) -> Option<usize> {
+    let number = value.as_f64().filter(|x| (0.0..=9e15).contains(x) && x.fract() == 0.0)?;
+    Some(number as usize)
 }
 
 #[cfg(test)]
@@ -102,7 +113,7 @@ mod tests {
     use super::*;
 
     fn config(json: &str) -> PeftConfig {
-        serde_json::from_str(json).unwrap()
+        PeftConfig::from_json(&serde_json::from_str(json).unwrap())
     }
 
     #[test]
@@ -113,6 +124,24 @@ mod tests {
         let sentences = config.mismatches([shape(1), shape(3), shape(1)].into_iter());
         assert_eq!(sentences.len(), 1);
         assert!(sentences[0].contains("2 of 3 layers hold 1 "), "{}", sentences[0]);
+    }
+
+    #[test]
+    fn only_the_method_is_fatal() {
+        let odd = config(
+            r#"{"peft_type": "BOFT", "boft_block_size": 4.0, "boft_block_num": -1, "boft_n_butterfly_factor": "x",
+                "modules_to_save": "head", "peft_version": 1, "bias": 7}"#,
+        );
+        let modules_to_save = ["head".to_string()].to_vec();
+        let expected = PeftConfig {
+            peft_type: Some("BOFT".into()),
+            boft_block_size: Some(4),
+            modules_to_save,
+            ..PeftConfig::default()
+        };
+        assert_eq!(odd, expected);
+        assert!(odd.of_boft(Path::new("x")).is_ok());
+        assert!(config(r#"{"peft_type": 3}"#).of_boft(Path::new("x")).is_err());
     }
 
     #[test]

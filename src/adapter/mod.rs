@@ -33,7 +33,7 @@ mod rotation;
 pub mod storage;
 
 pub use config::PeftConfig;
-pub use merge::{LayerReport, MergeOptions, MergeReport, Progress, merge};
+pub use merge::{LayerReport, MergeEvent, MergeOptions, MergeReport, Progress, merge};
 pub use rotation::{RealizedRotation, Rotation};
 
 use peft_boft::{Key, Shape, parse_key};
@@ -86,7 +86,8 @@ impl Adapter {
     /// shapes that are no butterfly, more than one adapter.
     pub fn open(path: &Path) -> Result<Self> {
         let (weights, config) = locate(path)?;
-        let config = config.map(|c| PeftConfig::read(&c)).transpose()?;
+        let read = |path: std::path::PathBuf| PeftConfig::read(&path)?.of_boft(&path);
+        let config = config.map(read).transpose()?;
         let file = Container::open(&weights)?;
         Self::from_parts(file, config)
     }
@@ -94,7 +95,7 @@ impl Adapter {
     fn from_parts(file: Container, config: Option<PeftConfig>) -> Result<Self> {
         let (mut blocks, mut scales) = (BTreeMap::new(), BTreeMap::new());
         let (mut replacements, mut has_permutations) = (BTreeMap::new(), false);
-        let mut adapter_names = BTreeMap::new();
+        let (mut adapter_names, mut saved_names) = (BTreeMap::new(), BTreeMap::new());
         for tensor in file.tensors() {
             let (slot, name) = match parse_key(&tensor.name) {
                 Key::Blocks { module, adapter } => {
@@ -105,7 +106,10 @@ impl Adapter {
                     adapter_names.entry(adapter).or_insert(&tensor.name);
                     (&mut scales, module.to_string())
                 }
-                Key::Whole { name } => (&mut replacements, name),
+                Key::Whole { name, adapter } => {
+                    saved_names.extend(adapter.map(|adapter| (Some(adapter), &tensor.name)));
+                    (&mut replacements, name)
+                }
                 Key::Permutation => {
                     has_permutations = true;
                     continue;
@@ -121,9 +125,15 @@ impl Adapter {
                 return Err(tensor_error(file.path(), &tensor.name, "one tensor of its kind for its module", got));
             }
         }
-        if let [first, second, ..] = &adapter_names.iter().collect::<Vec<_>>()[..] {
-            let got = format!("`{}` and `{}`", first.1, second.1);
-            return Err(file_error(file.path(), "one adapter in the file", got));
+        // A key of a saved module may name the adapter where those of the layers do not, but not another one.
+        if adapter_names.keys().any(Option::is_some) {
+            adapter_names.extend(saved_names.clone());
+        }
+        for names in [&adapter_names, &saved_names] {
+            if let [first, second, ..] = names.values().collect::<Vec<_>>()[..] {
+                let got = format!("`{first}` and `{second}`");
+                return Err(file_error(file.path(), "one adapter in the file", got));
+            }
         }
         if blocks.is_empty() && scales.is_empty() {
             return Err(file_error(file.path(), "a BOFT adapter (tensors that end in .boft_R)", "none of them"));
@@ -235,7 +245,14 @@ fn locate(path: &Path) -> Result<(std::path::PathBuf, Option<std::path::PathBuf>
         } else {
             "a directory without it"
         };
-        return Err(file_error(path, "adapter_model.safetensors", got));
+        // PEFT saves an adapter that is not called `default` in a subdirectory of its name.
+        let inner = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        return Err(match inner.filter(|inner| inner.join("adapter_model.safetensors").is_file()).min() {
+            Some(inner) => {
+                file_error(path, "adapter_model.safetensors", format!("one in {} (give that path)", inner.display()))
+            }
+            None => file_error(path, "adapter_model.safetensors", got),
+        });
     }
     let config = weights.with_file_name("adapter_config.json");
     Ok((weights, config.exists().then_some(config)))

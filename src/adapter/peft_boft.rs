@@ -77,12 +77,19 @@ impl Shape {
     /// θ from the stored M: for each block the strict upper triangle of ½(M − Mᵀ), row-major.
     ///
     /// # Errors
-    /// [`Error::Length`] unless there are N·D·b² numbers.
+    /// [`Error::Length`] unless there are N·D·b² numbers; [`Error::Size`] if memory does not suffice.
     pub fn theta(&self, stored: &[f64]) -> Result<Vec<f64>> {
         let b = self.block;
         check_length("boft_R", self.stages * self.blocks * b * b, stored.len())?;
-        let blocks = stored.chunks_exact(b * b);
-        Ok(blocks.flat_map(|m| upper(b).map(|(i, j)| 0.5 * m[i * b + j] - 0.5 * m[j * b + i])).collect())
+        let mut theta = super::storage::reserve(self.num_params()).map_err(|got| Error::Size {
+            what: "parameters of boft_R",
+            expected: "as many as fit into memory".into(),
+            got,
+        })?;
+        for m in stored.chunks_exact(b * b) {
+            theta.extend(upper(b).map(|(i, j)| 0.5 * m[i * b + j] - 0.5 * m[j * b + i]));
+        }
+        Ok(theta)
     }
 
     /// The adjoint of [`theta`](Self::theta): a gradient for θ as the gradient for M, which is skew:
@@ -119,8 +126,8 @@ pub(super) enum Key<'a> {
     Scale { module: &'a str, adapter: Option<&'a str> },
     /// `boft_P`, the permutation matrices that PEFT up to 0.12 stored with every layer. They follow from N and b.
     Permutation,
-    /// A tensor of the base model, trained as a whole.
-    Whole { name: String },
+    /// A tensor of the base model, trained as a whole, with the adapter's name if the key has one.
+    Whole { name: String, adapter: Option<&'a str> },
     /// The copy of a trained module from before the training (`original_module`).
     Untrained,
     /// Anything else.
@@ -146,12 +153,12 @@ pub(super) fn parse_key(key: &str) -> Key<'_> {
     if let Some((module, rest)) = path.split_once(".modules_to_save.") {
         // <mod>.modules_to_save.<adapter>.<parameter>
         return match rest.split_once('.') {
-            Some((_, parameter)) => Key::Whole { name: format!("{module}.{parameter}") },
+            Some((adapter, parameter)) => Key::Whole { name: format!("{module}.{parameter}"), adapter: Some(adapter) },
             None => Key::Unknown,
         };
     }
     match stripped {
-        Some(path) => Key::Whole { name: path.replace(".base_layer.", ".") },
+        Some(path) => Key::Whole { name: path.replace(".base_layer.", "."), adapter: None },
         None => Key::Unknown,
     }
 }
@@ -173,7 +180,8 @@ mod tests {
     #[test]
     fn keys_of_saved_and_live_models_are_understood() {
         let blocks = |module, adapter| Key::Blocks { module, adapter };
-        let whole = |name: &str| Key::Whole { name: name.into() };
+        let whole = |name: &str| Key::Whole { name: name.into(), adapter: None };
+        let trained = |name: &str| Key::Whole { name: name.into(), adapter: Some("default") };
         assert_eq!(parse_key("base_model.model.a.b.boft_R"), blocks("a.b", None));
         assert_eq!(parse_key("base_model.model.a.b.boft_R.default"), blocks("a.b", Some("default")));
         assert_eq!(parse_key("a.boft_R"), blocks("a", None));
@@ -182,7 +190,7 @@ mod tests {
         assert_eq!(parse_key("base_model.model.a.boft_P"), Key::Permutation);
         assert_eq!(parse_key("base_model.model.a.base_layer.bias"), whole("a.bias"));
         assert_eq!(parse_key("base_model.model.head.weight"), whole("head.weight"));
-        assert_eq!(parse_key("base_model.model.head.modules_to_save.default.0.weight"), whole("head.0.weight"));
+        assert_eq!(parse_key("base_model.model.head.modules_to_save.default.0.weight"), trained("head.0.weight"));
         assert_eq!(parse_key("base_model.model.head.original_module.weight"), Key::Untrained);
         for key in ["", ".", "boft_R", ".boft_R", "x", "lora_A.weight", "head.modules_to_save.x"] {
             assert_eq!(parse_key(key), Key::Unknown, "{key}");

@@ -15,15 +15,19 @@ use std::vec::Vec;
 use serde::Serialize;
 
 use super::Adapter;
-use super::storage::{Checkpoint, FloatType, Output, file_error};
-use crate::error::Result;
+use super::storage::{Checkpoint, FloatType, Output, file_error, parent};
+use crate::error::{Error, Result};
 use crate::parallel::Parallelism;
 
 mod companions;
+mod model_config;
 mod resolve;
 mod strips;
 mod write;
 
+use companions::Companions;
+use model_config::ModelConfig;
+use resolve::Resolved;
 use write::ModelWriter;
 
 /// What to merge, and where to.
@@ -41,6 +45,15 @@ pub struct MergeOptions {
     pub force: bool,
     /// Threads.
     pub parallelism: Parallelism,
+}
+
+/// What a merge tells while it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum MergeEvent<'a> {
+    /// A sentence that a user should know; also in [`MergeReport::warnings`], if the merge succeeds.
+    Warning(&'a str),
+    /// Another portion is written.
+    Portion(Progress<'a>),
 }
 
 /// How far a merge is, told after every portion.
@@ -94,6 +107,9 @@ pub struct MergeReport {
     /// Number of tensors in the output.
     #[serde(skip)]
     pub tensors: usize,
+    /// Number of those that come from the adapter as they are: biases, heads.
+    #[serde(skip)]
+    pub replaced: usize,
     /// Bytes of tensors in the output.
     #[serde(skip)]
     pub bytes: u64,
@@ -108,57 +124,107 @@ pub(super) fn finite<S: serde::Serializer>(x: &f64, serializer: S) -> core::resu
 }
 
 /// Merges an adapter into a base model: W' = diag(s)·W·Rᵀ for every adapted layer, trained biases and heads in place
-/// of the old ones, and everything else byte for byte. `progress` may stop it with [`ControlFlow::Break`].
+/// of the old ones, and everything else byte for byte. `tell` hears of warnings and progress, and may stop the merge with
+/// [`ControlFlow::Break`].
 ///
 /// Numbers are computed in double precision and rounded once to the type of the output. The order of tensors, the
 /// shards, their index, the metadata and (for a directory) the other files of the model are kept. The output appears
 /// whole or not at all.
 ///
 /// # Errors
-/// [`Error::File`](crate::Error::File) naming file and tensor for every bad input, before anything is written; also for a full disk or an
-/// interruption, after which nothing is left behind.
-pub fn merge(options: &MergeOptions, mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<MergeReport> {
+/// [`Error::File`](crate::Error::File) naming file and tensor.
+///
+/// Before anything is written: every name, shape and type; every number of the adapter; configurations and indexes;
+/// links to nothing; an output that exists, or overlaps an input. While writing, after which nothing is left behind:
+/// weights of the base that are not finite, numbers beyond the type of the output, files that cannot be read to their
+/// end, a full disk. [`Error::Interrupted`](crate::Error::Interrupted) if `tell` stops it: nothing is left behind either.
+pub fn merge(options: &MergeOptions, mut tell: impl FnMut(MergeEvent<'_>) -> ControlFlow<()>) -> Result<MergeReport> {
     let start = Instant::now();
+    let mut warnings = Vec::new();
+    let mut warn = |sentences: Vec<String>, tell: &mut dyn FnMut(MergeEvent<'_>) -> ControlFlow<()>| {
+        let stop = sentences.iter().any(|sentence| tell(MergeEvent::Warning(sentence)).is_break());
+        warnings.extend(sentences);
+        if stop { Err(interrupted("before anything was written")) } else { Ok(()) }
+    };
     let base = Checkpoint::open(&options.base)?;
     let adapter = Adapter::open(&options.adapter)?;
-    check_apart(&options.out, &[&options.base, &options.adapter, adapter.file().path()])?;
-    let mut plan = resolve::resolve(&base, &adapter, options.dtype)?;
+    warn(adapter.warnings().to_vec(), &mut tell)?;
+    let config = if base.is_directory() { read_config(&base, options.dtype.is_some())? } else { None };
+    let mut resolved = resolve::resolve(&base, &adapter, config.as_ref(), options.dtype)?;
+    warn(core::mem::take(&mut resolved.warnings), &mut tell)?;
+    let companions =
+        if base.is_directory() { Companions::list(&base, &resolved.shards)? } else { Companions::default() };
+    warn(companions.warnings(), &mut tell)?;
+    check_apart(&options.out, &inputs(options, &base, &adapter, &companions))?;
 
     let output = if base.is_directory() {
-        Output::directory(&options.out, options.force)?
+        let index = base.index().map(|index| PathBuf::from(&index.file_name));
+        let weights = resolved.shards.iter().map(|shard| PathBuf::from(&shard.file_name));
+        Output::directory(&options.out, options.force, weights.chain(index).chain(companions.files.iter().cloned()))?
     } else {
         Output::file(&options.out, options.force)?
     };
-    let mut writer = ModelWriter::new(&adapter, options.parallelism, plan.num_bytes, &mut progress);
-    for shard in &plan.shards {
+    let mut writer = ModelWriter::new(&adapter, options.parallelism, resolved.num_bytes, &mut tell);
+    for shard in &resolved.shards {
         writer.write_shard(shard, &output.path(&shard.file_name), &output.shown(&shard.file_name))?;
     }
     let layers = writer.into_layers();
-    if base.is_directory() {
-        plan.warnings.extend(companions::write(&base, &plan.shards, plan.num_bytes, options.dtype, &output)?);
-    }
+    companions.write(&base, &resolved, config, options.dtype, &output)?;
     output.commit()?;
-    Ok(MergeReport {
+    Ok(report(options, start, resolved, layers, warnings, adapter.replacements().len()))
+}
+
+fn report(
+    options: &MergeOptions,
+    start: Instant,
+    resolved: Resolved<'_>,
+    layers: Vec<LayerReport>,
+    warnings: Vec<String>,
+    replaced: usize,
+) -> MergeReport {
+    MergeReport {
         layers,
         output: options.out.display().to_string(),
         seconds: start.elapsed().as_secs_f64(),
         peak_bytes: peak_bytes(),
-        tensors: plan.shards.iter().map(|s| s.entries.len()).sum(),
-        bytes: plan.num_bytes,
-        warnings: plan.warnings,
-    })
+        tensors: resolved.shards.iter().map(|s| s.entries.len()).sum(),
+        replaced,
+        bytes: resolved.num_bytes,
+        warnings,
+    }
+}
+
+fn interrupted(at: impl Into<String>) -> Error {
+    Error::Interrupted { what: "merge", expected: "to run to its end", got: format!("an interruption {}", at.into()) }
+}
+
+/// The configuration of a base directory. If it will not be rewritten it is copied as it is, good or bad.
+fn read_config(base: &Checkpoint, is_needed: bool) -> Result<Option<ModelConfig>> {
+    let config = ModelConfig::read(base.path());
+    if is_needed { config } else { Ok(config.unwrap_or_default()) }
+}
+
+/// Every path that the merge reads from.
+fn inputs(options: &MergeOptions, base: &Checkpoint, adapter: &Adapter, companions: &Companions) -> Vec<PathBuf> {
+    let weights = adapter.file().path();
+    let mut paths = [options.base.clone(), options.adapter.clone(), weights.into()].to_vec();
+    paths.push(weights.with_file_name("adapter_config.json"));
+    paths.extend(base.shards().iter().map(|shard| shard.path().to_path_buf()));
+    paths.extend(base.index().map(|index| base.path().join(&index.file_name)));
+    paths.extend(companions.files.iter().map(|file| base.path().join(file)));
+    paths
 }
 
 /// The output must not be an input, contain one or lie inside one: inputs are never changed.
-fn check_apart(out: &Path, inputs: &[&Path]) -> Result<()> {
-    let Some((parent, name)) = out.parent().zip(out.file_name()) else { return Ok(()) };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let Ok(parent) = parent.canonicalize() else { return Ok(()) }; // the output's own checks name what is wrong
-    let target = parent.join(name);
-    let target = target.canonicalize().unwrap_or(target);
+fn check_apart(out: &Path, inputs: &[PathBuf]) -> Result<()> {
+    let Some(name) = out.file_name() else { return Ok(()) }; // the output's own checks name what is wrong
+    let Ok(parent) = parent(out).canonicalize() else { return Ok(()) };
+    let link = parent.join(name);
+    let target = link.canonicalize().unwrap_or_else(|_| link.clone());
     for input in inputs {
         let Ok(real) = input.canonicalize() else { continue };
-        if real.starts_with(&target) || (target.starts_with(&real) && real.is_dir()) {
+        let contains = [&link, &target].into_iter().any(|out| real.starts_with(out));
+        if contains || (target.starts_with(&real) && real.is_dir()) {
             let expected = "an output apart from the base and the adapter";
             return Err(file_error(out, expected, format!("a path that overlaps {}", input.display())));
         }

@@ -6,6 +6,7 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
+use super::model_config::ModelConfig;
 use crate::adapter::storage::{Checkpoint, Container, FloatType, TensorInfo, TensorSpec, tensor_error};
 use crate::adapter::{Adapter, Layer};
 use crate::error::Result;
@@ -14,6 +15,8 @@ use crate::error::Result;
 pub(super) struct Resolved<'a> {
     pub(super) shards: Vec<Shard<'a>>,
     pub(super) num_bytes: u64,
+    /// Whether there are tensors that the base lacks.
+    pub(super) has_new: bool,
     pub(super) warnings: Vec<String>,
 }
 
@@ -49,12 +52,13 @@ pub(super) enum Action<'a> {
 pub(super) fn resolve<'a>(
     base: &'a Checkpoint,
     adapter: &'a Adapter,
+    config: Option<&ModelConfig>,
     dtype: Option<FloatType>,
 ) -> Result<Resolved<'a>> {
     let layers = layers_by_weight(base, adapter)?;
     let replaced: HashMap<&str, &TensorInfo> =
         adapter.replacements().iter().map(|r| (r.name.as_str(), &r.tensor)).collect();
-    let mut warnings = adapter.warnings().to_vec();
+    let mut warnings = Vec::from_iter(old_convolutions(&layers, base, adapter));
 
     let mut shards = Vec::with_capacity(base.shards().len());
     for shard in base.shards() {
@@ -73,15 +77,22 @@ pub(super) fn resolve<'a>(
         let file_name = shard.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         shards.push(Shard { file_name, metadata: shard.metadata(), entries });
     }
+    let mut has_new = false;
     for new in adapter.replacements().iter().filter(|r| base.get(&r.name).is_none()) {
         check_addition(base, adapter, &new.name, &new.tensor)?;
-        warnings.push(format!("the base has no `{}`: added from the adapter (modules_to_save)", new.name));
+        let tied = if config.is_some_and(ModelConfig::ties_head) {
+            "; but its config.json ties the output head to the embedding (tie_word_embeddings), so loaders may ignore it"
+        } else {
+            ""
+        };
+        warnings.push(format!("the base has no `{}`: added from the adapter (modules_to_save){tied}", new.name));
+        has_new = true;
         let added = TensorInfo { name: new.name.clone(), ..new.tensor.clone() };
         if let Some(shard) = shards.last_mut() {
             shard.entries.push(entry(&added, adapter.file(), &new.tensor, None, dtype)?);
         }
     }
-    if dtype.is_some() || shards.iter().map(|s| s.entries.len()).sum::<usize>() != base.tensors().count() {
+    if dtype.is_some() || has_new {
         // Element sizes descend through a file, as safetensors has it, so that every tensor is aligned.
         for shard in &mut shards {
             shard.entries.sort_by_key(|entry| core::cmp::Reverse(entry.spec.dtype.bitsize()));
@@ -99,7 +110,7 @@ pub(super) fn resolve<'a>(
     for entry in shards.iter().flat_map(|shard| &shard.entries) {
         num_bytes += entry.spec.num_bytes(base.path())?;
     }
-    Ok(Resolved { shards, num_bytes, warnings })
+    Ok(Resolved { shards, num_bytes, has_new, warnings })
 }
 
 /// The tensor `target` of the base, made from `source`.
@@ -159,8 +170,8 @@ fn layers_by_weight<'a>(base: &Checkpoint, adapter: &'a Adapter) -> Result<HashM
         }
         let n = columns.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
         if n != Some(layer.shape.n()) {
-            let expected = format!("D*b = {n:?} for the base tensor `{weight}` of shape {:?}", tensor.shape);
-            let expected = expected.replace("Some(", "").replace(") for", " for");
+            let n = n.map_or_else(|| "an impossible size".to_string(), |n| n.to_string());
+            let expected = format!("D*b = {n} for the base tensor `{weight}` of shape {:?}", tensor.shape);
             return error(&layer.blocks, expected, format!("shape {:?}", layer.blocks.shape));
         }
         let scale = if is_conv { [1, rows] } else { [rows, 1] };
@@ -171,6 +182,20 @@ fn layers_by_weight<'a>(base: &Checkpoint, adapter: &'a Adapter) -> Result<HashM
         layers.insert(weight, layer);
     }
     Ok(layers)
+}
+
+/// A warning if convolutions are adapted and the adapter may stem from a PEFT that rotated them in another way. Neither
+/// keys nor shapes tell; `peft_version` is written since 0.18.
+fn old_convolutions(layers: &HashMap<String, &Layer>, base: &Checkpoint, adapter: &Adapter) -> Option<String> {
+    let is_conv = |name: &&String| base.get(name).is_some_and(|(_, tensor)| tensor.shape.len() == 4);
+    let first = layers.keys().filter(is_conv).min()?;
+    if adapter.config().is_some_and(|config| config.peft_version.is_some()) {
+        return None;
+    }
+    Some(format!(
+        "`{first}` is a Conv2d weight and no peft_version says who wrote the adapter: merged as PEFT 0.14 and later \
+         have it. PEFT 0.13 rotated convolutions in another way; an adapter from there gives a wrong model"
+    ))
 }
 
 /// A tensor that the base lacks may come from the adapter only if the configuration names its module.

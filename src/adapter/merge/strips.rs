@@ -12,11 +12,64 @@ use crate::plan::Workspace;
 /// Numbers in a strip, about: with its copy it stays in a cache of 1 MiB. One row if a row is longer.
 const STRIP: usize = 1 << 16;
 
-/// Squared Frobenius norms of W' − W, with W' as written, and of W.
+/// Frobenius norms of W' − W, with W' as written, and of W.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Change {
-    pub(super) difference: f64,
-    pub(super) weight: f64,
+    difference: Norm,
+    weight: Norm,
+}
+
+impl Change {
+    fn of(before: &[f64], after: &[f64]) -> Self {
+        let (both, own) = (Norm::unit(before.iter().chain(after)), Norm::unit(before));
+        let (to_both, to_own) = (1.0 / both, 1.0 / own);
+        let difference = before.iter().zip(after).map(|(w, v)| v * to_both - w * to_both);
+        Self { difference: Norm::sum(both, difference), weight: Norm::sum(own, before.iter().map(|w| w * to_own)) }
+    }
+
+    /// Adds the next rows.
+    pub(super) fn add(&mut self, next: Self) {
+        self.difference.add(next.difference);
+        self.weight.add(next.weight);
+    }
+
+    /// ‖W' − W‖ / ‖W‖.
+    pub(super) fn relative(self) -> f64 {
+        let (change, norm) = (self.difference, self.weight);
+        if change.squares == 0.0 { 0.0 } else { (change.unit / norm.unit) * (change.squares / norm.squares).sqrt() }
+    }
+}
+
+/// unit·√squares: squares of f64 numbers overflow from 1e154 on, those of numbers in a fitting unit do not (as in LAPACK's
+/// lassq). Units are powers of two, so nothing is rounded that would not be without them.
+#[derive(Debug, Clone, Copy)]
+struct Norm {
+    unit: f64,
+    squares: f64,
+}
+
+impl Default for Norm {
+    fn default() -> Self {
+        Self { unit: f64::MIN_POSITIVE, squares: 0.0 }
+    }
+}
+
+impl Norm {
+    /// The power of two at or below the largest magnitude.
+    fn unit<'a>(numbers: impl IntoIterator<Item = &'a f64>) -> f64 {
+        let largest = numbers.into_iter().fold(0.0f64, |most, x| most.max(x.abs()));
+        f64::from_bits(largest.to_bits() & f64::INFINITY.to_bits()).max(f64::MIN_POSITIVE)
+    }
+
+    fn sum(unit: f64, numbers: impl Iterator<Item = f64>) -> Self {
+        Self { unit, squares: numbers.map(|x| x * x).sum() }
+    }
+
+    fn add(&mut self, other: Self) {
+        let (large, small) = if self.unit >= other.unit { (*self, other) } else { (other, *self) };
+        let ratio = small.unit / large.unit;
+        *self = Self { unit: large.unit, squares: large.squares + small.squares * ratio * ratio };
+    }
 }
 
 /// What can be wrong with a portion; places count its numbers.
@@ -80,8 +133,7 @@ impl Strips {
                 Flaw::Overflow { at } => Flaw::Overflow { at: k * size + at },
                 other => other,
             })?;
-            sum.difference += change.difference;
-            sum.weight += change.weight;
+            sum.add(change);
         }
         Ok(sum)
     }
@@ -106,12 +158,7 @@ impl Strips {
             if let Some(at) = types.to.encode(after, output) {
                 return Err(Flaw::Overflow { at });
             }
-            let mut change = Change::default();
-            for (w, v) in before.iter().zip(&*after) {
-                change.weight += w * w;
-                change.difference += (v - w) * (v - w);
-            }
-            Ok(change)
+            Ok(Change::of(before, after))
         })
     }
 }

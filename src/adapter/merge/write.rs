@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use super::resolve::{Action, Entry, Shard};
 use super::strips::{Change, Flaw, Strips, Types};
-use super::{LayerReport, Progress};
+use super::{LayerReport, MergeEvent, Progress, interrupted};
 use crate::adapter::storage::{FloatType, Writer, tensor_error, unravel, unwritable};
 use crate::adapter::{Adapter, Layer};
 use crate::error::{Error, Result};
@@ -31,14 +31,14 @@ pub(super) struct ModelWriter<'a, P> {
     layers: Vec<LayerReport>,
     done: u64,
     total: u64,
-    progress: &'a mut P,
+    tell: &'a mut P,
 }
 
-impl<'a, P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
-    pub(super) fn new(adapter: &'a Adapter, parallelism: Parallelism, total: u64, progress: &'a mut P) -> Self {
+impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
+    pub(super) fn new(adapter: &'a Adapter, parallelism: Parallelism, total: u64, tell: &'a mut P) -> Self {
         let strips = Strips { parallelism, workspace: Workspace::new(), numbers: Pool::default() };
         let (numbers, bytes, layers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { adapter, strips, numbers, bytes, layers, done: 0, total, progress }
+        Self { adapter, strips, numbers, bytes, layers, done: 0, total, tell }
     }
 
     /// Reports of the layers written so far.
@@ -113,19 +113,14 @@ impl<'a, P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
                 Flaw::Overflow { at } => overflow(entry, first * n + at, to),
                 Flaw::Other(error) => error,
             })?;
-            change.difference += part.difference;
-            change.weight += part.weight;
+            change.add(part);
             self.put(entry, &bytes, out)?;
             self.bytes = bytes;
         }
-        let Change { difference: change, weight: norm } = change;
-        let relative_change = if change == 0.0 { 0.0 } else { (change / norm).sqrt() };
+        let relative_change = change.relative();
         if !defect.is_finite() || !relative_change.is_finite() {
-            return Err(Error::Domain {
-                what: format!("merged weight `{}`", entry.spec.name),
-                expected: "a finite change of a finite weight",
-                got: format!("relative change {relative_change}, defect {defect}"),
-            });
+            let got = format!("relative change {relative_change}, defect {defect}");
+            return Err(tensor_error(entry.file.path(), &entry.source.name, "a finite change of the weight", got));
         }
         self.layers.push(LayerReport {
             name: layer.module.clone(),
@@ -165,14 +160,9 @@ impl<'a, P: FnMut(Progress<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
         out.write(bytes)?;
         self.done += bytes.len() as u64;
         let step = Progress { done: self.done, total: self.total, tensor: &entry.spec.name };
-        match (self.progress)(step) {
+        match (self.tell)(MergeEvent::Portion(step)) {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(tensor_error(
-                entry.file.path(),
-                &entry.source.name,
-                "a merge that runs to its end",
-                "an interruption",
-            )),
+            ControlFlow::Break(()) => Err(interrupted(format!("at `{}`", entry.spec.name))),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A model on disk: one safetensors file, or a directory of shards with an index.
 //!
-//! In a directory the first of these counts, as in transformers: `model.safetensors`, `model.safetensors.index.json`,
-//! the only `*.safetensors.index.json`, the only `*.safetensors`.
+//! In a directory the first of these counts: `model.safetensors` and `model.safetensors.index.json`, in this order as in
+//! transformers; then, for directories of other programs, the only `*.safetensors.index.json`, the only `*.safetensors`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::format;

@@ -4,7 +4,8 @@
 //! shape and a range of the data. The safetensors crate checks that shape and range agree and that the ranges tile the
 //! data without gap or overlap; here the lengths are checked against the file, without a sum that could overflow.
 
-use std::collections::HashMap;
+use core::fmt;
+use std::collections::{HashMap, HashSet};
 use std::format;
 use std::fs::File;
 use std::io::Read;
@@ -16,9 +17,10 @@ use std::vec::Vec;
 
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::map::Window;
-use super::{FloatType, MAX_JSON_BYTES, file_error, open_regular, tensor_error};
+use super::{FloatType, MAX_JSON_BYTES, file_error, open_regular, reserve, tensor_error};
 use crate::error::Result;
 
 /// Name, type and place of a tensor.
@@ -84,14 +86,15 @@ impl Container {
         }
         let mut json = vec![0; header as usize];
         file.read_exact(&mut json).map_err(unreadable)?;
-        let parsed: Metadata =
-            serde_json::from_slice(&json).map_err(|e| file_error(path, "a valid safetensors header", e))?;
+        let invalid = |e| file_error(path, "a valid safetensors header", e);
+        let DistinctNames = serde_json::from_slice(&json).map_err(invalid)?;
+        let parsed: Metadata = serde_json::from_slice(&json).map_err(invalid)?;
         let (data, held) = (parsed.data_len() as u64, length - 8 - header);
         if data != held {
             return Err(file_error(path, format!("{data} bytes of tensors after the header"), format!("{held} bytes")));
         }
         let start = 8 + header;
-        let tensors: Vec<TensorInfo> = parsed
+        let mut tensors: Vec<TensorInfo> = parsed
             .offset_keys()
             .into_iter()
             .filter_map(|name| parsed.info(&name).map(|info| (name, info)))
@@ -102,6 +105,8 @@ impl Container {
                 range: start + info.data_offsets.0 as u64..start + info.data_offsets.1 as u64,
             })
             .collect();
+        // Names decide between tensors without bytes, which all begin and end at the same place.
+        tensors.sort_by(|a, b| (a.range.start, a.range.end, &a.name).cmp(&(b.range.start, b.range.end, &b.name)));
         let by_name = tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         Ok(Self { path: path.into(), file, metadata: parsed.metadata().clone(), tensors, by_name })
     }
@@ -146,9 +151,11 @@ impl Container {
     /// A whole floating-point tensor as `f64`.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) if it is not of a [`FloatType`], or an entry is NaN or infinite.
+    /// [`Error::File`](crate::Error::File) if it is not of a [`FloatType`], an entry is NaN or infinite, or memory does
+    /// not suffice.
     pub fn read_finite(&self, tensor: &TensorInfo) -> Result<Vec<f64>> {
-        let mut numbers = Vec::with_capacity(tensor.len());
+        let what = |got| tensor_error(&self.path, &tensor.name, "a tensor that fits into memory", got);
+        let mut numbers = reserve(tensor.len()).map_err(what)?;
         self.each_portion(tensor, |portion| numbers.extend_from_slice(portion))?;
         Ok(numbers)
     }
@@ -176,6 +183,34 @@ impl Container {
             visit(&numbers);
         }
         Ok(())
+    }
+}
+
+/// The keys of a header, no two alike. (A map keeps the last of two, and other readers the first.)
+struct DistinctNames;
+
+impl<'de> Deserialize<'de> for DistinctNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> core::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for DistinctNames {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> core::result::Result<Self, A::Error> {
+        let mut names = HashSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            map.next_value::<IgnoredAny>()?;
+            if let Some(twice) = names.replace(name) {
+                return Err(A::Error::custom(format!("two tensors `{twice}`")));
+            }
+        }
+        Ok(self)
     }
 }
 

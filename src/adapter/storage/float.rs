@@ -5,7 +5,7 @@
 use core::fmt;
 use core::str::FromStr;
 use std::format;
-use std::string::{String, ToString};
+use std::string::String;
 
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -64,6 +64,16 @@ impl FloatType {
             Self::Bf16 => bf16::EPSILON.to_f64(),
             Self::F32 => f64::from(f32::EPSILON),
             Self::F64 => f64::EPSILON,
+        }
+    }
+
+    /// The short name: `f16`, `bf16`, `f32`, `f64`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
         }
     }
 
@@ -139,12 +149,7 @@ fn round_to_odd(x: f64) -> f32 {
 
 impl fmt::Display for FloatType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-            Self::F32 => "f32",
-            Self::F64 => "f64",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -153,7 +158,7 @@ impl FromStr for FloatType {
     fn from_str(name: &str) -> Result<Self, String> {
         Self::ALL
             .into_iter()
-            .find(|t| t.to_string() == name || t.torch_name() == name)
+            .find(|t| t.name() == name || t.torch_name() == name)
             .ok_or_else(|| format!("expected f32, f64, bf16 or f16, got `{name}`"))
     }
 }
@@ -161,6 +166,7 @@ impl FromStr for FloatType {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::string::ToString;
     use std::vec;
 
     fn stored(kind: FloatType, x: f64) -> f64 {

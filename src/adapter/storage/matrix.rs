@@ -11,6 +11,8 @@ use crate::error::Result;
 /// A square matrix of finite numbers, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrix {
+    /// The tensor's name; a .npy file has none.
+    pub name: Option<String>,
     /// Rows and columns.
     pub n: usize,
     /// The type it was stored in, whose precision is what can be asked of it.
@@ -35,7 +37,7 @@ impl Matrix {
             if let Some(i) = data.iter().position(|x| !x.is_finite()) {
                 return Err(file_error(path, "finite numbers", format!("{} at {:?}", data[i], unravel(i, &shape))));
             }
-            return Ok(Self { n, kind, data });
+            return Ok(Self { name: None, n, kind, data });
         }
         let model = Checkpoint::open(path)?;
         let squares: Vec<String> =
@@ -52,7 +54,7 @@ impl Matrix {
         let (shard, info) = model.get(name).ok_or_else(|| tensor_error(path, name, "a tensor in the file", "none"))?;
         let n = square(&info.shape)
             .ok_or_else(|| tensor_error(shard.path(), name, SQUARE, format!("shape {:?}", info.shape)))?;
-        Ok(Self { n, kind: shard.float_type(info)?, data: shard.read_finite(info)? })
+        Ok(Self { name: Some(name.into()), n, kind: shard.float_type(info)?, data: shard.read_finite(info)? })
     }
 }
 

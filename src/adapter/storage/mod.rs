@@ -28,6 +28,7 @@ pub use float::FloatType;
 pub use matrix::Matrix;
 pub use npy::{NpyArray, is_npy};
 pub use output::Output;
+pub(crate) use output::parent;
 pub use safetensors::Dtype;
 pub use writer::{TensorSpec, Writer};
 
@@ -39,12 +40,28 @@ pub(crate) fn file_error(path: &Path, expected: impl Into<String>, got: impl ToS
     Error::File { what: path.display().to_string(), expected: expected.into(), got: got.to_string() }
 }
 
-/// [`Error::File`] about one tensor (or field) of a file.
+/// [`Error::File`] about one tensor of a file.
 pub(crate) fn tensor_error(path: &Path, tensor: &str, expected: impl Into<String>, got: impl ToString) -> Error {
-    Error::File {
-        what: format!("{}, tensor `{tensor}`", path.display()),
-        expected: expected.into(),
-        got: got.to_string(),
+    part_error(path, "tensor", tensor, expected, got)
+}
+
+/// [`Error::File`] about one field of a configuration.
+pub(crate) fn field_error(path: &Path, field: &str, expected: impl Into<String>, got: impl ToString) -> Error {
+    part_error(path, "field", field, expected, got)
+}
+
+fn part_error(path: &Path, part: &str, name: &str, expected: impl Into<String>, got: impl ToString) -> Error {
+    let what = format!("{}, {part} `{name}`", path.display());
+    Error::File { what, expected: expected.into(), got: got.to_string() }
+}
+
+/// An empty vector with room for `count` numbers, or what to say if there is not so much memory. Sizes that come from a
+/// file may be honest and still absurd: a sparse file of terabytes takes no room on disk.
+pub(crate) fn reserve(count: usize) -> core::result::Result<Vec<f64>, String> {
+    let mut numbers = Vec::new();
+    match numbers.try_reserve_exact(count) {
+        Ok(()) => Ok(numbers),
+        Err(_) => Err(format!("{count} numbers")),
     }
 }
 

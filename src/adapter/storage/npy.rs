@@ -1,5 +1,5 @@
-//! NumPy's .npy format, versions 1–3, as far as matrices need it: little- or big-endian `f4` and `f8`, C or Fortran
-//! order. (The crates that read .npy bring a parser generator for the header, which is a dict of three keys.)
+//! NumPy's .npy format, versions 1–3, as far as matrices need it: little- or big-endian `f2`, `f4` and `f8`, C or
+//! Fortran order. (The crates that read .npy bring a parser generator for the header, which is a dict of three keys.)
 //!
 //! Layout: `\x93NUMPY`, version major and minor, header length (u16, from version 2 on u32), a Python dict literal
 //! `{'descr': '<f8', 'fortran_order': False, 'shape': (3, 3), }`, the data.
@@ -11,10 +11,13 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use super::{FloatType, file_error, open_regular};
+use super::{FloatType, file_error, open_regular, reserve};
 use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
+
+/// Numbers read at a time.
+const PORTION: usize = 1 << 16;
 
 /// A floating-point array from a .npy file, in C order.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,17 +30,20 @@ pub struct NpyArray {
     pub data: Vec<f64>,
 }
 
-/// Whether the file begins like a .npy file.
+/// Whether the file begins like a .npy file, or is called like one or like an archive of them (which
+/// [`NpyArray::read`] then says is wrong with it).
 pub fn is_npy(path: &Path) -> bool {
+    let is_called = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy") || e.eq_ignore_ascii_case("npz"));
     let mut magic = [0; 6];
-    open_regular(path).is_ok_and(|(mut file, _)| file.read_exact(&mut magic).is_ok()) && &magic == MAGIC
+    open_regular(path).is_ok_and(|(mut file, _)| is_called || (file.read_exact(&mut magic).is_ok() && &magic == MAGIC))
 }
 
 impl NpyArray {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::File`] if it is no .npy file, of another element type, truncated or longer than its header says.
+    /// [`Error::File`] if it is no .npy file, of another element type, truncated or longer than its header says, or
+    /// beyond the memory there is.
     pub fn read(path: &Path) -> Result<Self> {
         let (mut file, length) = open_regular(path)?;
         let unreadable = |e: std::io::Error| file_error(path, "a readable .npy file", e);
@@ -46,6 +52,9 @@ impl NpyArray {
             return Err(file_error(path, "a .npy file", format!("a file of {length} bytes")));
         }
         file.read_exact(&mut preamble).map_err(unreadable)?;
+        if preamble.starts_with(b"PK\x03\x04") {
+            return Err(file_error(path, "a .npy file", "a .npz archive (numpy.save writes one array as .npy)"));
+        }
         if &preamble[..6] != MAGIC {
             return Err(file_error(path, "a .npy file", "other first bytes"));
         }
@@ -72,16 +81,24 @@ impl NpyArray {
             let expected = format!("the bytes of {} numbers {:?}", header.kind, header.shape);
             return Err(file_error(path, expected, format!("{} bytes", length - start)));
         }
-        let mut raw = Vec::new();
-        file.take(length - start).read_to_end(&mut raw).map_err(unreadable)?;
-        if header.big_endian {
-            raw.chunks_exact_mut(header.kind.size()).for_each(<[u8]>::reverse);
+        let too_large = |got| file_error(path, "an array that fits into memory", got);
+        let (count, size) = (((length - start) / header.kind.size() as u64) as usize, header.kind.size());
+        let mut data = reserve(count).map_err(too_large)?;
+        data.resize(count, 0.0);
+        let mut raw = vec![0; PORTION.min(count) * size];
+        for portion in data.chunks_mut(PORTION) {
+            let raw = &mut raw[..portion.len() * size];
+            file.read_exact(raw).map_err(unreadable)?;
+            if header.big_endian {
+                raw.chunks_exact_mut(size).for_each(<[u8]>::reverse);
+            }
+            header.kind.decode(raw, portion);
         }
-        let mut data = vec![0.0; raw.len() / header.kind.size()];
-        header.kind.decode(&raw, &mut data);
         let shape: Vec<usize> = header.shape.iter().map(|&extent| extent as usize).collect();
         if header.fortran {
-            data = reverse_axes(&data, &shape);
+            let mut ordered = reserve(count).map_err(too_large)?;
+            reverse_axes(&data, &shape, &mut ordered);
+            data = ordered;
         }
         Ok(Self { shape, kind: header.kind, data })
     }
@@ -109,11 +126,13 @@ impl Header {
         let fail = |expected| HeaderError(expected, format!("header `{}`", text.trim().escape_debug()));
         let descr = field(text, "descr").and_then(quoted).ok_or(fail("a `descr` that is a string"))?;
         let (kind, big_endian) = match descr {
+            "<f2" | "|f2" => (FloatType::F16, false),
+            ">f2" => (FloatType::F16, true),
             "<f4" | "|f4" => (FloatType::F32, false),
             "<f8" | "|f8" => (FloatType::F64, false),
             ">f4" => (FloatType::F32, true),
             ">f8" => (FloatType::F64, true),
-            other => return Err(HeaderError("element type f4 or f8", format!("`{other}`"))),
+            other => return Err(HeaderError("element type f2, f4 or f8", format!("`{other}`"))),
         };
         let fortran = match field(text, "fortran_order") {
             Some(rest) if rest.starts_with("False") => false,
@@ -145,14 +164,23 @@ fn quoted(text: &str) -> Option<&str> {
 }
 
 /// From Fortran order to C order: element (i₀, …, iₖ) moves from Σ iₜ·Π_{u<t} nᵤ to Σ iₜ·Π_{u>t} nᵤ.
-fn reverse_axes(data: &[f64], shape: &[usize]) -> Vec<f64> {
-    (0..data.len())
-        .map(|i| {
-            let index = super::unravel(i, shape);
-            let from = index.iter().zip(shape).rev().fold(0, |at, (&i, &extent)| at * extent + i);
-            data[from]
-        })
-        .collect()
+fn reverse_axes(data: &[f64], shape: &[usize], ordered: &mut Vec<f64>) {
+    let Some((&columns, rest)) = shape.split_last() else { return ordered.extend_from_slice(data) };
+    // In Fortran order the last index is the slowest, so an array is `columns` arrays of the shape `rest`, one after
+    // the other. Element (r, c), r counting through `rest` in C order, is element r of array c.
+    let rows: usize = rest.iter().product();
+    let mut places = vec![0; rest.len()];
+    for _ in 0..rows {
+        let from = places.iter().zip(rest).rev().fold(0, |at, (&i, &extent)| at * extent + i);
+        ordered.extend((0..columns).map(|c| data[c * rows + from]));
+        for (place, &extent) in places.iter_mut().zip(rest).rev() {
+            *place += 1;
+            if *place < extent {
+                break;
+            }
+            *place = 0;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -184,6 +212,12 @@ mod tests {
         assert_eq!(c.data, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert_eq!((&c.shape, &c.data), (&f.shape, &f.data));
         assert_eq!((c.kind, f.kind), (FloatType::F64, FloatType::F32));
+        let halves: Vec<u8> = (1..=24).flat_map(|x| half::f16::from_f64(f64::from(x)).to_le_bytes()).collect();
+        let cube = read("{'descr': '<f2', 'fortran_order': True, 'shape': (2, 3, 4)}", &halves).unwrap();
+        let place = |i: usize| 1.0 + (i / 12 + 2 * (i / 4 % 3) + 6 * (i % 4)) as f64;
+        assert_eq!(cube.data, (0..24).map(place).collect::<Vec<_>>());
+        assert_eq!(read("{'descr': '<f8', 'fortran_order': True, 'shape': ()}", &rows[..8]).unwrap().data, [1.0]);
+        assert!(read("{'descr': '<f8', 'fortran_order': True, 'shape': (0, 3)}", &[]).unwrap().data.is_empty());
         assert_eq!(read("{\"shape\":(6,),\"fortran_order\":False,\"descr\":\"<f8\"}", &rows).unwrap().shape, [6]);
     }
 

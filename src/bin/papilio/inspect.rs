@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use papilio::adapter::Adapter;
-use papilio::adapter::storage::{Checkpoint, NpyArray, is_npy};
+use papilio::adapter::storage::{Checkpoint, Container, NpyArray, is_npy};
+use papilio::adapter::{Adapter, PeftConfig};
 use serde_json::{Value, json};
 
 use crate::Outcome;
-use crate::text::{Table, complain, count, print, print_json, shape};
+use crate::text::{Table, complain, count, print, print_json, printable, shape};
 
 /// Say what a file or directory holds: an adapter, a model, or a .npy array
 #[derive(Debug, Args)]
@@ -30,7 +30,10 @@ Examples:
 
 JSON of an adapter:
   {\"kind\": \"boft\", \"path\", \"layers\": [{\"name\", \"n\", \"block\", \"stages\", \"parameters\", \"outputs\"}],
-   \"replaced\": [{\"name\", \"dtype\", \"shape\"}], \"warnings\"}
+   \"replaced\": [{\"name\", \"dtype\", \"shape\"}], \"permutations\", \"warnings\"}
+  permutations     whether it holds boft_P, as PEFT up to 0.12 wrote it
+of an adapter directory of another method, which papilio cannot merge:
+  {\"kind\": \"adapter\", \"path\", \"peft_type\", \"tensors\": [{\"name\", \"dtype\", \"shape\"}]}
 of a model:
   {\"kind\": \"model\", \"path\", \"files\", \"tensors\": [{\"name\", \"dtype\", \"shape\", \"file\"}],
    \"metadata\", \"elements\", \"bytes\"}
@@ -44,6 +47,8 @@ impl Arguments {
         let path = &self.path;
         let (value, text) = if is_npy(path) {
             npy(path)?
+        } else if let Some(method) = foreign_method(path)? {
+            foreign(path, &method)?
         } else if Adapter::is_at(path).map_err(|e| e.to_string())? {
             adapter(path)?
         } else {
@@ -63,7 +68,36 @@ fn npy(path: &Path) -> Result<(Value, String), String> {
     let value = json!({
         "kind": "npy", "path": path.to_string_lossy(), "dtype": array.kind.to_string(), "shape": array.shape,
     });
-    Ok((value, format!("{}: a {} array of type {}\n", path.display(), shape(&array.shape), array.kind)))
+    Ok((value, format!("{}: a {} array of type {}\n", printable(path.display()), shape(&array.shape), array.kind)))
+}
+
+/// The method of an adapter directory, if its configuration names one and it is not BOFT.
+fn foreign_method(path: &Path) -> Result<Option<String>, String> {
+    let config = path.join("adapter_config.json");
+    if !path.is_dir() || !config.exists() || !Adapter::is_at(path).map_err(|e| e.to_string())? {
+        return Ok(None);
+    }
+    let method = PeftConfig::read(&config).map_err(|e| e.to_string())?.peft_type;
+    Ok(method.filter(|method| method != "BOFT"))
+}
+
+fn foreign(path: &Path, method: &str) -> Result<(Value, String), String> {
+    let weights = path.join("adapter_model.safetensors");
+    let file = if weights.exists() { Some(Container::open(&weights).map_err(|e| e.to_string())?) } else { None };
+    let (mut tensors, mut table) = (Vec::new(), Table::new(["tensor", "type", "shape"]));
+    for tensor in file.iter().flat_map(Container::tensors) {
+        tensors.push(json!({"name": tensor.name, "dtype": tensor.dtype.to_string(), "shape": tensor.shape}));
+        table.row([tensor.name.clone(), tensor.dtype.to_string(), shape(&tensor.shape)]);
+    }
+    let text = format!(
+        "{}: {} adapter (papilio merges BOFT only), {} in adapter_model.safetensors\n\n{}",
+        printable(path.display()),
+        printable(method),
+        count(tensors.len(), "tensor"),
+        table.render(),
+    );
+    let value = json!({"kind": "adapter", "path": path.to_string_lossy(), "peft_type": method, "tensors": tensors});
+    Ok((value, text))
 }
 
 fn adapter(path: &Path) -> Result<(Value, String), String> {
@@ -88,10 +122,11 @@ fn adapter(path: &Path) -> Result<(Value, String), String> {
         .collect();
     let mut text = format!(
         "{}: BOFT adapter, {}{}\n\n{}",
-        path.display(),
+        printable(path.display()),
         count(adapter.layers().len(), "layer"),
         match adapter.config().and_then(|c| c.peft_version.as_ref()) {
-            Some(version) => format!(", written by PEFT {version}"),
+            Some(version) => format!(", written by PEFT {}", printable(version)),
+            None if adapter.has_permutations() => ", with boft_P: written by PEFT 0.12 or before".into(),
             None => String::new(),
         },
         table.render(),
@@ -106,7 +141,7 @@ fn adapter(path: &Path) -> Result<(Value, String), String> {
     }
     let value = json!({
         "kind": "boft", "path": path.to_string_lossy(), "layers": layers, "replaced": replaced,
-        "warnings": adapter.warnings(),
+        "permutations": adapter.has_permutations(), "warnings": adapter.warnings(),
     });
     Ok((value, text))
 }
@@ -131,7 +166,7 @@ fn model(path: &Path) -> Result<(Value, String), String> {
     let files = model.shards().len();
     let text = format!(
         "{}: {} in {}, {elements} elements, {}\n\n{}",
-        path.display(),
+        printable(path.display()),
         count(tensors.len(), "tensor"),
         count(files, "file"),
         HumanBytes(bytes),

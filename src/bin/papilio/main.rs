@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod inspect;
 mod merge;
+mod signals;
 mod text;
 mod verify;
 
@@ -30,9 +31,9 @@ Exit codes:
   0    done
   1    verify: not orthogonal
   2    bad usage, bad input, or a file that cannot be read or written
-  130  interrupted (Ctrl-C)
-Every command takes --json and then prints one JSON object on standard output. Errors and warnings go to standard \
-error. `papilio help COMMAND` shows examples.";
+  130  interrupted (SIGINT, which is Ctrl-C, SIGTERM or SIGHUP)
+Every command takes --json and then, unless it fails with 2 or 130, prints one JSON object on standard output. Errors and \
+warnings go to standard error as text. `papilio help COMMAND` shows examples.";
 
 /// How a command ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,17 +2,17 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use papilio::Parallelism;
 use papilio::adapter::storage::FloatType;
-use papilio::adapter::{MergeOptions, MergeReport, merge};
+use papilio::adapter::{MergeEvent, MergeOptions, MergeReport, merge};
 
 use crate::Outcome;
-use crate::text::{Table, complain, count, number, print, print_json, seconds};
+use crate::signals::Interruption;
+use crate::text::{Table, complain, count, number, print, print_json, printable, seconds};
 
 /// Merge a BOFT adapter into its base model
 ///
@@ -35,7 +35,8 @@ pub(crate) struct Arguments {
     /// Type of all floating-point tensors of the output [default: each as in the base]
     #[arg(long, value_name = "TYPE", value_parser = float_type())]
     dtype: Option<FloatType>,
-    /// Replace an existing output (a directory only if it is empty or holds a model)
+    /// Replace an existing output (only an empty or a safetensors file; a directory only if it is empty or holds nothing
+    /// but a model)
     #[arg(long)]
     force: bool,
     /// Print one JSON object instead of the table
@@ -61,18 +62,17 @@ JSON:
   relative_change  ‖W' − W‖ / ‖W‖ (Frobenius), W' as written
   peak_bytes       largest resident set of the process (null where the system is not Linux)
 
-Exit codes: 0 done; 2 bad usage or input, nothing is written; 130 interrupted, nothing is written";
+Exit codes: 0 done; 2 bad usage or input, or files that cannot be read or written: no output appears, and an old one \
+stays; 130 interrupted (SIGINT, SIGTERM, SIGHUP), likewise";
 
 fn float_type() -> impl TypedValueParser<Value = FloatType> {
-    PossibleValuesParser::new(["f32", "f64", "bf16", "f16"]).try_map(|name| name.parse::<FloatType>())
+    let value = |kind: FloatType| PossibleValue::new(kind.name()).alias(kind.torch_name());
+    PossibleValuesParser::new(FloatType::ALL.map(value)).try_map(|name| name.parse::<FloatType>())
 }
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<Outcome, String> {
-        // Without a handler Ctrl-C would leave the temporary behind; merging works all the same.
-        let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
+        let interruption = Interruption::listen();
         let options = MergeOptions {
             base: self.base,
             adapter: self.adapter,
@@ -85,21 +85,25 @@ impl Arguments {
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {eta} {wide_msg}") {
             bar.set_style(style);
         }
-        let report = merge(&options, |progress| {
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
-            bar.set_message(progress.tensor.to_string());
-            if INTERRUPTED.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let report = merge(&options, |event| {
+            match event {
+                MergeEvent::Warning(warning) => bar.suspend(|| complain("warning", warning)),
+                MergeEvent::Portion(progress) => {
+                    bar.set_length(progress.total);
+                    bar.set_position(progress.done);
+                    bar.set_message(printable(progress.tensor));
+                }
+            }
+            if interruption.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.finish_and_clear();
         let report = match report {
-            Err(_) if INTERRUPTED.load(Ordering::Relaxed) => {
+            Err(papilio::Error::Interrupted { .. }) => {
                 complain("interrupted", "nothing was written");
                 return Ok(Outcome::Interrupted);
             }
             report => report.map_err(|e| e.to_string())?,
         };
-        report.warnings.iter().for_each(|warning| complain("warning", warning));
         if self.json {
             print_json(&report)?
         } else {
@@ -125,12 +129,13 @@ fn table(report: &MergeReport) -> String {
     }
     let peak = report.peak_bytes.map_or(String::new(), |peak| format!(", peak memory {}", HumanBytes(peak)));
     format!(
-        "{}\n{} merged; {}, {}, written to {} in {}{peak}\n",
+        "{}\n{} merged, {} replaced (biases, heads); {}, {}, written to {} in {}{peak}\n",
         table.render(),
         count(report.layers.len(), "layer"),
+        count(report.replaced, "tensor"),
         count(report.tensors, "tensor"),
         HumanBytes(report.bytes),
-        report.output,
+        printable(&report.output),
         seconds(report.seconds),
     )
 }

@@ -17,7 +17,7 @@ impl Table {
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.to_vec());
+        self.rows.push(cells.iter().map(printable).collect());
     }
 
     /// One line for each row.
@@ -58,7 +58,14 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), String> {
 
 /// Prints a message to standard error, if anyone listens.
 pub(crate) fn complain(kind: &str, message: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{kind}: {message}");
+    let _ = writeln!(std::io::stderr().lock(), "{kind}: {}", printable(message));
+}
+
+/// Text from a file or a path, fit for a terminal: control characters, which could move the cursor or rename the window,
+/// become their escapes (`\u{1b}`).
+pub(crate) fn printable(text: impl Display) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.to_string().chars().map(escape).collect()
 }
 
 /// A number with four digits, in the shorter notation.

@@ -10,7 +10,7 @@ use papilio::verify::orthogonality;
 use serde_json::json;
 
 use crate::Outcome;
-use crate::text::{Table, complain, number, print, print_json};
+use crate::text::{Table, complain, number, print, print_json, printable};
 
 /// Check that a matrix, or every rotation of an adapter, is orthogonal
 ///
@@ -83,9 +83,10 @@ impl Arguments {
 }
 
 fn matrix(path: &Path, tensor: Option<&str>) -> papilio::Result<Finding> {
-    let Matrix { n, kind, data } = Matrix::read(path, tensor)?;
+    let Matrix { name, n, kind, data } = Matrix::read(path, tensor)?;
     let found = orthogonality(n, n, &data, Parallelism::Rayon)?;
-    let text = format!("{}: {n}×{n} matrix of type {kind}\n", path.display());
+    let tensor = name.map_or_else(String::new, |name| format!(" `{}`,", printable(name)));
+    let text = format!("{}:{tensor} {n}×{n} matrix of type {kind}\n", printable(path.display()));
     Ok(Finding { ratio: found.ratio * (f64::EPSILON / kind.eps()), defect: found.defect, text })
 }
 
@@ -103,6 +104,6 @@ fn adapter(path: &Path) -> papilio::Result<Finding> {
         let [n, b, m] = [n, layer.shape.block, layer.shape.stages].map(|x| x.to_string());
         table.row([layer.module.clone(), n, b, m, format!("{defect:.1e}"), number(ratio)]);
     }
-    let text = format!("{}: BOFT adapter\n\n{}\n", path.display(), table.render());
+    let text = format!("{}: BOFT adapter\n\n{}\n", printable(path.display()), table.render());
     Ok(Finding { ratio: worst_ratio, defect: worst_defect, text })
 }
