@@ -79,6 +79,8 @@ fn degraded_adapters_are_merged_with_a_warning() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(json(&output)["layers"][0]["stages"], 1);
     assert!(stderr(&output).contains("boft_n_butterfly_factor = 3"), "{}", stderr(&output));
+    let table = stdout(&papilio(&["merge", "--base", &base, "--adapter", &adapter, "--out", &out, "--force"]));
+    assert!(table.contains("4 layers merged, 6 tensors replaced (biases, heads); "), "{table}");
 }
 
 #[test]

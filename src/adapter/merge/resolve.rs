@@ -80,7 +80,9 @@ pub(super) fn resolve<'a>(
     let mut has_new = false;
     for new in adapter.replacements().iter().filter(|r| base.get(&r.name).is_none()) {
         check_addition(base, adapter, &new.name, &new.tensor)?;
-        let tied = if config.is_some_and(ModelConfig::ties_head) {
+        // A tied head is the embedding: it has the same shape.
+        let has_twin = base.tensors().any(|tensor| tensor.shape == new.tensor.shape);
+        let tied = if has_twin && config.is_some_and(ModelConfig::ties_head) {
             "; but its config.json ties the output head to the embedding (tie_word_embeddings), so loaders may ignore it"
         } else {
             ""

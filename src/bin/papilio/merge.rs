@@ -127,12 +127,15 @@ fn table(report: &MergeReport) -> String {
             seconds(layer.seconds),
         ]);
     }
+    let replaced = match report.replaced {
+        0 => String::new(),
+        n => format!(", {} replaced (biases, heads)", count(n, "tensor")),
+    };
     let peak = report.peak_bytes.map_or(String::new(), |peak| format!(", peak memory {}", HumanBytes(peak)));
     format!(
-        "{}\n{} merged, {} replaced (biases, heads); {}, {}, written to {} in {}{peak}\n",
+        "{}\n{} merged{replaced}; {}, {}, written to {} in {}{peak}\n",
         table.render(),
         count(report.layers.len(), "layer"),
-        count(report.replaced, "tensor"),
         count(report.tensors, "tensor"),
         HumanBytes(report.bytes),
         printable(&report.output),
