@@ -269,6 +269,18 @@ mod unix {
     }
 
     #[test]
+    fn a_report_that_cannot_be_printed_is_told_apart() {
+        let work = TempDir::new().unwrap();
+        // No file may grow beyond 800 blocks: the model is smaller, the file that the report goes to is already larger.
+        fs::File::create(work.path().join("report")).unwrap().set_len(1 << 20).unwrap();
+        let script = "ulimit -f 800; exec $PAPILIO merge --base $DATA/base --adapter $DATA/adapter --out d >>report";
+        let output = shell(script, work.path());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("the merged model is written"), "{}", stderr(&output));
+        assert!(work.path().join("d/model.safetensors").exists());
+    }
+
+    #[test]
     fn outputs_are_readable_as_the_umask_says() {
         use std::os::unix::fs::PermissionsExt;
         let work = TempDir::new().unwrap();

@@ -63,7 +63,7 @@ JSON:
   peak_bytes       largest resident set of the process (null where the system is not Linux)
 
 Exit codes: 0 done; 2 bad usage or input, or files that cannot be read or written: no output appears, and an old one \
-stays; 130 interrupted (SIGINT, SIGTERM, SIGHUP), likewise";
+stays (unless the report is all that failed); 130 interrupted (SIGINT, SIGTERM, SIGHUP), likewise";
 
 fn float_type() -> impl TypedValueParser<Value = FloatType> {
     let value = |kind: FloatType| PossibleValue::new(kind.name()).alias(kind.torch_name());
@@ -104,11 +104,8 @@ impl Arguments {
             }
             report => report.map_err(|e| e.to_string())?,
         };
-        if self.json {
-            print_json(&report)?
-        } else {
-            print(&table(&report))?
-        }
+        let printed = if self.json { print_json(&report) } else { print(&table(&report)) };
+        printed.map_err(|e| format!("{e} (the merged model is written, the report is not)"))?;
         Ok(Outcome::Done)
     }
 }
