@@ -106,5 +106,8 @@ mod tests {
         assert!(matches!(Explicit::from_layouts(6, [huge]), Err(Error::Size { .. })));
         let beyond = StageLayout::Strided { unit: 1, radix: 2, distance: 2, groups: 2 };
         assert!(matches!(Explicit::from_layouts(6, [beyond]), Err(Error::Index { got: 7, .. })));
+        let six = || [StageLayout::Strided { unit: 1, radix: 2, distance: 3, groups: 1 }];
+        assert!(Explicit::from_layouts(6, six()).is_ok());
+        assert!(matches!(Explicit::from_layouts(5, six()), Err(Error::Index { expected: 5, got: 5, .. })));
     }
 }
