@@ -34,6 +34,18 @@ pub enum StageLayout {
     },
 }
 
+/// Which parameters a block uses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Sharing {
+    /// Each block has its own.
+    #[default]
+    PerBlock,
+    /// All blocks of the stage are one block (PEFT's `block_share`).
+    All,
+    /// Block j uses parameter group `groups[j]`; the groups are numbered from 0 without gaps.
+    Groups(Arc<[u32]>),
+}
+
 impl StageLayout {
     /// Contiguous blocks of size `block`, `count` of them.
     pub fn contiguous(block: usize, count: usize) -> Self {

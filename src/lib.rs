@@ -248,12 +248,12 @@ pub mod verify;
 
 pub use batch::{Batch, BatchMut};
 pub use error::{Error, Result};
-pub use layout::StageLayout;
+pub use layout::{Sharing, StageLayout};
 pub use orthogonal::Orthogonal;
 pub use parallel::Parallelism;
 pub use parametrization::Parametrization;
-pub use plan::{Factors, Op, Plan, Saved, Sharing, Source, Stage, Workspace};
-pub use scalar::{Element, Real, Scalar, Wide};
+pub use plan::{Factors, Op, Plan, Saved, Source, Stage, Workspace};
+pub use scalar::{Element, Real, Scalar, Wide, c32, c64};
 pub use simd::Isa;
 pub use topology::Topology;
 

@@ -7,12 +7,22 @@ use core::fmt::Debug;
 use core::ops::{Add, AddAssign, Mul, Neg, Sub};
 
 use bytemuck::Pod;
+use num_complex::Complex;
 use num_traits::{Float, One, Zero};
+
+/// A complex number in single precision.
+#[allow(non_camel_case_types)]
+pub type c32 = Complex<f32>;
+/// A complex number in double precision.
+#[allow(non_camel_case_types)]
+pub type c64 = Complex<f64>;
 
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for f64 {}
+    impl Sealed for super::c32 {}
+    impl Sealed for super::c64 {}
 }
 
 /// A number that blocks and vectors are made of.
@@ -46,8 +56,12 @@ pub trait Scalar:
     fn conj(self) -> Self;
     /// Real part.
     fn re(self) -> Self::Real;
+    /// Imaginary part; zero for real scalars.
+    fn im(self) -> Self::Real;
     /// A real number as this scalar.
     fn from_real(re: Self::Real) -> Self;
+    /// re + i·im; real scalars have no place for `im` and drop it.
+    fn from_parts(re: Self::Real, im: Self::Real) -> Self;
     /// Exact conversion to double precision.
     fn to_wide(self) -> Self::Wide;
     /// Rounded once from double precision.
@@ -67,6 +81,7 @@ pub trait Real: Scalar<Real = Self, Wide = f64> + Float {
 /// A scalar in double precision, in which charts are evaluated.
 pub trait Wide: Scalar<Real = f64, Wide = Self> {}
 impl Wide for f64 {}
+impl Wide for c64 {}
 
 /// A number as it is stored in memory: a scalar itself, or half precision standing for `f32`.
 pub trait Element: Copy + Default + Debug + Send + Sync + 'static {
@@ -82,42 +97,9 @@ pub trait Element: Copy + Default + Debug + Send + Sync + 'static {
     fn as_scalars_mut(slice: &mut [Self]) -> Option<&mut [Self::Scalar]>;
 }
 
-macro_rules! real {
-    ($t:ident, $is_wide:expr) => {
-        impl Scalar for $t {
-            type Real = $t;
-            type Wide = f64;
-            const IS_COMPLEX: bool = false;
-            const IS_WIDE: bool = $is_wide;
-            #[inline(always)]
-            fn conj(self) -> Self {
-                self
-            }
-            #[inline(always)]
-            fn re(self) -> $t {
-                self
-            }
-            #[inline(always)]
-            fn from_real(re: $t) -> Self {
-                re
-            }
-            #[inline(always)]
-            fn to_wide(self) -> f64 {
-                f64::from(self)
-            }
-            #[inline(always)]
-            fn from_wide(wide: f64) -> Self {
-                wide as $t
-            }
-            #[inline(always)]
-            fn abs(self) -> $t {
-                Float::abs(self)
-            }
-        }
-        impl Real for $t {
-            const EPS: $t = $t::EPSILON;
-            const NAME: &'static str = stringify!($t);
-        }
+/// A scalar is stored as itself.
+macro_rules! element {
+    ($t:ident) => {
         impl Element for $t {
             type Scalar = $t;
             #[inline(always)]
@@ -139,10 +121,104 @@ macro_rules! real {
         }
     };
 }
+
+macro_rules! real {
+    ($t:ident, $is_wide:expr) => {
+        impl Scalar for $t {
+            type Real = $t;
+            type Wide = f64;
+            const IS_COMPLEX: bool = false;
+            const IS_WIDE: bool = $is_wide;
+            #[inline(always)]
+            fn conj(self) -> Self {
+                self
+            }
+            #[inline(always)]
+            fn re(self) -> $t {
+                self
+            }
+            #[inline(always)]
+            fn im(self) -> $t {
+                0.0
+            }
+            #[inline(always)]
+            fn from_real(re: $t) -> Self {
+                re
+            }
+            #[inline(always)]
+            fn from_parts(re: $t, _im: $t) -> Self {
+                re
+            }
+            #[inline(always)]
+            fn to_wide(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn from_wide(wide: f64) -> Self {
+                wide as $t
+            }
+            #[inline(always)]
+            fn abs(self) -> $t {
+                Float::abs(self)
+            }
+        }
+        impl Real for $t {
+            const EPS: $t = $t::EPSILON;
+            const NAME: &'static str = stringify!($t);
+        }
+        element!($t);
+    };
+}
 real!(f32, false);
 real!(f64, true);
 
+macro_rules! complex {
+    ($t:ident, $real:ident, $is_wide:expr) => {
+        impl Scalar for $t {
+            type Real = $real;
+            type Wide = c64;
+            const IS_COMPLEX: bool = true;
+            const IS_WIDE: bool = $is_wide;
+            #[inline(always)]
+            fn conj(self) -> Self {
+                Complex::conj(&self)
+            }
+            #[inline(always)]
+            fn re(self) -> $real {
+                self.re
+            }
+            #[inline(always)]
+            fn im(self) -> $real {
+                self.im
+            }
+            #[inline(always)]
+            fn from_real(re: $real) -> Self {
+                Self { re, im: 0.0 }
+            }
+            #[inline(always)]
+            fn from_parts(re: $real, im: $real) -> Self {
+                Self { re, im }
+            }
+            #[inline(always)]
+            fn to_wide(self) -> c64 {
+                c64 { re: f64::from(self.re), im: f64::from(self.im) }
+            }
+            #[inline(always)]
+            fn from_wide(wide: c64) -> Self {
+                Self { re: wide.re as $real, im: wide.im as $real }
+            }
+            #[inline(always)]
+            fn abs(self) -> $real {
+                Float::hypot(self.re, self.im)
+            }
+        }
+        element!($t);
+    };
+}
+complex!(c32, f32, false);
+complex!(c64, f64, true);
+
 /// Neither NaN nor infinite, in any part.
 pub(crate) fn is_finite<T: Scalar>(x: T) -> bool {
-    num_traits::Float::is_finite(x.abs())
+    Float::is_finite(x.re()) && Float::is_finite(x.im())
 }

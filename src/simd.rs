@@ -5,7 +5,6 @@
 //! bit with each other; [`Isa::Portable`] rounds the product and the sum.
 
 use core::marker::PhantomData;
-use core::ops::{Add, Mul};
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -14,6 +13,7 @@ use bytemuck::{Pod, Zeroable};
 use num_traits::Float;
 
 use crate::error::{Error, Result};
+use crate::scalar::{c32, c64};
 
 /// An instruction set. [`Workspace::with_isa`](crate::Workspace::with_isa) forces one; otherwise the best is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,6 +77,8 @@ pub(crate) trait Lanes<T>: Copy {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// a·b + c
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Complex conjugates; the vector itself for real numbers.
+    fn conj(self, a: Self::V) -> Self::V;
     /// Sum of the lanes by a fixed tree.
     fn sum(self, a: Self::V) -> T;
 }
@@ -86,13 +88,24 @@ pub(crate) trait Job<T> {
     fn run<S: Lanes<T>>(self, s: S);
 }
 
-/// Scalars that have SIMD vectors.
+/// Scalars that have SIMD vectors. Those of complex numbers are two registers, of real and of imaginary parts.
 pub trait Vectorize: Sized {
-    /// Numbers in 64 bytes: the width of a tile, whatever the machine.
-    const WIDTH: usize = 64 / size_of::<Self>();
-    /// a·b + c, rounded once.
+    /// Real parts in 64 bytes: the width of a tile, whatever the machine.
+    const WIDTH: usize;
+    /// a·b as one lane computes it.
     #[doc(hidden)]
-    fn fused_mul_add(a: Self, b: Self, c: Self) -> Self;
+    fn lane_mul<F: Fusing>(a: Self, b: Self) -> Self;
+    /// a·b + c as one lane computes it.
+    #[doc(hidden)]
+    fn lane_mul_add<F: Fusing>(a: Self, b: Self, c: Self) -> Self;
+    #[doc(hidden)]
+    fn lane_conj(a: Self) -> Self;
+    /// Number `v` of a tile's row for a machine with that many lanes, where its vectors expect it.
+    #[doc(hidden)]
+    fn put(row: &mut [Self], lanes: usize, v: usize, x: Self);
+    /// What [`put`](Self::put) has put there.
+    #[doc(hidden)]
+    fn get(row: &[Self], lanes: usize, v: usize) -> Self;
     #[doc(hidden)]
     #[allow(private_bounds)]
     fn run_with<S: pulp::Simd, J: Job<Self>>(s: S, job: J);
@@ -157,7 +170,19 @@ impl<S> OneLane<S> {
     }
 }
 
-impl<T: Vectorize + Pod + Mul<Output = T> + Add<Output = T>, S: Lanes<T>> Lanes<T> for OneLane<S> {
+/// Whether a multiply-add rounds once, as a type.
+#[doc(hidden)]
+pub trait Fusing {
+    const FUSED: bool;
+}
+
+/// `Fusing` as machine `S` does it.
+struct As<S, T>(PhantomData<(S, T)>);
+impl<T, S: Lanes<T>> Fusing for As<S, T> {
+    const FUSED: bool = S::FUSED;
+}
+
+impl<T: Vectorize + Pod, S: Lanes<T>> Lanes<T> for OneLane<S> {
     type V = T;
     const LANES: usize = 1;
     const FUSED: bool = S::FUSED;
@@ -167,16 +192,33 @@ impl<T: Vectorize + Pod + Mul<Output = T> + Add<Output = T>, S: Lanes<T>> Lanes<
     }
     #[inline(always)]
     fn mul(self, a: T, b: T) -> T {
-        a * b
+        T::lane_mul::<As<S, T>>(a, b)
     }
     #[inline(always)]
     fn mul_add(self, a: T, b: T, c: T) -> T {
-        if S::FUSED { T::fused_mul_add(a, b, c) } else { a * b + c }
+        T::lane_mul_add::<As<S, T>>(a, b, c)
+    }
+    #[inline(always)]
+    fn conj(self, a: T) -> T {
+        T::lane_conj(a)
     }
     #[inline(always)]
     fn sum(self, a: T) -> T {
         a
     }
+}
+
+/// Lanes of the vectors that `isa` computes with.
+pub(crate) fn lanes<T: Vectorize>(isa: Isa) -> usize {
+    struct Count<'a>(&'a mut usize);
+    impl<T> Job<T> for Count<'_> {
+        fn run<S: Lanes<T>>(self, _: S) {
+            *self.0 = S::LANES;
+        }
+    }
+    let mut count = 1;
+    dispatch::<T, _>(isa, Count(&mut count));
+    count
 }
 
 macro_rules! lanes {
@@ -196,6 +238,10 @@ macro_rules! lanes {
             #[inline(always)]
             fn mul_add(self, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
                 self.0.$mul_add(a, b, c)
+            }
+            #[inline(always)]
+            fn conj(self, a: S::$v) -> S::$v {
+                a
             }
             #[inline(always)]
             fn sum(self, a: S::$v) -> $t {
@@ -228,6 +274,10 @@ macro_rules! lanes {
                 y
             }
             #[inline(always)]
+            fn conj(self, a: Self::V) -> Self::V {
+                a
+            }
+            #[inline(always)]
             fn sum(self, mut a: Self::V) -> $t {
                 let mut half = <Self as Lanes<$t>>::LANES / 2;
                 while half > 0 {
@@ -241,9 +291,26 @@ macro_rules! lanes {
         }
 
         impl Vectorize for $t {
+            const WIDTH: usize = 64 / size_of::<$t>();
             #[inline(always)]
-            fn fused_mul_add(a: $t, b: $t, c: $t) -> $t {
-                Float::mul_add(a, b, c)
+            fn lane_mul<F: Fusing>(a: $t, b: $t) -> $t {
+                a * b
+            }
+            #[inline(always)]
+            fn lane_mul_add<F: Fusing>(a: $t, b: $t, c: $t) -> $t {
+                if F::FUSED { Float::mul_add(a, b, c) } else { a * b + c }
+            }
+            #[inline(always)]
+            fn lane_conj(a: $t) -> $t {
+                a
+            }
+            #[inline(always)]
+            fn put(row: &mut [$t], _lanes: usize, v: usize, x: $t) {
+                row[v] = x;
+            }
+            #[inline(always)]
+            fn get(row: &[$t], _lanes: usize, v: usize) -> $t {
+                row[v]
             }
             #[inline(always)]
             #[allow(private_bounds)]
@@ -259,3 +326,94 @@ macro_rules! lanes {
 }
 lanes!(f32, f32s, F32_LANES, splat_f32s, mul_f32s, mul_add_f32s, reduce_sum_f32s);
 lanes!(f64, f64s, F64_LANES, splat_f64s, mul_f64s, mul_add_f64s, reduce_sum_f64s);
+
+/// A product of complex numbers, or its sum with a third, in the order that all machines keep: re·re, −im·im; re·im,
+/// im·re; each step a multiply-add of real numbers.
+macro_rules! complex_lanes {
+    ($t:ident, $real:ident) => {
+        /// Real parts, then imaginary parts.
+        impl<S: pulp::Simd> Lanes<$t> for Fused<S> {
+            type V = [<Self as Lanes<$real>>::V; 2];
+            const LANES: usize = <Self as Lanes<$real>>::LANES;
+            const FUSED: bool = true;
+            complex_lanes!(@methods $t, $real);
+        }
+
+        impl Lanes<$t> for Portable {
+            type V = [<Self as Lanes<$real>>::V; 2];
+            const LANES: usize = <Self as Lanes<$real>>::LANES;
+            const FUSED: bool = false;
+            complex_lanes!(@methods $t, $real);
+        }
+
+        impl Vectorize for $t {
+            const WIDTH: usize = $real::WIDTH;
+            #[inline(always)]
+            fn lane_mul<F: Fusing>(a: $t, b: $t) -> $t {
+                let (re, im) = (a.re * b.re, a.re * b.im);
+                $t { re: $real::lane_mul_add::<F>(-a.im, b.im, re), im: $real::lane_mul_add::<F>(a.im, b.re, im) }
+            }
+            #[inline(always)]
+            fn lane_mul_add<F: Fusing>(a: $t, b: $t, c: $t) -> $t {
+                let re = $real::lane_mul_add::<F>(a.re, b.re, c.re);
+                let im = $real::lane_mul_add::<F>(a.re, b.im, c.im);
+                $t { re: $real::lane_mul_add::<F>(-a.im, b.im, re), im: $real::lane_mul_add::<F>(a.im, b.re, im) }
+            }
+            #[inline(always)]
+            fn lane_conj(a: $t) -> $t {
+                $t { re: a.re, im: -a.im }
+            }
+            #[inline(always)]
+            fn put(row: &mut [$t], lanes: usize, v: usize, x: $t) {
+                let row: &mut [$real] = bytemuck::cast_slice_mut(row);
+                let at = v / lanes * 2 * lanes + v % lanes;
+                (row[at], row[at + lanes]) = (x.re, x.im);
+            }
+            #[inline(always)]
+            fn get(row: &[$t], lanes: usize, v: usize) -> $t {
+                let row: &[$real] = bytemuck::cast_slice(row);
+                let at = v / lanes * 2 * lanes + v % lanes;
+                $t { re: row[at], im: row[at + lanes] }
+            }
+            #[inline(always)]
+            #[allow(private_bounds)]
+            fn run_with<S: pulp::Simd, J: Job<$t>>(s: S, job: J) {
+                job.run(Fused(s));
+            }
+            #[allow(private_bounds)]
+            fn run_portable<J: Job<$t>>(job: J) {
+                job.run(Portable);
+            }
+        }
+    };
+    (@methods $t:ident, $real:ident) => {
+        #[inline(always)]
+        fn splat(self, x: $t) -> Self::V {
+            [Lanes::<$real>::splat(self, x.re), Lanes::<$real>::splat(self, x.im)]
+        }
+        #[inline(always)]
+        fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+            let re = Lanes::<$real>::mul(self, a[0], b[0]);
+            let im = Lanes::<$real>::mul(self, a[0], b[1]);
+            let minus = Lanes::<$real>::mul(self, a[1], Lanes::<$real>::splat(self, -1.0));
+            [Lanes::<$real>::mul_add(self, minus, b[1], re), Lanes::<$real>::mul_add(self, a[1], b[0], im)]
+        }
+        #[inline(always)]
+        fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+            let re = Lanes::<$real>::mul_add(self, a[0], b[0], c[0]);
+            let im = Lanes::<$real>::mul_add(self, a[0], b[1], c[1]);
+            let minus = Lanes::<$real>::mul(self, a[1], Lanes::<$real>::splat(self, -1.0));
+            [Lanes::<$real>::mul_add(self, minus, b[1], re), Lanes::<$real>::mul_add(self, a[1], b[0], im)]
+        }
+        #[inline(always)]
+        fn conj(self, a: Self::V) -> Self::V {
+            [a[0], Lanes::<$real>::mul(self, a[1], Lanes::<$real>::splat(self, -1.0))]
+        }
+        #[inline(always)]
+        fn sum(self, a: Self::V) -> $t {
+            $t { re: Lanes::<$real>::sum(self, a[0]), im: Lanes::<$real>::sum(self, a[1]) }
+        }
+    };
+}
+complex_lanes!(c32, f32);
+complex_lanes!(c64, f64);

@@ -7,9 +7,10 @@ use crate::scalar::Scalar;
 const TILE_BYTES: usize = 256 * 1024;
 
 /// Whether a stage's blocks are stored entry by entry, so that it can run along the vector: runs of single coordinates
-/// at least a vector register apart, and a radix that fits the registers.
+/// at least a vector register apart, a radix that fits the registers, real numbers.
 pub(crate) fn is_planar<T: Scalar>(layout: &StageLayout) -> bool {
-    matches!(layout, StageLayout::Strided { unit: 1, radix: 2 | 4 | 8, distance, .. } if *distance >= T::WIDTH)
+    !T::IS_COMPLEX
+        && matches!(layout, StageLayout::Strided { unit: 1, radix: 2 | 4 | 8, distance, .. } if *distance >= T::WIDTH)
 }
 
 /// Vectors in a tile for `batch` vectors of length `n`: a multiple of the 64-byte width.

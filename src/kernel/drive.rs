@@ -6,7 +6,7 @@ use super::{Step, along, choose, pack, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
-use crate::simd::{Isa, Job, Lanes, Vectorize, dispatch};
+use crate::simd::{self, Isa, Job, Lanes, Vectorize, dispatch};
 
 /// What is kept of a forward pass for [`Plan::apply_vjp`](crate::Plan::apply_vjp).
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,7 @@ pub(crate) fn apply<E: Element>(
     pool: &Pool,
 ) {
     let (n, batch) = (y.n(), y.batch());
+    let lanes = simd::lanes::<E::Scalar>(isa);
     let width = choose::tile_width::<E::Scalar>(n, batch, 1);
     let scratch = largest_block(steps) * E::Scalar::WIDTH;
     let cuts = (1..=batch.div_ceil(width)).map(|c| (c * width).min(batch));
@@ -67,9 +68,9 @@ pub(crate) fn apply<E: Element>(
         } else {
             pool.with(n * width + scratch, |buffer: &mut [E::Scalar]| {
                 let (tile, scratch) = buffer.split_at_mut(n * width);
-                pack::pack(x.unwrap_or(y.as_batch()), tile, width);
+                pack::pack(x.unwrap_or(y.as_batch()), tile, width, lanes);
                 dispatch(isa, Forward { steps, tile, scratch, width });
-                pack::unpack(tile, width, y);
+                pack::unpack(tile, width, lanes, y);
             });
         }
     });
@@ -139,6 +140,7 @@ pub(crate) fn apply_vjp<E: Element>(
         (Some(_), Saved::Input(_)) => steps.len(),
         (Some(_), Saved::Output(_)) => 1,
     };
+    let lanes = simd::lanes::<E::Scalar>(isa);
     let width = choose::tile_width::<E::Scalar>(n, batch, stored + 1);
     let scratch = largest_block(steps) * E::Scalar::WIDTH;
     let chunks = batch.div_ceil(width);
@@ -164,22 +166,22 @@ pub(crate) fn apply_vjp<E: Element>(
                 let (inputs, scratch) = rest.split_at_mut(n * width * stored);
                 for first in (start..end).step_by(width) {
                     let count = width.min(end - first);
-                    pack::pack(gy.chunk(first, count), g, width);
+                    pack::pack(gy.chunk(first, count), g, width, lanes);
                     let reversible = match saved.chunk(first, count) {
                         _ if stored == 0 => false,
                         Saved::Input(x) => {
-                            pack::pack(x, &mut inputs[..n * width], width);
+                            pack::pack(x, &mut inputs[..n * width], width, lanes);
                             false
                         }
                         Saved::Output(y) => {
-                            pack::pack(y, inputs, width);
+                            pack::pack(y, inputs, width, lanes);
                             true
                         }
                     };
                     let d = gradient.as_deref_mut();
                     dispatch(isa, Backward { steps, g, inputs, scratch, d, width, reversible });
                     if let Some(gx) = &mut gx {
-                        pack::unpack(g, width, gx.chunk_mut(first - start, count));
+                        pack::unpack(g, width, lanes, gx.chunk_mut(first - start, count));
                     }
                 }
             });
@@ -215,7 +217,7 @@ impl<T: Scalar> Job<T> for Backward<'_, T> {
         let scratch: &mut [S::V] = bytemuck::cast_slice_mut(self.scratch);
         let Some(d) = self.d else {
             for step in self.steps.iter().rev() {
-                tile::apply_stage(s, &step.transposed(), g, registers, scratch);
+                tile::apply_stage(s, &step.adjoint(), g, registers, scratch);
             }
             return;
         };
@@ -226,7 +228,7 @@ impl<T: Scalar> Job<T> for Backward<'_, T> {
             }
         }
         for (k, step) in self.steps.iter().enumerate().rev() {
-            let back = step.transposed();
+            let back = step.adjoint();
             let x = if self.reversible {
                 tile::apply_stage(s, &back, inputs, registers, scratch);
                 &inputs[..]

@@ -15,6 +15,7 @@ pub use drive::Saved;
 pub(crate) use drive::{apply, apply_vjp};
 
 use crate::layout::StageLayout;
+use crate::scalar::Scalar;
 
 /// How the entries of a stage's blocks lie: entry (i, k) of block g at g·block + i·row + k·column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +49,26 @@ pub(crate) struct Step<'a, T> {
     /// Which stored block each block uses; `None` if each has its own.
     pub(crate) groups: Option<&'a [u32]>,
     pub(crate) planar: bool,
+    /// Entries act conjugated.
+    pub(crate) conj: bool,
 }
 
-impl<T> Step<'_, T> {
+impl<T: Scalar> Step<'_, T> {
+    /// The step with every block replaced by its adjoint.
+    pub(crate) fn adjoint(self) -> Self {
+        Self { conj: !self.conj, ..self.transposed() }
+    }
+
     /// The step with every block transposed.
     pub(crate) fn transposed(mut self) -> Self {
         (self.strides.row, self.strides.column) = (self.strides.column, self.strides.row);
         self
+    }
+
+    /// An entry as it acts.
+    #[inline(always)]
+    fn acting(&self, entry: T) -> T {
+        if self.conj { entry.conj() } else { entry }
     }
 
     /// Where block `j` starts in `entries`.

@@ -9,6 +9,7 @@ use bytemuck::Zeroable;
 
 use super::Step;
 use crate::layout::StageLayout;
+use crate::scalar::Scalar;
 use crate::simd::Lanes;
 
 /// Work on one block whose coordinates lie in the tile rows `rows`. A trait rather than a closure, so that the body is
@@ -51,7 +52,7 @@ fn visit<const B: usize>(layout: &StageLayout, visitor: &mut impl Visit<B>) {
 
 /// tile ← stage(tile), with `registers` vectors `S::V` in each row. `scratch` holds at least a block size of vectors.
 #[inline(always)]
-pub(super) fn apply_stage<T: Copy, S: Lanes<T>>(
+pub(super) fn apply_stage<T: Scalar, S: Lanes<T>>(
     s: S,
     step: &Step<'_, T>,
     tile: &mut [S::V],
@@ -77,7 +78,7 @@ struct Apply<'a, T, S: Lanes<T>> {
     registers: usize,
 }
 
-impl<T: Copy, S: Lanes<T>, const B: usize> Visit<B> for Apply<'_, T, S> {
+impl<T: Scalar, S: Lanes<T>, const B: usize> Visit<B> for Apply<'_, T, S> {
     #[inline(always)]
     fn block(&mut self, j: usize, rows: [usize; B]) {
         let (s, registers) = (self.s, self.registers);
@@ -89,9 +90,9 @@ impl<T: Copy, S: Lanes<T>, const B: usize> Visit<B> for Apply<'_, T, S> {
                 x[k] = self.tile[rows[k] * registers + c];
             }
             for i in 0..B {
-                let mut y = s.mul(s.splat(entries[i * row]), x[0]);
+                let mut y = s.mul(s.splat(self.step.acting(entries[i * row])), x[0]);
                 for k in 1..B {
-                    y = s.mul_add(s.splat(entries[i * row + k * column]), x[k], y);
+                    y = s.mul_add(s.splat(self.step.acting(entries[i * row + k * column])), x[k], y);
                 }
                 self.tile[rows[i] * registers + c] = y;
             }
@@ -100,7 +101,7 @@ impl<T: Copy, S: Lanes<T>, const B: usize> Visit<B> for Apply<'_, T, S> {
 }
 
 #[inline(always)]
-fn apply_any<T: Copy, S: Lanes<T>>(
+fn apply_any<T: Scalar, S: Lanes<T>>(
     s: S,
     step: &Step<'_, T>,
     tile: &mut [S::V],
@@ -128,11 +129,11 @@ fn apply_any<T: Copy, S: Lanes<T>>(
                 }
                 let mut y = [S::V::zeroed(); OUTPUTS];
                 for o in 0..OUTPUTS {
-                    y[o] = s.mul(s.splat(entries[starts[o]]), x[0]);
+                    y[o] = s.mul(s.splat(step.acting(entries[starts[o]])), x[0]);
                 }
                 for (k, x) in x.iter().enumerate().skip(1) {
                     for o in 0..OUTPUTS {
-                        y[o] = s.mul_add(s.splat(entries[starts[o] + k * column]), *x, y[o]);
+                        y[o] = s.mul_add(s.splat(step.acting(entries[starts[o] + k * column])), *x, y[o]);
                     }
                 }
                 for (y, row) in y.iter().zip(&rows[i..]) {
@@ -143,11 +144,11 @@ fn apply_any<T: Copy, S: Lanes<T>>(
     }
 }
 
-/// Adds Σ over the tile's vectors of g_i·x_k to entry (i, k) of each block's gradient, at the step's strides.
+/// Adds Σ over the tile's vectors of g_i·x̄_k (its conjugate where the step conjugates) to entry (i, k) of each block's gradient, at the step's strides.
 #[inline(always)]
 pub(super) fn outer_stage<T, S>(s: S, step: &Step<'_, T>, g: &[S::V], x: &[S::V], registers: usize, d: &mut [T])
 where
-    T: Copy + core::ops::AddAssign,
+    T: Scalar,
     S: Lanes<T>,
 {
     match step.layout.block_size() {
@@ -164,7 +165,7 @@ where
 #[inline(always)]
 fn outer_any<T, S>(s: S, step: &Step<'_, T>, g: &[S::V], x: &[S::V], registers: usize, d: &mut [T], rows: &mut [usize])
 where
-    T: Copy + core::ops::AddAssign,
+    T: Scalar,
     S: Lanes<T>,
 {
     for j in 0..step.layout.num_blocks() {
@@ -174,11 +175,11 @@ where
         let d = &mut d[step.start(j)..];
         for (i, &gi) in rows.iter().enumerate() {
             for (k, &xk) in rows.iter().enumerate() {
-                let mut sum = s.mul(g[gi], x[xk]);
+                let mut sum = s.mul(s.conj(x[xk]), g[gi]);
                 for c in 1..registers {
-                    sum = s.mul_add(g[gi + c], x[xk + c], sum);
+                    sum = s.mul_add(s.conj(x[xk + c]), g[gi + c], sum);
                 }
-                d[i * step.strides.row + k * step.strides.column] += s.sum(sum);
+                d[i * step.strides.row + k * step.strides.column] += step.acting(s.sum(sum));
             }
         }
     }
@@ -193,7 +194,7 @@ struct Outer<'a, T, S: Lanes<T>> {
     d: &'a mut [T],
 }
 
-impl<T: Copy + core::ops::AddAssign, S: Lanes<T>, const B: usize> Visit<B> for Outer<'_, T, S> {
+impl<T: Scalar, S: Lanes<T>, const B: usize> Visit<B> for Outer<'_, T, S> {
     #[inline(always)]
     fn block(&mut self, j: usize, rows: [usize; B]) {
         let (s, registers) = (self.s, self.registers);
@@ -203,11 +204,11 @@ impl<T: Copy + core::ops::AddAssign, S: Lanes<T>, const B: usize> Visit<B> for O
             for c in 0..registers {
                 let g = self.g[rows[i] * registers + c];
                 for k in 0..B {
-                    sums[k] = s.mul_add(g, self.x[rows[k] * registers + c], sums[k]);
+                    sums[k] = s.mul_add(s.conj(self.x[rows[k] * registers + c]), g, sums[k]);
                 }
             }
             for k in 0..B {
-                d[i * self.step.strides.row + k * self.step.strides.column] += s.sum(sums[k]);
+                d[i * self.step.strides.row + k * self.step.strides.column] += self.step.acting(s.sum(sums[k]));
             }
         }
     }

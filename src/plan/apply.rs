@@ -31,6 +31,10 @@ impl Op {
     fn transposes(self) -> bool {
         matches!(self, Op::Adjoint | Op::Transpose)
     }
+
+    fn conjugates(self) -> bool {
+        matches!(self, Op::Adjoint | Op::Conj)
+    }
 }
 
 /// Scratch memory kept between calls, and the instruction set to use. One for any number of plans.
@@ -185,6 +189,7 @@ impl<T: Scalar> Plan<T> {
                 strides: stage.strides(),
                 groups: stage.groups(),
                 planar: stage.strides().block == 1 && stage.layout().block_size() > 1,
+                conj: stage.is_adjoint() != op.conjugates(),
             };
             if stage.is_adjoint() != op.transposes() { step.transposed() } else { step }
         };

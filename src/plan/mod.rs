@@ -21,7 +21,7 @@ mod stage;
 pub use crate::kernel::Saved;
 pub use apply::{Op, Workspace};
 pub use factors::Factors;
-pub use stage::{Sharing, Source, Stage};
+pub use stage::{Source, Stage};
 
 /// The structure of Q = F_m ··· F_2 F_1: which coordinates meet, and where each stage's blocks come from.
 ///
@@ -49,15 +49,16 @@ pub struct Plan<T: Scalar> {
 }
 
 impl<T: Scalar> Plan<T> {
-    /// A plan for vectors of length `n`: one chart for all blocks of a wiring, each block with its own parameters.
+    /// A plan for vectors of length `n`: one chart for all blocks of a wiring, which also says what blocks share parameters.
     ///
     /// # Errors
     /// [`Error::Size`] if `n` does not fit the topology or a block size the chart; what
     /// [`StageLayout::validate`] finds wrong with a layout.
     pub fn new(n: usize, topology: &dyn Topology, chart: impl Parametrization<T::Wide> + 'static) -> Result<Self> {
         let chart: Arc<dyn Parametrization<T::Wide>> = Arc::new(chart);
-        let source = || Source::Chart { chart: chart.clone(), sharing: Sharing::PerBlock };
-        Self::from_stages(n, layouts(n, topology)?.into_iter().map(|layout| (layout, source())))
+        let source = |sharing| Source::Chart { chart: chart.clone(), sharing };
+        let stages = layouts(n, topology)?.into_iter().map(|(layout, sharing)| (layout, source(sharing)));
+        Self::from_stages(n, stages)
     }
 
     /// A plan from stages given one by one; the first acts first.

@@ -11,21 +11,9 @@ use super::digest::Digest;
 use crate::dense;
 use crate::error::{Error, Result, check_length};
 use crate::kernel::{self, Strides};
-use crate::layout::StageLayout;
+use crate::layout::{Sharing, StageLayout};
 use crate::parametrization::Parametrization;
 use crate::scalar::Scalar;
-
-/// Which parameters a block uses.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Sharing {
-    /// Each block has its own.
-    #[default]
-    PerBlock,
-    /// All blocks of the stage are one block (PEFT's `block_share`).
-    All,
-    /// Block j uses parameter group `groups[j]`; the groups are numbered from 0 without gaps.
-    Groups(Arc<[u32]>),
-}
 
 /// Where the blocks of a stage come from.
 #[derive(Debug, Clone)]
@@ -120,7 +108,7 @@ impl<T: Scalar> Stage<T> {
         };
         let digest = Digest::new().with(&layout).with(&groups);
         let digest = match &source {
-            Source::Chart { chart, .. } => digest.with(chart.name()),
+            Source::Chart { chart, .. } => digest.with(chart.id()),
             Source::Fixed(blocks) => digest.with(bytemuck::cast_slice::<T::Wide, u8>(blocks)),
             Source::Reflectors { count } => digest.with(count),
         };

@@ -8,7 +8,7 @@ use core::fmt::Debug;
 use alloc::vec::Vec;
 
 use crate::error::Result;
-pub use crate::layout::StageLayout;
+pub use crate::layout::{Sharing, StageLayout};
 
 mod block_diagonal;
 mod butterfly;
@@ -37,15 +37,20 @@ pub trait Topology: Debug + Send + Sync {
 
     /// The layout of stage `k` (stage 0 acts first), for an `n` and `k` that [`num_stages`](Self::num_stages) accepts.
     fn stage(&self, n: usize, k: usize) -> StageLayout;
+
+    /// Which blocks of stage `k` are one and the same block; by default each has its own parameters.
+    fn sharing(&self, _n: usize, _k: usize) -> Sharing {
+        Sharing::PerBlock
+    }
 }
 
-/// The layouts of a topology for one size, validated.
-pub(crate) fn layouts(n: usize, topology: &dyn Topology) -> Result<Vec<StageLayout>> {
+/// The layouts of a topology for one size, validated, with what their blocks share.
+pub(crate) fn layouts(n: usize, topology: &dyn Topology) -> Result<Vec<(StageLayout, Sharing)>> {
     let stages = topology.num_stages(n)?;
     (0..stages)
         .map(|k| {
             let layout = topology.stage(n, k);
-            layout.validate(n).map(|()| layout)
+            layout.validate(n).map(|()| (layout, topology.sharing(n, k)))
         })
         .collect()
 }

@@ -132,7 +132,7 @@ pub fn pullback_is_exact<W: Wide>(chart: &dyn Parametrization<W>, b: usize, thet
     case.check(error <= 1e-9, || ("agreement with differences to 1e-9".into(), format!("{error:.3e} at θ = {theta:?}")))
 }
 
-/// `vjp` adds to `d_theta`, and what it adds does not depend on what was there (laws 3 and 5).
+/// `vjp` adds to `d_theta`, and what it adds does not depend on what was there (laws 3 and 6).
 ///
 /// # Errors
 /// The law is broken, or `b` refused.
@@ -156,7 +156,7 @@ pub fn pullback_accumulates<W: Wide>(chart: &dyn Parametrization<W>, b: usize, t
     case.check(bits(&once) == bits(&again), || ("the same bits from the same arguments".into(), format!("{again:?}")))
 }
 
-/// `forward(inverse(B)) = B` for B = forward(θ), to a few roundings, wherever `inverse` does not return an error (law 4).
+/// `forward(inverse(B)) = B` for B = forward(θ), to a few roundings, wherever `inverse` does not return an error (law 5).
 ///
 /// # Errors
 /// The law is broken, or `b` refused.
@@ -193,7 +193,7 @@ pub fn inverse_refuses<W: Wide>(chart: &dyn Parametrization<W>, b: usize) -> Law
 }
 
 /// `forward_batch` gives every block the bits of `forward`, and overwrites; `vjp_batch` gives the gradients of `vjp` to a
-/// few roundings, and accumulates. Twice the same arguments give the same bits (law 5). `theta` holds `count` blocks.
+/// few roundings, and accumulates. Twice the same arguments give the same bits (law 6). `theta` holds `count` blocks.
 ///
 /// # Errors
 /// The law is broken, or `b` refused.

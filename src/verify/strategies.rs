@@ -19,9 +19,9 @@ use alloc::vec::Vec;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::layout::StageLayout;
+use crate::layout::{Sharing, StageLayout};
 use crate::parametrization::{Cayley, Givens, Parametrization};
-use crate::plan::{Plan, Sharing, Source};
+use crate::plan::{Plan, Source};
 use crate::scalar::Scalar;
 use crate::topology::{BlockDiagonal, Butterfly, Explicit, Topology};
 
