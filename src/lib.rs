@@ -246,6 +246,8 @@ pub mod parametrization;
 mod plan;
 mod scalar;
 mod simd;
+#[cfg(feature = "files")]
+pub mod storage;
 pub mod topology;
 pub mod verify;
 

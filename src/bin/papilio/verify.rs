@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use papilio::Parallelism;
 use papilio::adapter::Adapter;
-use papilio::adapter::storage::Matrix;
+use papilio::storage::Matrix;
 use papilio::verify::orthogonality;
 use serde_json::json;
 
