@@ -33,7 +33,10 @@ pub mod peft_boft;
 mod rotation;
 
 pub use config::PeftConfig;
-pub use merge::{LayerReport, MergeEvent, MergeOptions, MergeReport, Progress, merge};
+pub use merge::{
+    LayerReport, MergeEvent, MergeOptions, MergeReport, PreservedLayer, PreservedOptions, PreservedReport, Progress,
+    merge, preserved,
+};
 pub use rotation::{RealizedRotation, Rotation};
 
 use peft_boft::{Key, Shape, parse_key};

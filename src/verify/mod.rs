@@ -7,6 +7,7 @@
 //! | does `apply` keep lengths and angles; is `Op::Adjoint` the adjoint? | [`isometry`], [`adjoint`] |
 //! | are the gradients right? | [`chart_gradient`], [`plan_gradient`]; [`plan_tangent`] for directional derivatives |
 //! | does my chart or topology keep its promises? | [`laws`] |
+//! | does a rotated weight keep its neurons' angles and energy? | [`neurons`](neurons()) |
 //! | what is Q, without any cleverness? | [`dense`] |
 //! | how do I write property tests over plans? | `strategies` (feature `proptest`) |
 //!
@@ -19,7 +20,9 @@ mod gradient;
 mod gram;
 mod isometry;
 pub mod laws;
+mod neurons;
 mod outward;
+mod panels;
 mod ratio;
 mod sample;
 mod spectrum;
@@ -33,5 +36,6 @@ pub use certificate::{Certificate, certificate};
 pub use gradient::{PlanGradient, chart_gradient, plan_gradient};
 pub use isometry::{Isometry, isometry};
 pub use laws::LawViolation;
+pub use neurons::{NeuronOptions, Neurons, neurons};
 pub use ratio::{Orthogonality, orthogonality, orthogonality_ratio};
 pub use tangent::plan_tangent;

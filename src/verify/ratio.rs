@@ -13,23 +13,13 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use bytemuck::Zeroable;
 use num_traits::Float;
 
+use super::panels::{PANEL, STRIP, gram, pack, tile};
 use super::sample::parts;
 use crate::error::{Result, check_length};
 use crate::parallel::{Parallelism, for_each};
 use crate::scalar::{Real, Scalar};
-use crate::simd::{Isa, Job, Lanes, dispatch};
-
-/// Columns of a panel: a multiple of twice the lanes of every machine.
-const PANEL: usize = 16;
-/// Rows that stay in the first cache: 256·16 doubles are 32 KiB.
-const ROWS: usize = 256;
-/// Panels of a strip, the piece of work of a thread: their rows stay in the second cache.
-const STRIP: usize = 4;
-/// Rows of a register tile, of two SIMD vectors each.
-const TILE: usize = 4;
 
 /// Figures of one dense matrix.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,19 +94,6 @@ struct Panels {
     turned: Option<Vec<f64>>,
 }
 
-/// Columns in panels of `PANEL`, each panel row by row, the last one filled up with zeros.
-fn pack(depth: usize, width: usize, at: impl Fn(usize, usize) -> f64) -> Vec<f64> {
-    let mut panels = vec![0.0; width.div_ceil(PANEL) * depth * PANEL];
-    for (p, panel) in panels.chunks_exact_mut((depth * PANEL).max(1)).enumerate() {
-        for (k, row) in panel.chunks_exact_mut(PANEL).enumerate() {
-            for (j, x) in (p * PANEL..width).zip(row) {
-                *x = at(k, j);
-            }
-        }
-    }
-    panels
-}
-
 /// The part of |I − QᴴQ| above the diagonal in `STRIP` panels of columns.
 struct Strip {
     index: usize,
@@ -161,66 +138,6 @@ impl Strip {
             }
         }
     }
-}
-
-/// aᵀ·b in tiles: those on and above the diagonal in the panels `strip` of b, one row of tiles after the other.
-fn gram(a: &[f64], b: &[f64], depth: usize, strip: core::ops::Range<usize>) -> Vec<f64> {
-    let (size, first, last) = (depth * PANEL, strip.start, strip.end);
-    let mut gram = vec![0.0; last * (last - first) * PANEL * PANEL];
-    for k in (0..depth).step_by(ROWS) {
-        let rows = k * PANEL..depth.min(k + ROWS) * PANEL;
-        for p in 0..last {
-            for q in first.max(p)..last {
-                let at = (p * (last - first) + q - first) * PANEL * PANEL;
-                let (a, b) = (&a[p * size..][rows.clone()], &b[q * size..][rows.clone()]);
-                dispatch(Isa::detect(), TileProduct { a, b, c: &mut gram[at..][..PANEL * PANEL] });
-            }
-        }
-    }
-    gram
-}
-
-/// Tile number `at`.
-fn tile(gram: &[f64], at: usize) -> &[f64] {
-    &gram[at * PANEL * PANEL..][..PANEL * PANEL]
-}
-
-/// c += aᵀ·b for panels a and b of the same number of rows.
-struct TileProduct<'a> {
-    a: &'a [f64],
-    b: &'a [f64],
-    c: &'a mut [f64],
-}
-
-impl Job<f64> for TileProduct<'_> {
-    #[inline(always)]
-    fn run<S: Lanes<f64>>(self, s: S) {
-        let Self { a, b, c } = self;
-        let lanes = S::LANES;
-        for i in (0..PANEL).step_by(TILE) {
-            for j in (0..PANEL).step_by(2 * lanes) {
-                let mut sums = [[S::V::zeroed(); 2]; TILE];
-                for (a, b) in a.chunks_exact(PANEL).zip(b.chunks_exact(PANEL)) {
-                    let b = [load::<S>(&b[j..j + lanes]), load::<S>(&b[j + lanes..j + 2 * lanes])];
-                    for (sum, &x) in sums.iter_mut().zip(&a[i..i + TILE]) {
-                        let x = s.splat(x);
-                        *sum = [s.mul_add(x, b[0], sum[0]), s.mul_add(x, b[1], sum[1])];
-                    }
-                }
-                for (row, sum) in sums.iter().enumerate() {
-                    let out = &mut c[(i + row) * PANEL + j..][..2 * lanes];
-                    for (o, x) in out.iter_mut().zip(bytemuck::cast_slice::<S::V, f64>(sum)) {
-                        *o += x;
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn load<S: Lanes<f64>>(x: &[f64]) -> S::V {
-    bytemuck::pod_read_unaligned(bytemuck::cast_slice(x))
 }
 
 #[cfg(test)]
