@@ -244,6 +244,7 @@ mod plan;
 mod scalar;
 mod simd;
 pub mod topology;
+pub mod transmission;
 pub mod verify;
 
 pub use batch::{Batch, BatchMut};
@@ -256,6 +257,7 @@ pub use plan::{Factors, Op, Plan, Saved, Source, Stage, Workspace};
 pub use scalar::{Element, Real, Scalar, Wide, c32, c64};
 pub use simd::Isa;
 pub use topology::Topology;
+pub use transmission::Transmission;
 
 /// The examples of the README are tests.
 #[cfg(doctest)]
