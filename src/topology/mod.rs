@@ -5,6 +5,7 @@
 
 use core::fmt::Debug;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::error::Result;
@@ -41,6 +42,21 @@ pub trait Topology: Debug + Send + Sync {
     /// Which blocks of stage `k` are one and the same block; by default each has its own parameters.
     fn sharing(&self, _n: usize, _k: usize) -> Sharing {
         Sharing::PerBlock
+    }
+}
+
+impl<T: Topology + ?Sized> Topology for Arc<T> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+    fn num_stages(&self, n: usize) -> Result<usize> {
+        (**self).num_stages(n)
+    }
+    fn stage(&self, n: usize, k: usize) -> StageLayout {
+        (**self).stage(n, k)
+    }
+    fn sharing(&self, n: usize, k: usize) -> Sharing {
+        (**self).sharing(n, k)
     }
 }
 
