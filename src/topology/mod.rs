@@ -11,13 +11,44 @@ use alloc::vec::Vec;
 use crate::error::Result;
 pub use crate::layout::{Sharing, StageLayout};
 
+mod any_butterfly;
+mod benes;
+mod binary_tree;
 mod block_diagonal;
 mod butterfly;
 mod explicit;
+mod generalized_boft;
+mod group_and_shuffle;
+mod kaleidoscope;
+mod kronecker;
+mod limits;
+mod meshes;
+mod mixed_radix;
+mod monarch;
+mod random;
+mod repeated;
+mod reversed;
+mod sequence;
+mod shared;
 
+pub use any_butterfly::AnyButterfly;
+pub use benes::Benes;
+pub use binary_tree::BinaryTree;
 pub use block_diagonal::BlockDiagonal;
 pub use butterfly::Butterfly;
 pub use explicit::Explicit;
+pub use generalized_boft::GeneralizedBoft;
+pub use group_and_shuffle::GroupAndShuffle;
+pub use kaleidoscope::Kaleidoscope;
+pub use kronecker::Kronecker;
+pub use meshes::{Brick, Triangle};
+pub use mixed_radix::MixedRadix;
+pub use monarch::Monarch;
+pub use random::{RandomPairings, RandomShuffle, RandomTables};
+pub use repeated::Repeated;
+pub use reversed::Reversed;
+pub use sequence::Sequence;
+pub use shared::Shared;
 
 /// Which coordinates meet in which stage, for every size it supports.
 ///
