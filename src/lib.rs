@@ -260,6 +260,7 @@ mod simd;
 #[cfg(feature = "files")]
 pub mod storage;
 pub mod topology;
+pub mod transmission;
 pub mod verify;
 
 pub use batch::{Batch, BatchMut};
@@ -272,6 +273,7 @@ pub use plan::{Factors, Op, Plan, Saved, Source, Stage, Workspace};
 pub use scalar::{Element, Real, Scalar, Wide, c32, c64};
 pub use simd::Isa;
 pub use topology::Topology;
+pub use transmission::Transmission;
 
 /// The examples of the README are tests.
 #[cfg(doctest)]

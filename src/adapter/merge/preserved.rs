@@ -21,7 +21,7 @@ use super::resolve::{Action, Entry, resolve};
 use super::strips::{Strips, Types};
 use super::write::{PORTION, flawed};
 use super::{MergeEvent, Progress, finite, singular};
-use crate::adapter::storage::{Checkpoint, FloatType, file_error, reserve, tensor_error};
+use crate::storage::{Checkpoint, FloatType, file_error, reserve, tensor_error};
 use crate::adapter::{Adapter, Layer};
 use crate::error::{Error, Result};
 use crate::parallel::{Parallelism, Pool};
