@@ -6,7 +6,7 @@
 //! | how far from orthogonal can this plan's Q be? | [`certificate`]: a proof, in O(n·b²·m) |
 //! | how far apart are two products of the same layouts? | [`distance`], a proof as well |
 //! | does `apply` keep lengths and angles; is `Op::Adjoint` the adjoint? | [`isometry`], [`adjoint`] |
-//! | are the gradients right? | [`chart_gradient`], [`plan_gradient`] |
+//! | are the gradients right? | [`chart_gradient`], [`plan_gradient`]; [`plan_tangent`] for directional derivatives |
 //! | does my chart or topology keep its promises? | [`laws`] |
 //! | what is Q, without any cleverness? | [`dense`] |
 //! | how do I write property tests over plans? | `strategies` (feature `proptest`) |
@@ -28,6 +28,7 @@ mod spectrum;
 #[cfg(feature = "proptest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
 pub mod strategies;
+mod tangent;
 
 pub use adjoint::adjoint;
 pub use certificate::{Certificate, certificate};
@@ -36,3 +37,4 @@ pub use gradient::{PlanGradient, chart_gradient, plan_gradient};
 pub use isometry::{Isometry, isometry};
 pub use laws::LawViolation;
 pub use ratio::{Orthogonality, orthogonality, orthogonality_ratio};
+pub use tangent::plan_tangent;
