@@ -234,6 +234,8 @@ extern crate std;
 
 #[cfg(feature = "files")]
 pub mod adapter;
+#[cfg(feature = "files")]
+pub mod archive;
 mod batch;
 pub mod dense;
 mod error;
