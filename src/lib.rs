@@ -245,6 +245,8 @@ extern crate std;
 
 #[cfg(feature = "files")]
 pub mod adapter;
+#[cfg(feature = "files")]
+pub mod archive;
 mod batch;
 pub mod dense;
 mod error;
@@ -266,10 +268,10 @@ pub mod verify;
 pub use batch::{Batch, BatchMut};
 pub use error::{Error, Result};
 pub use layout::{Sharing, StageLayout};
-pub use orthogonal::Orthogonal;
+pub use orthogonal::{Condition, Orthogonal};
 pub use parallel::Parallelism;
 pub use parametrization::Parametrization;
-pub use plan::{Factors, Op, Plan, Saved, Source, Stage, Workspace};
+pub use plan::{Factors, Lipschitz, Op, Plan, Saved, Source, Stage, Workspace};
 pub use scalar::{Element, Real, Scalar, Wide, c32, c64};
 pub use simd::Isa;
 pub use topology::Topology;

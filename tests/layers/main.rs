@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 7] = [
     &["plan"],
     &["verify", "storage", "transmission"],
     &["orthogonal"],
-    &["adapter"],
+    &["adapter", "archive"],
 ];
 
 /// Files that may ask which features are on, with the reason.
