@@ -58,6 +58,7 @@
 //! | in [`parametrization`] | blocks | parameters of one |
 //! |---|---|---|
 //! | [`Cayley`](parametrization::Cayley) | b×b rotations, (I − A)(I + A)⁻¹ with A skew | b(b − 1)/2, the upper triangle of A row by row |
+//! | [`Exponential`](parametrization::Exponential) | b×b rotations and unitary blocks, exp A with A skew(-Hermitian) | b(b − 1)/2 (unitary: b²), likewise |
 //! | [`Givens`](parametrization::Givens) | 2×2 rotations | the angle |
 //!
 //! Both traits are open: `examples/own_chart_and_topology.rs` adds a chart of 3×3 rotations and a wiring of its own,
