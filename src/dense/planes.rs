@@ -89,7 +89,7 @@ fn orthogonalise_columns(d: &mut [Vec<f64>], w: &mut [Vec<f64>]) {
         for p in 0..d.len() {
             for q in p + 1..d.len() {
                 let (xx, yy, xy) = (dot(&d[p], &d[p]), dot(&d[q], &d[q]), dot(&d[p], &d[q]));
-                if !(Float::abs(xy) > EPS * Float::sqrt(xx) * Float::sqrt(yy)) {
+                if Float::abs(xy) <= EPS * Float::sqrt(xx) * Float::sqrt(yy) {
                     continue;
                 }
                 rotated = true;
