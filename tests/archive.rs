@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use papilio::archive::Charts;
 use papilio::parametrization::{Cayley, Givens};
-use papilio::topology::{BlockDiagonal, Butterfly, Explicit};
+use papilio::topology::{AnyButterfly, BlockDiagonal, Butterfly, Explicit, Shared};
 use papilio::{Error, Orthogonal, Parametrization, Plan, Result, Scalar, Sharing, Source, StageLayout, c32, c64};
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -78,6 +78,10 @@ fn round_trips_keep_every_bit() {
     }
     assert_round_trip(&random(mixed::<f32>(), 2));
     assert_round_trip(&random(mixed::<f32>(), 2).rebase().unwrap());
+    let shared = Plan::<f64>::new(16, &Shared::by_group(Butterfly::classic(2)), Givens).unwrap();
+    let tables = Plan::<f64>::new(13, &AnyButterfly::new(3), Cayley).unwrap();
+    assert_round_trip(&random(shared, 4));
+    assert_round_trip(&random(tables.adjoint(), 5));
     let butterfly = Plan::<f64>::new(64, &Butterfly::classic(2), Givens).unwrap();
     let mut theta: Vec<f64> = random(butterfly.clone(), 3).theta().to_vec();
     (theta[0], theta[1], theta[2]) = (-0.0, f64::MIN_POSITIVE / 8.0, 1e300);
