@@ -1,4 +1,4 @@
-//! One algorithm, two widths: a [`Pack`] is one `f64`, or eight of them from eight different blocks.
+//! One algorithm, two widths: a [`Pack`] is one number, or eight of them from eight different blocks.
 //!
 //! The lanes never meet, and Rust neither reorders nor contracts floating-point operations; so a block gets the same
 //! bits from a pack of one, from any lane of a pack of eight, and beside any neighbours.
@@ -6,7 +6,7 @@
 use core::array::from_fn;
 use core::ops::{Add, Mul, Neg, Sub};
 
-use crate::scalar::Wide;
+use crate::scalar::{Scalar, Wide, c64};
 
 /// What matrix products need: a ring with conjugation and absolute values.
 pub(crate) trait Number:
@@ -14,7 +14,7 @@ pub(crate) trait Number:
 {
     fn from_f64(x: f64) -> Self;
     fn conj(self) -> Self;
-    /// The absolute value, as a number of the same kind.
+    /// The absolute value as a number of the same kind; |re| + |im| of a complex number, at most √2 times that.
     fn magnitude(self) -> Self;
 }
 
@@ -25,42 +25,54 @@ impl<W: Wide> Number for W {
     }
     #[inline(always)]
     fn conj(self) -> Self {
-        crate::scalar::Scalar::conj(self)
+        Scalar::conj(self)
     }
     #[inline(always)]
     fn magnitude(self) -> Self {
-        W::from_real(self.abs())
+        let re = f64::abs(self.re());
+        W::from_real(if W::IS_COMPLEX { re + f64::abs(self.im()) } else { re })
     }
 }
 
-/// Real numbers from `COUNT` blocks side by side.
-pub(crate) trait Pack: Number {
+/// Numbers of the field `W` from `COUNT` blocks side by side.
+pub(crate) trait Pack<W: Wide = f64>: Number {
     const COUNT: usize;
     /// The pack whose lane `l` holds `f(l)`.
-    fn gather(f: impl FnMut(usize) -> f64) -> Self;
-    fn lane(&self, l: usize) -> f64;
-    fn set_lane(&mut self, l: usize, x: f64);
+    fn gather(f: impl FnMut(usize) -> W) -> Self;
+    fn lane(&self, l: usize) -> W;
+    fn set_lane(&mut self, l: usize, x: W);
     fn recip(self) -> Self;
 }
 
-impl Pack for f64 {
+impl<W: Wide> Pack<W> for W {
     const COUNT: usize = 1;
     #[inline(always)]
-    fn gather(mut f: impl FnMut(usize) -> f64) -> Self {
+    fn gather(mut f: impl FnMut(usize) -> W) -> Self {
         f(0)
     }
     #[inline(always)]
-    fn lane(&self, _: usize) -> f64 {
+    fn lane(&self, _: usize) -> W {
         *self
     }
     #[inline(always)]
-    fn set_lane(&mut self, _: usize, x: f64) {
+    fn set_lane(&mut self, _: usize, x: W) {
         *self = x;
     }
     #[inline(always)]
     fn recip(self) -> Self {
-        1.0 / self
+        if W::IS_COMPLEX { recip(self) } else { W::from_real(1.0 / self.re()) }
     }
+}
+
+/// A field with a pack of eight.
+pub(crate) trait Packed: Wide {
+    type Lanes: Pack<Self>;
+}
+impl Packed for f64 {
+    type Lanes = Lanes;
+}
+impl Packed for c64 {
+    type Lanes = ComplexLanes;
 }
 
 /// Eight lanes: one AVX-512 register, two of AVX2, four of SSE2 or NEON. The loops are left to the compiler.
@@ -124,9 +136,106 @@ impl Neg for Lanes {
     }
 }
 
+/// Complex numbers from eight blocks: their real parts side by side, and their imaginary parts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ComplexLanes {
+    re: Lanes,
+    im: Lanes,
+}
+
+impl Number for ComplexLanes {
+    #[inline(always)]
+    fn from_f64(x: f64) -> Self {
+        Self { re: Lanes::from_f64(x), im: Lanes::from_f64(0.0) }
+    }
+    #[inline(always)]
+    fn conj(self) -> Self {
+        Self { re: self.re, im: -self.im }
+    }
+    #[inline(always)]
+    fn magnitude(self) -> Self {
+        Self { re: self.re.magnitude() + self.im.magnitude(), im: Lanes::from_f64(0.0) }
+    }
+}
+
+impl Pack<c64> for ComplexLanes {
+    const COUNT: usize = 8;
+    #[inline(always)]
+    fn gather(f: impl FnMut(usize) -> c64) -> Self {
+        let lanes: [c64; 8] = from_fn(f);
+        Self { re: Lanes(lanes.map(|z| z.re)), im: Lanes(lanes.map(|z| z.im)) }
+    }
+    #[inline(always)]
+    fn lane(&self, l: usize) -> c64 {
+        c64::new(self.re.0[l], self.im.0[l])
+    }
+    #[inline(always)]
+    fn set_lane(&mut self, l: usize, z: c64) {
+        (self.re.0[l], self.im.0[l]) = (z.re, z.im);
+    }
+    #[inline(always)]
+    fn recip(self) -> Self {
+        Self::gather(|l| recip(self.lane(l)))
+    }
+}
+
+impl Add for ComplexLanes {
+    type Output = Self;
+    #[inline(always)]
+    fn add(self, z: Self) -> Self {
+        Self { re: self.re + z.re, im: self.im + z.im }
+    }
+}
+
+impl Sub for ComplexLanes {
+    type Output = Self;
+    #[inline(always)]
+    fn sub(self, z: Self) -> Self {
+        Self { re: self.re - z.re, im: self.im - z.im }
+    }
+}
+
+/// As `num_complex` multiplies, so that a lane has the bits of a single number.
+impl Mul for ComplexLanes {
+    type Output = Self;
+    #[inline(always)]
+    fn mul(self, z: Self) -> Self {
+        Self { re: self.re * z.re - self.im * z.im, im: self.re * z.im + self.im * z.re }
+    }
+}
+
+impl Neg for ComplexLanes {
+    type Output = Self;
+    #[inline(always)]
+    fn neg(self) -> Self {
+        Self { re: -self.re, im: -self.im }
+    }
+}
+
 /// The reciprocal of a wide number, through its absolute value so that nothing overflows early.
 #[inline(always)]
 pub(crate) fn recip<W: Wide>(z: W) -> W {
     let r = W::from_real(1.0 / z.abs());
     Number::conj(z) * r * r
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_has_the_bits_of_a_single_number() {
+        let z = |l: usize| c64::new((l as f64 * 1.7).sin(), (l as f64 * 0.3 + 1.0).cos());
+        let w = |l: usize| c64::new(1.0 / (l as f64 - 2.5), (l as f64).exp());
+        let (x, y) = (ComplexLanes::gather(z), ComplexLanes::gather(w));
+        for l in 0..8 {
+            assert_eq!((x * y).lane(l), z(l) * w(l));
+            assert_eq!((x + y).lane(l), z(l) + w(l));
+            assert_eq!((x - y).lane(l), z(l) - w(l));
+            assert_eq!((-x).lane(l), -z(l));
+            assert_eq!(Number::conj(x).lane(l), Number::conj(z(l)));
+            assert_eq!(x.magnitude().lane(l), Number::magnitude(z(l)));
+            assert_eq!(Pack::recip(x).lane(l), Pack::recip(z(l)));
+        }
+    }
 }

@@ -13,9 +13,11 @@ use crate::error::Result;
 use crate::scalar::Wide;
 
 mod cayley;
+mod exponential;
 mod givens;
 
 pub use cayley::Cayley;
+pub use exponential::Exponential;
 pub use givens::Givens;
 
 /// A smooth map θ ↦ block from real parameters to b×b orthogonal (unitary) matrices, with its exact pullback.
