@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use papilio::parametrization::{Cayley, Givens};
+use papilio::parametrization::{Cayley, Exponential, Givens};
 use papilio::topology::{BlockDiagonal, Butterfly, Explicit, Shared};
 use papilio::verify::distance;
 use papilio::{Error, Orthogonal, Parametrization, Plan, Scalar, Sharing, Source, StageLayout, Topology, c64};
@@ -48,6 +48,7 @@ fn plans() -> Vec<Plan<f64>> {
         Plan::new(16, &Butterfly::boft(3, 4).unwrap(), Cayley).unwrap(),
         mixed.then(Plan::new(12, &table, Cayley).unwrap().adjoint()).unwrap(),
         Plan::new(7, &BlockDiagonal::new(7), Cayley).unwrap(),
+        Plan::new(9, &BlockDiagonal::new(3), Exponential).unwrap(),
         Plan::new(16, &Shared::by_group(Butterfly::classic(2)), Givens).unwrap(),
         Plan::identity(3).unwrap(),
     ]
@@ -106,7 +107,8 @@ fn one_stage_and_shared_angles_attain_the_bounds() {
     let one = Butterfly::classic(2).with_stages(1);
     let scalar = Plan::<f64>::new(32, &Shared::by_stage(one), Givens).unwrap();
     assert!((scalar.lipschitz().unwrap().frobenius - 32f64.sqrt()).abs() < 1e-14);
-    for plan in [cayley, scalar] {
+    let exponential = Plan::<f64>::new(3, &BlockDiagonal::new(3), Exponential).unwrap();
+    for plan in [cayley, exponential, scalar] {
         let a = Orthogonal::identity(plan.clone()).unwrap();
         let mut theta = vec![0.0; plan.num_params()];
         theta[0] = 1e-5;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 
-use crate::parametrization::{Cayley, Givens, Parametrization};
-use crate::scalar::Wide;
+use crate::parametrization::{Cayley, Exponential, Givens, Parametrization};
+use crate::scalar::{Wide, c64};
 
 /// A chart behind a pointer, as plans hold it.
 type Chart<W> = Arc<dyn Parametrization<W>>;
@@ -88,7 +88,8 @@ impl<W: Wide> fmt::Debug for Charts<W> {
 
 /// This crate's charts over `W`. A list for the other field does not pass for one of `W` and falls away.
 fn built_in<W: Wide>() -> Vec<Chart<W>> {
-    let real: Vec<Chart<f64>> = vec![Arc::new(Cayley), Arc::new(Givens)];
-    let lists: [&dyn Any; 1] = [&real];
+    let real: Vec<Chart<f64>> = vec![Arc::new(Cayley), Arc::new(Exponential), Arc::new(Givens)];
+    let complex: Vec<Chart<c64>> = vec![Arc::new(Exponential)];
+    let lists: [&dyn Any; 2] = [&real, &complex];
     lists.iter().filter_map(|list| list.downcast_ref::<Vec<Chart<W>>>()).flatten().cloned().collect()
 }

@@ -15,6 +15,7 @@ use crate::plan::{Factors, Op, Plan, Workspace};
 use crate::scalar::{Real, Scalar};
 
 mod bounds;
+mod interpolate;
 #[cfg(feature = "rand")]
 mod random;
 mod rebase;
@@ -28,6 +29,7 @@ pub use bounds::Condition;
 /// |---|---|
 /// | [`apply`](Self::apply), [`multiply_left`](Self::multiply_left), [`rows`](Self::rows), … | products, parts of Q |
 /// | [`then`](Self::then), [`compose`](Self::compose), [`adjoint`](Self::adjoint) | other operators, with the same parameters |
+/// | [`interpolate`](Self::interpolate) | Q(t): every block along exp(t·log B), from I to Q |
 /// | [`truncate`](Self::truncate) | F_k ··· F_1: factors set to the identity one by one |
 /// | [`rebase`](Self::rebase) | the same Q at θ = 0 |
 /// | [`condition`](Self::condition), [`distance`](Self::distance) | rigorous bounds |
