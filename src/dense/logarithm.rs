@@ -12,7 +12,7 @@
 //!   |φ| ≤ 120°; on the other this holds for −B, whose angle ψ = φ ± π has the same planes. A half turn is no special case:
 //!   ψ = 0, and any plane will do. The second span has odd dimension if and only if det B = −1: then there is no real A.
 //! - *Complex B.* Of the b + 1 phases α = 2πj/(b + 1) at least one has no eigenvalue of e^{−iα}B within π/(b + 1) of −1. The
-//!   one with the smallest ‖(e^{−iα}B + I)⁻¹‖ is taken and φ = ψ + α, brought to [−π, π].
+//!   one with the smallest ‖(e^{−iα}B + I)⁻¹‖ gives the eigenvectors v, and vᴴBv the angles.
 //!
 //! The planes of a real K come from [`skew_planes`](super::planes), the eigenvectors of a complex one from Jacobi rotations.
 
@@ -135,11 +135,10 @@ fn log_away(d: usize, m: &[f64], far: bool) -> Result<Vec<f64>> {
 }
 
 fn log_unitary(b: usize, block: &[c64]) -> Result<Vec<c64>> {
-    let turned = |j: usize| -> (f64, Vec<c64>) {
+    let turned = |j: usize| -> Vec<c64> {
         let alpha = 2.0 * PI * j as f64 / (b + 1) as f64;
-        let alpha = if alpha > PI { alpha - 2.0 * PI } else { alpha };
         let phase = c64::new(Float::cos(alpha), -Float::sin(alpha));
-        (alpha, block.iter().map(|&z| if j == 0 { z } else { phase * z }).collect())
+        block.iter().map(|&z| if j == 0 { z } else { phase * z }).collect()
     };
     let shifted = |m: &[c64], by: f64| -> Vec<c64> {
         let one = |at: usize| if at / b == at % b { by } else { 0.0 };
@@ -149,7 +148,7 @@ fn log_unitary(b: usize, block: &[c64]) -> Result<Vec<c64>> {
     let mut best = (f64::INFINITY, 0);
     for j in 0..=b {
         let mut inverse = identity.clone();
-        if solve(b, &mut shifted(&turned(j).1, 1.0), &mut inverse).is_err() {
+        if solve(b, &mut shifted(&turned(j), 1.0), &mut inverse).is_err() {
             continue;
         }
         let squares: f64 = inverse.iter().map(c64::norm_sqr).sum();
@@ -161,20 +160,22 @@ fn log_unitary(b: usize, block: &[c64]) -> Result<Vec<c64>> {
             break;
         }
     }
-    let (alpha, m) = turned(best.1);
+    let m = turned(best.1);
     let mut k = shifted(&m, -1.0);
     solve(b, &mut shifted(&m, 1.0), &mut k).map_err(|_| outside("eigenvalues everywhere".into()))?;
     let rotate = |z: c64| c64::new(z.im, -z.re); // −i z
     let mut h: Vec<c64> = (0..b * b).map(|at| rotate(k[at] - k[at % b * b + at / b].conj()) * 0.5).collect();
     let (tangents, v) = hermitian_eigen(b, &mut h);
-    let angles: Vec<f64> = tangents
-        .iter()
-        .map(|t| match 2.0 * Float::atan(*t) + alpha {
-            angle if angle > PI => angle - 2.0 * PI,
-            angle if angle < -PI => angle + 2.0 * PI,
-            angle => angle,
-        })
-        .collect();
+    // Large tangents have blurred the small ones: where B was turned, angles are those of the Rayleigh quotients vᴴBv.
+    let rayleigh = |k: usize| -> c64 {
+        let image = |i: usize| (0..b).map(|j| block[i * b + j] * v[j * b + k]).sum::<c64>();
+        (0..b).map(|i| v[i * b + k].conj() * image(i)).sum()
+    };
+    let angle = |k: usize| {
+        let z = rayleigh(k);
+        if best.1 == 0 { 2.0 * Float::atan(tangents[k]) } else { Float::atan2(z.im, z.re) }
+    };
+    let angles: Vec<f64> = (0..b).map(angle).collect();
     let mut a = vec![c64::new(0.0, 0.0); b * b];
     for i in 0..b {
         for j in i..b {
@@ -185,3 +186,6 @@ fn log_unitary(b: usize, block: &[c64]) -> Result<Vec<c64>> {
     }
     Ok(a)
 }
+
+#[cfg(test)]
+mod tests;
