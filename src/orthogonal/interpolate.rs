@@ -20,7 +20,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::Orthogonal;
+use super::{Orthogonal, identity, start};
 use crate::dense;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Source};
@@ -74,7 +74,9 @@ impl<T: Scalar> Orthogonal<T> {
             match stage.source() {
                 _ if t == 1.0 => {}
                 Source::Fixed(_) => part.source = Source::Fixed(blocks.into()),
-                Source::Chart { .. } if t == 0.0 => theta[stage.theta()].fill(0.0),
+                Source::Chart { .. } if t == 0.0 && start(stage).is_none_or(|block| block == identity(b)) => {
+                    theta[stage.theta()].fill(0.0);
+                }
                 Source::Chart { chart, .. } => {
                     let params = stage.theta().len() / stage.num_groups().max(1);
                     let start = stage.theta().start;
@@ -132,8 +134,7 @@ impl<W: Wide> Mover<W> {
             return refuse("a block with a logarithm", e.to_string());
         }
         if t == 0.0 {
-            block.fill(W::zero());
-            block.iter_mut().step_by(b + 1).for_each(|x| *x = W::one());
+            block.copy_from_slice(&identity(b));
         } else if t != 1.0 {
             self.a.iter_mut().for_each(|x| *x = *x * W::from_real(t));
             dense::exp_skew(b, &self.a, block)?;
