@@ -232,7 +232,7 @@
 //! | `rayon` | yes | threads |
 //! | `rand` | with `std` | random initialisers of [`Orthogonal`] that take an `impl rand::Rng` |
 //! | `proptest` | | strategies for the property tests of crates that build on papilio |
-//! | `files` | | [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
+//! | `files` | | [`archive`](archive/index.html): operators saved and loaded; [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
 //! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify` |
 //!
 //! Without default features the crate is `no_std` with `alloc`, and computes the same numbers on [`Isa::Portable`] or with

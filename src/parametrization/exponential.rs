@@ -68,6 +68,11 @@ macro_rules! chart {
             fn jvp(&self, b: usize, theta: &[f64], block: &[$w], d_theta: &[f64], d_block: &mut [$w]) {
                 push::<$w>(b, theta, block, d_theta, d_block);
             }
+            /// ‖dQ‖_F ≤ ‖dA‖_F ≤ √2·‖dθ‖₂, attained at θ = 0.
+            fn lipschitz(&self, _b: usize) -> Option<f64> {
+                Some(core::f64::consts::SQRT_2)
+            }
+
             fn inverse(&self, b: usize, block: &[$w], theta: &mut [f64]) -> Result<()> {
                 check_length("theta", Parametrization::<$w>::num_params(self, b)?, theta.len())?;
                 let mut a = vec![$w::from(0.0); block.len()];
