@@ -63,6 +63,9 @@
 //! Both traits are open: `examples/own_chart_and_topology.rs` adds a chart of 3×3 rotations and a wiring of its own,
 //! and [`verify::laws`] checks them as it checks the ones here.
 //!
+//! For a matrix that is given, [`synthesis`] finds the parameters: any rotation as a mesh of neighbouring pairs or as pairs of
+//! butterflies B·Bᵀ, any permutation as a Beneš network.
+//!
 //! # One object: the plan
 //!
 //! A [`Plan`] is a topology and a chart for a size n: structure, all of it checked, and no trainable numbers. It is cheap to
@@ -254,6 +257,7 @@ pub mod parametrization;
 mod plan;
 mod scalar;
 mod simd;
+pub mod synthesis;
 pub mod topology;
 pub mod verify;
 

@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 6] = [
     &["dense"],
     &["parametrization", "topology", "kernel"],
     &["plan"],
-    &["orthogonal", "verify"],
+    &["orthogonal", "verify", "synthesis"],
     &["adapter"],
 ];
 
