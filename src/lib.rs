@@ -116,6 +116,9 @@
 //! | [`Plan::apply_vjp`] | ∂y ↦ ∂x (overwritten), ∂factors (added to) | 3·n·b·m for each vector |
 //! | [`Plan::realize_vjp`] | ∂factors ↦ ∂θ (added to) | as realize |
 //!
+//! Forward mode is there too: [`Plan::realize_jvp`] and [`Plan::apply_jvp`] take directions of θ, of the factors and of x to
+//! directions of y.
+//!
 //! Realise once, apply often: between two steps of an optimiser the factors serve every batch. Gradients pair as
 //! ⟨G, dX⟩ = Re tr(Gᴴ dX).
 //!
@@ -245,6 +248,8 @@ extern crate std;
 
 #[cfg(feature = "files")]
 pub mod adapter;
+#[cfg(feature = "files")]
+pub mod archive;
 mod batch;
 pub mod dense;
 mod error;
@@ -257,20 +262,24 @@ pub mod parametrization;
 mod plan;
 mod scalar;
 mod simd;
+#[cfg(feature = "files")]
+pub mod storage;
 pub mod synthesis;
 pub mod topology;
+pub mod transmission;
 pub mod verify;
 
 pub use batch::{Batch, BatchMut};
 pub use error::{Error, Result};
 pub use layout::{Sharing, StageLayout};
-pub use orthogonal::Orthogonal;
+pub use orthogonal::{Condition, Orthogonal};
 pub use parallel::Parallelism;
 pub use parametrization::Parametrization;
-pub use plan::{Factors, Op, Plan, Saved, Source, Stage, Workspace};
+pub use plan::{Factors, Lipschitz, Op, Plan, Saved, Source, Stage, Workspace};
 pub use scalar::{Element, Real, Scalar, Wide, c32, c64};
 pub use simd::Isa;
 pub use topology::Topology;
+pub use transmission::Transmission;
 
 /// The examples of the README are tests.
 #[cfg(doctest)]
