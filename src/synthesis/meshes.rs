@@ -6,11 +6,10 @@
 //! the product of the inverses, so that one is stage 2n − 4 − i − 2c.
 //!
 //! **Brick** (Clements et al., Optica 3, 1460 (2016)). The anti-diagonals below the diagonal are eliminated from the corner, in
-//! turn by rotations of columns from the right and of rows from the left: L_b ··· L₁ Q R₁ ··· R_a = D with a diagonal of signs D,
-//! Q = L₁ᵀ ··· L_bᵀ D R_aᵀ ··· R₁ᵀ. Each rotation goes to the first stage in which its two coordinates are free; the brick is full
-//! then. D moves past a rotation of coordinates with different signs by changing the sign of its angle. It is moved to between
-//! stages 0 and 1. There D, of determinant 1, is a product of sign changes of neighbours (i, i + 1): those with i even go into
-//! the blocks of stage 0, those with i odd into those of stage 1, by adding π to the angle.
+//! turn by rotations of columns from the right and of rows from the left: L_b ··· L₁ Q R₁ ··· R_a = D, a diagonal matrix, and
+//! Q = L₁ᵀ ··· L_bᵀ D R_aᵀ ··· R₁ᵀ. The last anti-diagonal is the subdiagonal. Every rotation there leaves a length r ≥ 0 in one
+//! diagonal entry, another one each time, and no later one touches it: so n − 1 entries of D are 1, and the last is the
+//! determinant. Each rotation goes to the first stage in which its two coordinates are free; the brick is full then.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -73,26 +72,15 @@ pub fn brick(n: usize, q: &[f64]) -> Result<(Plan<f64>, Vec<f64>)> {
             }
         }
     }
-    let negative: Vec<bool> = (0..n).map(|i| a.entries[i * n + i] < 0.0).collect();
-    check_determinant(if negative.iter().filter(|sign| **sign).count() % 2 == 0 { 1.0 } else { -1.0 })?;
+    // One of the two ends has the sign of the determinant; the other and all between are positive.
+    check_determinant(a.entries[0].min(a.entries[n * n - 1]))?;
 
     let mut theta = vec![0.0; plan.num_params()];
     let mut free = vec![0; n]; // the first stage in which a coordinate has not been rotated yet
-    let before = right.into_iter().map(|rotation| (rotation, true));
-    for ((i, angle), before) in before.chain(left.into_iter().rev().map(|rotation| (rotation, false))) {
+    for (i, angle) in right.into_iter().chain(left.into_iter().rev()) {
         let stage = Ord::max(free[i], free[i + 1]);
         (free[i], free[i + 1]) = (stage + 1, stage + 1);
-        // The signs have moved from where the right rotations end to the end of stage 0.
-        let crossed = before == (stage > 0);
-        let angle = if crossed && negative[i] != negative[i + 1] { -angle } else { angle };
-        theta[plan.stages()[stage].theta().start + i / 2] += angle;
-    }
-    let mut odd = false; // whether the coordinates up to here have an odd number of signs
-    for (i, negative) in negative.iter().enumerate() {
-        odd ^= negative;
-        if odd {
-            theta[plan.stages()[i % 2].theta().start + i / 2] += core::f64::consts::PI;
-        }
+        theta[plan.stages()[stage].theta().start + i / 2] = angle;
     }
     Ok((plan, theta))
 }
