@@ -64,6 +64,9 @@
 //! Both traits are open: `examples/own_chart_and_topology.rs` adds a chart of 3×3 rotations and a wiring of its own,
 //! and [`verify::laws`] checks them as it checks the ones here.
 //!
+//! For a matrix that is given, [`synthesis`] finds the parameters: any rotation as a mesh of neighbouring pairs or as pairs of
+//! butterflies B·Bᵀ, any permutation as a Beneš network.
+//!
 //! # One object: the plan
 //!
 //! A [`Plan`] is a topology and a chart for a size n: structure, all of it checked, and no trainable numbers. It is cheap to
@@ -262,6 +265,7 @@ mod scalar;
 mod simd;
 #[cfg(feature = "files")]
 pub mod storage;
+pub mod synthesis;
 pub mod topology;
 pub mod transmission;
 pub mod verify;
