@@ -63,6 +63,9 @@
 //! Both traits are open: `examples/own_chart_and_topology.rs` adds a chart of 3×3 rotations and a wiring of its own,
 //! and [`verify::laws`] checks them as it checks the ones here.
 //!
+//! For a matrix that is given, [`synthesis`] finds the parameters: any rotation as a mesh of neighbouring pairs or as pairs of
+//! butterflies B·Bᵀ, any permutation as a Beneš network.
+//!
 //! # One object: the plan
 //!
 //! A [`Plan`] is a topology and a chart for a size n: structure, all of it checked, and no trainable numbers. It is cheap to
@@ -112,6 +115,9 @@
 //! | [`Plan::apply`], [`Plan::apply_in_place`] | factors, x ↦ y = Op(Q) x | n·b·m for each vector |
 //! | [`Plan::apply_vjp`] | ∂y ↦ ∂x (overwritten), ∂factors (added to) | 3·n·b·m for each vector |
 //! | [`Plan::realize_vjp`] | ∂factors ↦ ∂θ (added to) | as realize |
+//!
+//! Forward mode is there too: [`Plan::realize_jvp`] and [`Plan::apply_jvp`] take directions of θ, of the factors and of x to
+//! directions of y.
 //!
 //! Realise once, apply often: between two steps of an optimiser the factors serve every batch. Gradients pair as
 //! ⟨G, dX⟩ = Re tr(Gᴴ dX).
@@ -242,6 +248,8 @@ extern crate std;
 
 #[cfg(feature = "files")]
 pub mod adapter;
+#[cfg(feature = "files")]
+pub mod archive;
 mod batch;
 pub mod dense;
 mod error;
@@ -254,6 +262,9 @@ pub mod parametrization;
 mod plan;
 mod scalar;
 mod simd;
+#[cfg(feature = "files")]
+pub mod storage;
+pub mod synthesis;
 pub mod topology;
 pub mod transmission;
 pub mod verify;
@@ -261,10 +272,10 @@ pub mod verify;
 pub use batch::{Batch, BatchMut};
 pub use error::{Error, Result};
 pub use layout::{Sharing, StageLayout};
-pub use orthogonal::Orthogonal;
+pub use orthogonal::{Condition, Orthogonal};
 pub use parallel::Parallelism;
 pub use parametrization::Parametrization;
-pub use plan::{Factors, Op, Plan, Saved, Source, Stage, Workspace};
+pub use plan::{Factors, Lipschitz, Op, Plan, Saved, Source, Stage, Workspace};
 pub use scalar::{Element, Real, Scalar, Wide, c32, c64};
 pub use simd::Isa;
 pub use topology::Topology;

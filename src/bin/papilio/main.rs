@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod inspect;
 mod merge;
+mod preserved;
 mod signals;
 mod text;
 mod topology;
@@ -31,7 +32,7 @@ enum Command {
 const EXIT: &str = "\
 Exit codes:
   0    done
-  1    verify: not orthogonal
+  1    verify: not orthogonal, or not preserved
   2    bad usage, bad input, or a file that cannot be read or written
   130  interrupted (SIGINT, which is Ctrl-C, SIGTERM or SIGHUP)
 Every command takes --json and then, unless it fails with 2 or 130, prints one JSON object on standard output. Errors and \
