@@ -126,6 +126,8 @@ fn usage_errors_exit_with_2_and_examples_run() {
     let fits: Vec<_> =
         huge.iter().filter(|(_, entry)| entry["does_not_fit"].is_null()).map(|(name, _)| name.as_str()).collect();
     assert!(!fits.contains(&"butterfly") && !fits.contains(&"random-pairings"), "{fits:?}");
+    let many = one(&["--n", "32768"], "brick");
+    assert!(many["does_not_fit"].as_str().unwrap().contains("at most 4096 stages"), "{many}");
     let help = stdout(&papilio(&["help", "topology"]));
     assert!(help.contains("Exit codes") && help.contains("JSON"), "{help}");
     let examples: Vec<_> = help.lines().filter_map(|line| line.strip_prefix("  papilio ")).collect();

@@ -85,6 +85,9 @@ interrupted (SIGINT, SIGTERM, SIGHUP)";
 /// Beyond, the smallest dense depth is not searched.
 const MOST_SEARCHED: usize = 4096;
 
+/// Coordinates in all stages, at most: half a gigabyte of tables, and seconds to carry reachability through them.
+const MOST_COORDINATES: usize = 1 << 27;
+
 fn size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if (1..=MOST_REACHABILITY).contains(&n) => Ok(n),
@@ -180,7 +183,16 @@ fn examine(
     progress: impl FnMut(f64) -> ControlFlow<()>,
 ) -> papilio::Result<Figures> {
     let n = request.n;
-    let plan = Plan::<f32>::new(n, &(entry.make)(request)?, Cayley)?;
+    let topology = (entry.make)(request)?;
+    let stages = topology.num_stages(n)?;
+    if stages.saturating_mul(n) > MOST_COORDINATES {
+        return Err(papilio::Error::Size {
+            what: entry.name,
+            expected: format!("at most {} stages at this n", MOST_COORDINATES / n),
+            got: stages.to_string(),
+        });
+    }
+    let plan = Plan::<f32>::new(n, &topology, Cayley)?;
     let search = entry.has_depth && n <= MOST_SEARCHED;
     let family = |stages| (entry.make)(Request { stages: Some(stages), ..request });
     let most = 4 * n.ilog2() as usize + 4;
