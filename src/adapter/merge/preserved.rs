@@ -21,11 +21,11 @@ use super::resolve::{Action, Entry, resolve};
 use super::strips::{Strips, Types};
 use super::write::{PORTION, flawed};
 use super::{MergeEvent, Progress, finite, singular};
-use crate::storage::{Checkpoint, FloatType, file_error, reserve, tensor_error};
 use crate::adapter::{Adapter, Layer};
 use crate::error::{Error, Result};
 use crate::parallel::{Parallelism, Pool};
 use crate::plan::Workspace;
+use crate::storage::{Checkpoint, FloatType, file_error, reserve, tensor_error};
 use crate::verify::{NeuronOptions, Neurons, neurons};
 
 /// What to compare, and how much work to put into it.
