@@ -71,12 +71,12 @@ fn special(n: usize) -> Vec<Vec<f64>> {
             (q[i * n + i], q[j * n + j]) = (-1.0, -1.0);
             all.push(q);
         }
-        let negative = if n % 2 == 0 { identity(n).iter().map(|x| -x).collect() } else { identity(n) };
+        let negative = if n.is_multiple_of(2) { identity(n).iter().map(|x| -x).collect() } else { identity(n) };
         all.push(negative);
     }
     // A cycle of all coordinates is even for odd n; otherwise one sign is changed.
     let mut cycle: Vec<f64> = (0..n * n).map(|at| f64::from((at / n + 1) % n == at % n)).collect();
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         cycle[(n - 1) * n] = -1.0;
     }
     all.push(cycle);
