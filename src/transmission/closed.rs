@@ -22,8 +22,8 @@
 //!    product of the transpositions (i, i + 1): sort every block's interval downwards, in turn, and count the inversions at the
 //!    end. Bricks (Clements) and triangles (Reck) reach n(n − 1)/2.
 //!
-//! 1, 2 and 3 are elementary; for 5 see Bott & Samelson 1958, doi 10.2307/2372843, and Knutson & Miller 2004,
-//! doi 10.1016/S0001-8708(03)00142-7, on Demazure products. The tests compare all of them with the rank of the Jacobian.
+//! 1 to 4 are elementary; for 5 see Bott & Samelson, Amer. J. Math. 80 (1958), and on Demazure products Knutson & Miller,
+//! *Subword complexes in Coxeter groups*, Adv. Math. 184 (2004). The tests compare all of them with the rank of the Jacobian.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
