@@ -303,7 +303,8 @@ fn families_of_full_and_small_dimension() {
     assert_eq!((rank(&tree).rank, Network::of(&tree).rotation_dimension()), (15, Some(15)));
     assert!(!Network::of(&tree).reachability().unwrap().is_dense());
     // A palindrome whose outer pairs lie within one part: ten angles, six dimensions, no formula.
-    let folded = [[0, 3, 1, 2], [0, 2, 1, 3], [0, 1, 2, 3], [0, 2, 1, 3], [0, 3, 1, 2]].map(|pairs| (2, pairs.to_vec()));
+    let folded =
+        [[0, 3, 1, 2], [0, 2, 1, 3], [0, 1, 2, 3], [0, 2, 1, 3], [0, 3, 1, 2]].map(|pairs| (2, pairs.to_vec()));
     let folded = plan(4, folded.to_vec());
     assert_eq!((folded.num_params(), rank(&folded).rank, Network::of(&folded).rotation_dimension()), (10, 6, None));
     // Reversed butterflies and sizes without a power of two.
