@@ -236,7 +236,7 @@
 //! | `rand` | with `std` | random initialisers of [`Orthogonal`] that take an `impl rand::Rng` |
 //! | `proptest` | | strategies for the property tests of crates that build on papilio |
 //! | `files` | | [`archive`](archive/index.html): operators saved and loaded; [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
-//! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify` |
+//! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology` |
 //!
 //! Without default features the crate is `no_std` with `alloc`, and computes the same numbers on [`Isa::Portable`] or with
 //! what the target has at compile time.

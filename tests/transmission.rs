@@ -9,7 +9,7 @@ use papilio::parametrization::{Cayley, Givens};
 use papilio::topology::{BlockDiagonal, Butterfly, Explicit, Topology};
 use papilio::transmission::{Dimension, JacobianRank, Network, RankOptions, jacobian_rank, smallest_dense_depth};
 use papilio::verify::dense;
-use papilio::{Error, Plan, Sharing, Source, StageLayout, Transmission};
+use papilio::{Error, Parametrization, Plan, Sharing, Source, StageLayout, Transmission, c64};
 
 /// Stages as tables of blocks of size b.
 type Wiring = Vec<(usize, Vec<usize>)>;
@@ -302,6 +302,11 @@ fn families_of_full_and_small_dimension() {
     let tree = plan(16, tree);
     assert_eq!((rank(&tree).rank, Network::of(&tree).rotation_dimension()), (15, Some(15)));
     assert!(!Network::of(&tree).reachability().unwrap().is_dense());
+    // A palindrome whose outer pairs lie within one part: ten angles, six dimensions, no formula.
+    let folded =
+        [[0, 3, 1, 2], [0, 2, 1, 3], [0, 1, 2, 3], [0, 2, 1, 3], [0, 3, 1, 2]].map(|pairs| (2, pairs.to_vec()));
+    let folded = plan(4, folded.to_vec());
+    assert_eq!((folded.num_params(), rank(&folded).rank, Network::of(&folded).rotation_dimension()), (10, 6, None));
     // Reversed butterflies and sizes without a power of two.
     for (n, b, m) in [(16, 2, 4), (24, 2, 3), (27, 3, 3), (48, 4, 2)] {
         let up = Plan::<f64>::new(n, &Butterfly::classic(b).with_stages(m), Cayley).unwrap();
@@ -335,6 +340,70 @@ fn shared_and_fixed_blocks_are_measured() {
     assert_eq!((plan.num_params(), rank(&plan).rank), (4, 2));
     assert_eq!((Network::of(&plan).free_edges(), Network::of(&plan).reachability().unwrap().density()), (8, 0.5));
     assert_eq!(Network::of(&plan).paths().unwrap().max_log2, 1.0);
+}
+
+/// U(2) by two phases before and two after a rotation, one of them zero: diag(e^{ia}, e^{ib})·G(t)·diag(e^{ic}, 1).
+#[derive(Debug)]
+struct Phases;
+
+impl Parametrization<c64> for Phases {
+    fn name(&self) -> &'static str {
+        "phases"
+    }
+    fn num_params(&self, b: usize) -> papilio::Result<usize> {
+        assert_eq!(b, 2);
+        Ok(4)
+    }
+    fn forward(&self, _b: usize, theta: &[f64], block: &mut [c64]) {
+        let (s, c) = theta[3].sin_cos();
+        let [before, after] = [[theta[2], 0.0], [theta[0], theta[1]]];
+        for (at, r) in [c, -s, s, c].into_iter().enumerate() {
+            block[at] = c64::from_polar(1.0, after[at / 2] + before[at % 2]) * r;
+        }
+    }
+    fn vjp(&self, _b: usize, theta: &[f64], block: &[c64], d_block: &[c64], d_theta: &mut [f64]) {
+        let (s, c) = theta[3].sin_cos();
+        let [before, after] = [[theta[2], 0.0], [theta[0], theta[1]]];
+        for (at, dr) in [-s, -c, c, -s].into_iter().enumerate() {
+            let turned = (d_block[at].conj() * c64::i() * block[at]).re;
+            d_theta[at / 2] += turned;
+            d_theta[2] += if at % 2 == 0 { turned } else { 0.0 };
+            d_theta[3] += (d_block[at].conj() * c64::from_polar(1.0, after[at / 2] + before[at % 2]) * dr).re;
+        }
+    }
+    fn inverse(&self, _b: usize, _block: &[c64], _theta: &mut [f64]) -> papilio::Result<()> {
+        Err(Error::Unsupported { what: "inverse of phases", expected: "not to be asked", got: String::new() })
+    }
+}
+
+/// Phases commute through the network: a unitary butterfly of L stages has (L + 1)·n dimensions for 2·n·L parameters.
+#[test]
+fn unitary_butterflies_lose_their_phases() {
+    for (l, n) in [(1, 2), (2, 4), (3, 8), (5, 32)] {
+        let plan = Plan::<c64>::new(n, &Butterfly::classic(2), Phases).unwrap();
+        let found = jacobian_rank(&plan, &RankOptions::default(), |_| ControlFlow::Continue(())).unwrap().unwrap();
+        assert!(found.is_clear(), "{found:?}");
+        assert_eq!((plan.num_params(), found.rank), (2 * n * l, (l + 1) * n), "{found:?}");
+        let report = Transmission::of(&plan).unwrap();
+        assert_eq!(
+            (report.dimension, report.dimension_bound),
+            (Some(Dimension::Rank(found)), (2 * n * l).min(n * n) as u64)
+        );
+    }
+}
+
+/// Blocks that are not orthogonal: rotations after a fixed shear of the plane. All of dQ is looked at, not a skew part.
+#[test]
+fn plans_that_are_not_orthogonal_are_measured() {
+    let pair = StageLayout::contiguous(2, 1);
+    let shear = |x: f64| (pair.clone(), Source::Fixed([1.0, x, 0.0, 1.0].into()));
+    let turn = || (pair.clone(), Source::chart(Givens));
+    let between = Plan::<f64>::from_stages(2, [turn(), shear(2.0), turn()]).unwrap();
+    assert!(!between.is_exact());
+    assert_eq!((between.num_params(), rank(&between).rank), (2, 2));
+    let many = (0..4).flat_map(|k| [turn(), shear(1.0 + k as f64)]);
+    let many = Plan::<f64>::from_stages(2, many).unwrap(); // of SL(2), which has three dimensions
+    assert_eq!((many.num_params(), rank(&many).rank), (4, 3));
 }
 
 #[test]

@@ -22,8 +22,8 @@
 //!    product of the transpositions (i, i + 1): sort every block's interval downwards, in turn, and count the inversions at the
 //!    end. Bricks (Clements) and triangles (Reck) reach n(n − 1)/2.
 //!
-//! 1, 2 and 3 are elementary; for 5 see Bott & Samelson 1958, doi 10.2307/2372843, and Knutson & Miller 2004,
-//! doi 10.1016/S0001-8708(03)00142-7, on Demazure products. The tests compare all of them with the rank of the Jacobian.
+//! 1 to 4 are elementary; for 5 see Bott & Samelson, Amer. J. Math. 80 (1958), and on Demazure products Knutson & Miller,
+//! *Subword complexes in Coxeter groups*, Adv. Math. 184 (2004). The tests compare all of them with the rank of the Jacobian.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -31,8 +31,8 @@ use alloc::vec::Vec;
 
 use super::network::{Links, Network};
 
-/// Coordinates named in all stages, at most.
-const MOST_NAMED: usize = 1 << 25;
+/// Coordinates named in all stages, at most: about 100 MB of small blocks.
+const MOST_NAMED: usize = 1 << 22;
 
 /// Sorted coordinates of each block of each stage.
 type Stages = Vec<Vec<Vec<u32>>>;
@@ -43,7 +43,7 @@ const NONE: u32 = u32::MAX;
 impl Network {
     /// dim {Q} when each block ranges over all of SO(b) on its own, if the wiring is one of those whose dimension is known:
     /// any one or two stages, butterflies, trees and other chains, Beneš networks and B·Bᵀ, blocks of neighbours; each
-    /// connected part by itself. `None` for others, for blocks that share parameters, for fixed blocks, and beyond 2²⁵ named
+    /// connected part by itself. `None` for others, for blocks that share parameters, for fixed blocks, and beyond 2²² named
     /// coordinates.
     ///
     /// ```
@@ -59,7 +59,7 @@ impl Network {
 
     /// An upper bound on dim {Q} when each block ranges over all of SO(b) on its own: the parameters less those that the
     /// gauge freedom between blocks takes, and at most c(c − 1)/2 for each connected part of c coordinates. `None` for
-    /// blocks that share parameters, for fixed blocks, and beyond 2²⁵ named coordinates.
+    /// blocks that share parameters, for fixed blocks, and beyond 2²² named coordinates.
     pub fn rotation_bound(&self) -> Option<usize> {
         let bound = |part: &Part| (params(&part.stages) - gauge(part)).min(pairs(part.n));
         Some(self.parts()?.iter().map(bound).sum())

@@ -4,7 +4,7 @@
 //! rank. Rows of the Jacobian are functionals of dQ, one for each pair (u, v): θ ↦ Re uᴴ dQ v has the gradient that
 //! [`Plan::apply_vjp`] and [`Plan::realize_vjp`] compute for the input v and the cotangent u. Nothing n×n is formed.
 //!
-//! * A few more random pairs than there are parameters: functionals uᴴ·v span all others, so generic ones have the
+//! * A few more random pairs than the rank can be: functionals uᴴ·v span all others, so generic ones have the
 //!   rank of the Jacobian.
 //! * Where that would be more than the skew matrices dQ·Qᴴ have entries (or the latter are few): those entries, one functional
 //!   (e_i, Qᴴe_j) for each.
@@ -27,13 +27,13 @@ use crate::dense;
 use crate::error::{Error, Result};
 use crate::generator::Generator;
 use crate::parallel::Parallelism;
-use crate::plan::{Factors, Op, Plan, Saved, Source, Workspace};
+use crate::plan::{Factors, Op, Plan, Saved, Source, Stage, Workspace};
 use crate::scalar::{Scalar, Wide};
 
 /// Pivots below this share of the first stand for zero.
 const TOLERANCE: f64 = 1e-10;
 
-/// Random functionals beyond the number of parameters.
+/// Random functionals beyond the largest rank there can be.
 const SLACK: usize = 16;
 
 /// With at most so many entries of dQ·Qᴴ, all of them are taken rather than random functionals.
@@ -45,13 +45,13 @@ pub struct RankOptions {
     /// Of the random point and functionals. Equal seeds give equal results.
     pub seed: u64,
     /// The largest square matrix whose rank is decided; others are judged by their cost, rows·columns·min(rows, columns) ≤
-    /// `most`³. Twenty seconds for 2048 on one core, eight times as much for twice the size.
+    /// `most`³. Ten seconds or so on one core for 3072, eight times as much for twice the size.
     pub most: usize,
 }
 
 impl Default for RankOptions {
     fn default() -> Self {
-        Self { seed: 1, most: 2048 }
+        Self { seed: 1, most: 3072 }
     }
 }
 
@@ -97,9 +97,9 @@ pub fn jacobian_rank<T: Scalar>(
     options: &RankOptions,
     mut progress: impl FnMut(f64) -> ControlFlow<()>,
 ) -> Result<Option<JacobianRank>> {
-    let ambient = ambient(plan);
+    let bound = bound(plan);
     let params = plan.num_params();
-    if params == 0 || ambient == 0 {
+    if params == 0 || bound == 0 {
         return Ok(Some(JacobianRank { rank: 0, kept: 1.0, dropped: 0.0 }));
     }
     let (n, wide) = (plan.n() as u64, params as u64);
@@ -109,7 +109,7 @@ pub fn jacobian_rank<T: Scalar>(
         (true, true) | (false, false) => n.saturating_mul(n),
         (false, true) => n.saturating_mul(n).saturating_mul(2),
     };
-    let random = wide.min(ambient).saturating_add(SLACK as u64);
+    let random = bound.saturating_add(SLACK as u64);
     let all = entries <= random.max(ALL_ENTRIES);
     let counted = if all { entries } else { random - SLACK as u64 };
     let cost = counted as f64 * params as f64 * counted.min(wide) as f64;
@@ -151,14 +151,30 @@ pub fn jacobian_rank<T: Scalar>(
     Ok(Some(JacobianRank { rank, kept, dropped }))
 }
 
-/// The dimension of all matrices that mix only what the plan's blocks connect: rotations (unitary matrices) of each connected
-/// part, or any matrices if blocks need not be orthogonal.
-pub(super) fn ambient<T: Scalar>(plan: &Plan<T>) -> u64 {
-    Network::of(plan).sum_over_parts(|c| match (plan.is_exact(), T::IS_COMPLEX) {
+/// What the rank cannot exceed: the parameters, less gauge freedom where the blocks are rotations, and the dimension of all
+/// matrices that mix only what the blocks connect: rotations (unitary matrices) of each connected part, or any matrices if
+/// blocks need not be orthogonal.
+pub(super) fn bound<T: Scalar>(plan: &Plan<T>) -> u64 {
+    let network = Network::of(plan);
+    let ambient = network.sum_over_parts(|c| match (plan.is_exact(), T::IS_COMPLEX) {
         (true, false) => c.saturating_mul(c - 1) / 2,
         (true, true) | (false, false) => c.saturating_mul(c),
         (false, true) => c.saturating_mul(c).saturating_mul(2),
-    })
+    });
+    let gauge = if has_rotations(plan) { network.rotation_bound() } else { None };
+    ambient.min(gauge.unwrap_or(plan.num_params()) as u64)
+}
+
+/// Whether the blocks of all stages range over SO(b), as far as the numbers tell: real charts with b(b − 1)/2 parameters.
+pub(super) fn has_rotations<T: Scalar>(plan: &Plan<T>) -> bool {
+    let is_rotation = |stage: &Stage<T>| {
+        let b = stage.layout().block_size();
+        match stage.source() {
+            Source::Chart { chart, .. } => !T::IS_COMPLEX && chart.num_params(b) == Ok(b * (b - 1) / 2),
+            _ => false,
+        }
+    };
+    plan.is_exact() && plan.stages().iter().all(is_rotation)
 }
 
 /// The same stages in double precision; their parameters in the order of the stages.

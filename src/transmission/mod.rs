@@ -1,8 +1,12 @@
 //! Information transmission: what a wiring connects, what that costs, and how many dimensions it gives.
 //!
 //! A product Q = F_m ··· F_1 of sparse matrices is a network of m + 1 levels (Liu et al. 2024, arXiv 2311.06243, section 3).
-//! It should connect every input to every output (*dense connectivity*) with few *free edges*. [`Transmission::of`] reports on
-//! a plan:
+//! Below, what input 0 reaches in a Beneš network, and the density of the product after each stage:
+//!
+#![doc = include_str!("../../docs/transmission/benes-8.svg")]
+//!
+//! A network should connect every input to every output (*dense connectivity*) with few *free edges*. [`Transmission::of`]
+//! reports on a plan:
 //!
 //! ```
 //! use papilio::{Plan, Transmission, parametrization::Cayley, topology::{BlockDiagonal, Butterfly}};
@@ -49,7 +53,7 @@ pub use picture::MOST_DRAWN;
 pub use reach::{MOST_REACHABILITY, Reachability, smallest_dense_depth};
 
 use crate::error::Result;
-use crate::plan::{Plan, Source};
+use crate::plan::Plan;
 use crate::scalar::Scalar;
 
 /// What a plan's network transmits, and at what price.
@@ -130,14 +134,11 @@ impl Transmission {
     ) -> Result<Self> {
         let network = Network::of(plan);
         let reach = network.reachability()?;
-        let rotations = plan.is_exact() && plan.stages().iter().all(is_rotation);
-        let closed = if rotations { network.rotation_dimension() } else { None };
+        let closed = if dimension::has_rotations(plan) { network.rotation_dimension() } else { None };
         let dimension = match closed {
             Some(value) => Some(Dimension::ClosedForm(value)),
             None => jacobian_rank(plan, options, progress)?.filter(JacobianRank::is_clear).map(Dimension::Rank),
         };
-        let bound = if rotations { network.rotation_bound() } else { None };
-        let bound = bound.unwrap_or(plan.num_params()) as u64;
         Ok(Self {
             n: plan.n(),
             densities: reach.densities().collect(),
@@ -145,7 +146,7 @@ impl Transmission {
             free_edges: network.free_edges(),
             paths: network.paths(),
             params: plan.num_params(),
-            dimension_bound: bound.min(dimension::ambient(plan)),
+            dimension_bound: dimension::bound(plan),
             dimension,
             cost: Cost::of(plan),
         })
@@ -175,14 +176,5 @@ impl Cost {
             entry_bytes: size.saturating_mul(plan.num_entries() as u64),
             vector_bytes: 2 * size * plan.n() as u64,
         }
-    }
-}
-
-/// Whether the blocks of a stage range over SO(b), as far as the numbers tell.
-fn is_rotation<T: Scalar>(stage: &crate::plan::Stage<T>) -> bool {
-    let b = stage.layout().block_size();
-    match stage.source() {
-        Source::Chart { chart, .. } => !T::IS_COMPLEX && chart.num_params(b) == Ok(b * (b - 1) / 2),
-        _ => false,
     }
 }

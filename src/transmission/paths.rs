@@ -12,7 +12,7 @@ use num_traits::Float;
 use super::network::{Level, Links, Network};
 
 /// Additions spent on counting paths, at most: some seconds.
-const MOST_ADDITIONS: u64 = 1 << 32;
+const MOST_ADDITIONS: u64 = 1 << 31;
 
 /// Inputs whose counts are carried at a time.
 const LANES: usize = 64;
@@ -29,7 +29,7 @@ pub struct Paths {
 }
 
 impl Network {
-    /// Counts the paths between all pairs. `None` beyond 2³² additions (n times the coordinates named in all stages).
+    /// Counts the paths between all pairs. `None` beyond 2³¹ additions (n times the coordinates named in all stages).
     pub fn paths(&self) -> Option<Paths> {
         let named = self.levels.iter().map(|level| {
             let (b, blocks) = (level.layout.block_size() as u64, level.layout.num_blocks() as u64);

@@ -5,6 +5,8 @@ use core::fmt::Write;
 use alloc::string::{String, ToString};
 use alloc::vec;
 
+use num_traits::Float;
+
 use super::network::Network;
 use crate::error::{Error, Result};
 
@@ -129,12 +131,12 @@ impl Paper {
             self.text(self.x(self.m) + 10.0, y, "start", &i.to_string(), svg);
         }
         for (k, density) in network.reachability()?.densities().enumerate() {
-            let percent = 100.0 * density;
-            let percent = if percent < 9.95 && density < 1.0 {
-                alloc::format!("{percent:.1} %")
-            } else {
-                alloc::format!("{percent:.0} %")
+            let percent = match 100.0 * density {
+                p if density < 1.0 && p >= 99.95 => ">99.9".to_string(),
+                p if Float::abs(p - Float::round(p)) < 0.05 => alloc::format!("{p:.0}"),
+                p => alloc::format!("{p:.1}"),
             };
+            let percent = escape(&percent) + " %";
             self.text(self.x(k), bottom - 6.0, "middle", &percent, svg);
         }
         svg.push_str("</svg>\n");
@@ -158,6 +160,7 @@ fn escape(text: &str) -> String {
     for c in text.chars() {
         match c {
             '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
             '&' => safe.push_str("&amp;"),
             '"' => safe.push_str("&quot;"),
             c if c.is_control() => safe.push(' '),

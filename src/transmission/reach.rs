@@ -153,9 +153,8 @@ pub fn smallest_dense_depth<F: Topology>(
     mut family: impl FnMut(usize) -> Result<F>,
 ) -> Result<Option<usize>> {
     for depth in 0..=most {
-        if let Ok(network) = family(depth).and_then(|member| Network::new(n, &member))
-            && network.reachability()?.is_dense()
-        {
+        let Ok(network) = family(depth).and_then(|member| Network::new(n, &member)) else { continue };
+        if network.reachability()?.is_dense() {
             return Ok(Some(depth));
         }
     }

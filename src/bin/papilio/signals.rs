@@ -1,5 +1,5 @@
-//! Signals that ask a merge to stop: Ctrl-C, `kill`, a closed terminal. They set a flag; the merge sees it at its next
-//! portion, removes its temporary and ends.
+//! Signals that ask long work to stop: Ctrl-C, `kill`, a closed terminal. They set a flag; the work sees it at its next
+//! portion, removes its temporaries and ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "1")]
     seed: u64,
     /// Most parameters for which a rank is computed; time grows with the third power, memory with the second
-    #[arg(long, value_name = "P", default_value = "2048")]
+    #[arg(long, value_name = "P", default_value = "3072")]
     rank_limit: usize,
     /// Print one JSON object instead of the table
     #[arg(long)]
@@ -64,7 +64,7 @@ Examples:
   papilio topology --n 16 --topology butterfly --plot pictures
 
 Columns: stages; density of the product; dense after (first stages whose product is dense); free edges (links less one for \
-each coordinate and stage, as in the BOFT paper); log₂ of the number of paths between an input and an output (mean); \
+each coordinate and stage, as in the BOFT paper); log₂ of the mean number of paths between a connected input and output; \
 parameters; dimension (how many directions Q can move in), and how that is known; multiplications for a vector; bytes of the \
 blocks in f32. With one topology, the density after every stage follows.
 
@@ -84,6 +84,9 @@ interrupted (SIGINT, SIGTERM, SIGHUP)";
 
 /// Beyond, the smallest dense depth is not searched.
 const MOST_SEARCHED: usize = 4096;
+
+/// Coordinates in all stages, at most: half a gigabyte of tables, and seconds to carry reachability through them.
+const MOST_COORDINATES: usize = 1 << 27;
 
 fn size(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -180,7 +183,16 @@ fn examine(
     progress: impl FnMut(f64) -> ControlFlow<()>,
 ) -> papilio::Result<Figures> {
     let n = request.n;
-    let plan = Plan::<f32>::new(n, &(entry.make)(request)?, Cayley)?;
+    let topology = (entry.make)(request)?;
+    let stages = topology.num_stages(n)?;
+    if stages.saturating_mul(n) > MOST_COORDINATES {
+        return Err(papilio::Error::Size {
+            what: entry.name,
+            expected: format!("at most {} stages at this n", MOST_COORDINATES / n),
+            got: stages.to_string(),
+        });
+    }
+    let plan = Plan::<f32>::new(n, &topology, Cayley)?;
     let search = entry.has_depth && n <= MOST_SEARCHED;
     let family = |stages| (entry.make)(Request { stages: Some(stages), ..request });
     let most = 4 * n.ilog2() as usize + 4;
@@ -262,7 +274,7 @@ fn text(n: usize, b: usize, findings: &[Finding], plots: &[PathBuf]) -> String {
             percent(report.density()),
             or_dash(report.dense_after.map(|k| k.to_string())),
             report.free_edges.to_string(),
-            or_dash(report.paths.map(|paths| format!("{:.1}", paths.mean_log2 + 0.0))),
+            or_dash(report.paths.map(|paths| format!("{:.1}", (paths.mean_log2 - report.density().log2()).abs()))),
             report.params.to_string(),
             report.dimension.map_or(format!("≤ {}", report.dimension_bound), |d| d.value().to_string()),
             or_dash(report.dimension.map(|d| known_by(&d).into())),
@@ -270,7 +282,10 @@ fn text(n: usize, b: usize, findings: &[Finding], plots: &[PathBuf]) -> String {
             report.cost.entry_bytes.to_string(),
         ]);
     }
-    let mut text = format!("n = {n}, b = {b}\n\n{}", table.render());
+    let mut text = format!("n = {n}, b = {b}\n\n");
+    if findings.iter().any(|finding| finding.figures.is_ok()) {
+        text += &table.render();
+    }
     for finding in findings {
         if let Err(reason) = &finding.figures {
             text += &format!("{} does not fit: {}\n", finding.name, printable(reason));
@@ -294,7 +309,8 @@ fn text(n: usize, b: usize, findings: &[Finding], plots: &[PathBuf]) -> String {
 
 fn percent(share: f64) -> String {
     match 100.0 * share {
-        p if share == 1.0 || p >= 99.95 => format!("{} %", if share == 1.0 { "100" } else { ">99.9" }),
+        _ if share == 1.0 => "100 %".into(),
+        p if p >= 99.95 => ">99.9 %".into(),
         p if p >= 1.0 => format!("{p:.1} %"),
         p => format!("{p:.3} %"),
     }

@@ -109,9 +109,7 @@ fn scatter(n: usize, area: &Area, dots: &[Dot], range: std::ops::Range<f64>) -> 
         .axis_style(INK)
         .label_style(font(12, &INK))
         .x_desc("density of the product (lines: of the first stages)")
-        .x_label_formatter(&|x| {
-            if *x >= 0.0999 { format!("{:.0} %", 100.0 * x) } else { format!("{} %", (1e4 * x).round() / 100.0) }
-        })
+        .x_label_formatter(&|x| tick(*x))
         .y_label_formatter(&|y| format!("{y:.0}"))
         .draw()?;
     for dot in dots {
@@ -123,14 +121,26 @@ fn scatter(n: usize, area: &Area, dots: &[Dot], range: std::ops::Range<f64>) -> 
         mark(&mut chart, dot.density, dot)?;
         let (x, y) = chart.backend_coord(&(dot.density, key(dot)));
         let (base, top) = area.get_base_pixel();
-        let (x, mut y) = (x - base + 9, y - top - 6);
+        let near_edge = dot.density > 0.6;
+        let (x, mut y) = (x - base + if near_edge { -9 } else { 9 }, y - top - 14);
         while taken.iter().any(|(tx, ty)| (tx - x).abs() < 150 && (ty - y).abs() < 13) {
             y += 1;
         }
         taken.push((x, y));
-        text(area, dot.name, (x, y), 12, &INK)?;
+        let anchor = if near_edge { HPos::Right } else { HPos::Left };
+        area.draw_text(dot.name, &font(12, &INK).pos(Pos::new(anchor, VPos::Top)), (x, y))?;
     }
     Ok(())
+}
+
+/// 1, 2 or 5 times a power of ten, in percent; nothing for other densities.
+fn tick(x: f64) -> String {
+    let percent = 100.0 * x;
+    let lead = percent / 10f64.powf(percent.log10().floor());
+    if [1.0, 2.0, 5.0, 10.0].iter().all(|l| (lead - l).abs() > 1e-6) {
+        return String::new();
+    }
+    format!("{} %", (1e4 * percent).round() / 1e4)
 }
 
 /// Density one: a column each.
@@ -148,7 +158,7 @@ fn columns(area: &Area, dots: &[&Dot], range: std::ops::Range<f64>) -> Outcome {
         .light_line_style(TRANSPARENT)
         .axis_style(INK)
         .draw()?;
-    let (base, top) = area.get_base_pixel();
+    let (base, _) = area.get_base_pixel();
     for (at, dot) in dots.iter().enumerate() {
         let x = at as f64 + 0.5;
         mark(&mut chart, x, dot)?;
@@ -157,7 +167,6 @@ fn columns(area: &Area, dots: &[&Dot], range: std::ops::Range<f64>) -> Outcome {
         let (x, _) = chart.backend_coord(&(x, 1.0f64.max(dot.params)));
         area.draw_text(dot.name, &style, (x - base, foot))?;
     }
-    let _ = top;
     text(area, "density 100 %", (4, TOP as i32 - 18), 12, &INK)
 }
 
