@@ -102,6 +102,9 @@
 //! | [`Plan::apply_vjp`] | ∂y ↦ ∂x (overwritten), ∂factors (added to) | 3·n·b·m for each vector |
 //! | [`Plan::realize_vjp`] | ∂factors ↦ ∂θ (added to) | as realize |
 //!
+//! Forward mode is there too: [`Plan::realize_jvp`] and [`Plan::apply_jvp`] take directions of θ, of the factors and of x to
+//! directions of y.
+//!
 //! Realise once, apply often: between two steps of an optimiser the factors serve every batch. Gradients pair as
 //! ⟨G, dX⟩ = Re tr(Gᴴ dX).
 //!
@@ -243,6 +246,8 @@ pub mod parametrization;
 mod plan;
 mod scalar;
 mod simd;
+#[cfg(feature = "files")]
+pub mod storage;
 pub mod topology;
 pub mod verify;
 

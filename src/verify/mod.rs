@@ -5,7 +5,7 @@
 //! | is this dense matrix orthogonal? | [`orthogonality_ratio`], [`orthogonality`] |
 //! | how far from orthogonal can this plan's Q be? | [`certificate`]: a proof, in O(n·b²·m) |
 //! | does `apply` keep lengths and angles; is `Op::Adjoint` the adjoint? | [`isometry`], [`adjoint`] |
-//! | are the gradients right? | [`chart_gradient`], [`plan_gradient`] |
+//! | are the gradients right? | [`chart_gradient`], [`plan_gradient`]; [`plan_tangent`] for directional derivatives |
 //! | does my chart or topology keep its promises? | [`laws`] |
 //! | does a rotated weight keep its neurons' angles and energy? | [`neurons`](neurons()) |
 //! | what is Q, without any cleverness? | [`dense`] |
@@ -29,6 +29,7 @@ mod spectrum;
 #[cfg(feature = "proptest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
 pub mod strategies;
+mod tangent;
 
 pub use adjoint::adjoint;
 pub use certificate::{Certificate, certificate};
@@ -37,3 +38,4 @@ pub use isometry::{Isometry, isometry};
 pub use laws::LawViolation;
 pub use neurons::{NeuronOptions, Neurons, neurons};
 pub use ratio::{Orthogonality, orthogonality, orthogonality_ratio};
+pub use tangent::plan_tangent;

@@ -15,9 +15,9 @@ use std::vec::Vec;
 use serde::Serialize;
 
 use super::Adapter;
-use super::storage::{Checkpoint, FloatType, Output, file_error, parent};
 use crate::error::{Error, Result};
 use crate::parallel::Parallelism;
+use crate::storage::{Checkpoint, FloatType, Output, file_error, parent};
 
 mod companions;
 mod model_config;

@@ -21,11 +21,11 @@ use super::resolve::{Action, Entry, resolve};
 use super::strips::{Strips, Types};
 use super::write::{PORTION, flawed};
 use super::{MergeEvent, Progress, finite, singular};
-use crate::adapter::storage::{Checkpoint, FloatType, file_error, reserve, tensor_error};
 use crate::adapter::{Adapter, Layer};
 use crate::error::{Error, Result};
 use crate::parallel::{Parallelism, Pool};
 use crate::plan::Workspace;
+use crate::storage::{Checkpoint, FloatType, file_error, reserve, tensor_error};
 use crate::verify::{NeuronOptions, Neurons, neurons};
 
 /// What to compare, and how much work to put into it.
@@ -216,18 +216,20 @@ fn look_at(
     let values = |weight: &[f64]| Values::of(options, rows, n, weight);
     let is_scaled = scale.iter().any(|s| *s != 1.0);
     let old = if is_scaled { Some(values(&before)) } else { None };
-    step(entry.source.num_bytes() / 2)?;
+    let all = entry.source.num_bytes();
+    step(all / 8 * 5)?;
     for (row, s) in before.chunks_exact_mut(n).zip(&scale) {
         row.iter_mut().for_each(|w| *w *= s);
     }
     let turned = values(&before);
-    step(entry.source.num_bytes() / 2)?;
+    step(all / 8 * 6)?;
     let new = values(&after);
-    step(entry.source.num_bytes() / 2)?;
+    step(all / 8 * 7)?;
     let compare =
         NeuronOptions { eps: kind.eps(), most: options.neurons, seed: options.seed, parallelism: options.parallelism };
     let found = neurons(n, &before, &after, compare)
         .map_err(|e| tensor_error(entry.file.path(), &entry.source.name, "finite numbers", e))?;
+    step(all)?;
     let change = turned.largest_change(&new);
     let ratio = found.ratio.max(change.in_units_of(0.5 * kind.eps() * frobenius(&before)));
     let smallest = scale.iter().copied().fold(f64::INFINITY, f64::min);

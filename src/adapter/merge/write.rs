@@ -10,11 +10,11 @@ use std::vec::Vec;
 use super::resolve::{Action, Entry, Shard};
 use super::strips::{Change, Flaw, Strips, Types};
 use super::{LayerReport, MergeEvent, Progress, interrupted};
-use crate::adapter::storage::{FloatType, Writer, tensor_error, unravel, unwritable};
 use crate::adapter::{Adapter, Layer};
 use crate::error::{Error, Result};
 use crate::parallel::{Parallelism, Pool};
 use crate::plan::Workspace;
+use crate::storage::{FloatType, Writer, tensor_error, unravel, unwritable};
 
 /// Numbers rotated at a time: 8 MiB of `f64`. One row if a row is longer.
 pub(super) const PORTION: usize = 1 << 20;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use papilio::Parallelism;
-use papilio::adapter::storage::Matrix;
 use papilio::adapter::{Adapter, PreservedOptions};
+use papilio::storage::Matrix;
 use papilio::verify::orthogonality;
 use serde_json::json;
 
@@ -36,16 +36,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR|FILE", requires = "base")]
     adapter: Option<PathBuf>,
     /// With --base: only layers whose path contains this (may be repeated)
-    #[arg(long, value_name = "TEXT", requires = "base")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "path")]
     layer: Vec<String>,
     /// With --base: compare the pairs of up to so many neurons, a seeded sample of more
-    #[arg(long, value_name = "COUNT", default_value_t = 1024)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, conflicts_with = "path")]
     neurons: usize,
     /// With --base: seed of that sample
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, conflicts_with = "path")]
     seed: u64,
     /// With --base: all singular values of weights whose smaller side is at most this; the largest alone of others
-    #[arg(long, value_name = "SIZE", default_value_t = 1024)]
+    #[arg(long, value_name = "SIZE", default_value_t = 1024, conflicts_with = "path")]
     singular_values: usize,
     /// Largest ratio that passes as orthogonal, or preserved
     #[arg(long, default_value = "30", value_parser = positive)]

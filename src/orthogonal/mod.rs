@@ -14,6 +14,9 @@ use crate::parallel::Parallelism;
 use crate::plan::{Factors, Op, Plan, Workspace};
 use crate::scalar::{Real, Scalar};
 
+#[cfg(feature = "rand")]
+mod random;
+
 /// A structured orthogonal matrix Q that owns its numbers.
 ///
 /// ```
@@ -62,62 +65,6 @@ impl<T: Scalar> Orthogonal<T> {
     /// None for plans that were built; the signature is [`new`](Self::new)'s.
     pub fn identity(plan: Plan<T>) -> Result<Self> {
         let theta = vec![0.0; plan.num_params()];
-        Self::new(plan, theta)
-    }
-
-    /// Independent normal parameters with mean 0 and the given standard deviation: near the identity if it is small.
-    ///
-    /// # Errors
-    /// [`Error::Domain`] for a negative or non-finite deviation.
-    #[cfg(feature = "rand")]
-    pub fn random_normal(plan: Plan<T>, deviation: f64, rng: &mut impl rand::Rng) -> Result<Self> {
-        use rand_distr::Distribution;
-        let normal =
-            rand_distr::Normal::new(0.0, deviation).ok().filter(|_| deviation >= 0.0).ok_or(Error::Domain {
-                what: "standard deviation".to_string(),
-                expected: "a finite number of at least 0",
-                got: deviation.to_string(),
-            })?;
-        let theta: Vec<f64> = (0..plan.num_params()).map(|_| normal.sample(rng)).collect();
-        Self::new(plan, theta)
-    }
-
-    /// Every trainable block drawn independently from the Haar measure of the rotations, by QR of a Gaussian matrix
-    /// with the signs of Mezzadri (2007, arXiv math-ph/0609050), then taken back to θ by the chart's inverse. The
-    /// product is not Haar distributed.
-    ///
-    /// # Errors
-    /// [`Error::Domain`] if a chart reaches none of 64 drawn blocks.
-    #[cfg(feature = "rand")]
-    pub fn random_haar(plan: Plan<T>, rng: &mut impl rand::Rng) -> Result<Self>
-    where
-        rand_distr::StandardNormal: rand_distr::Distribution<T::Wide>,
-    {
-        use crate::plan::Source;
-        use rand_distr::Distribution;
-        let mut theta = vec![0.0; plan.num_params()];
-        for stage in plan.stages() {
-            let Source::Chart { chart, .. } = stage.source() else { continue };
-            let b = stage.layout().block_size();
-            let params = stage.theta().len() / stage.num_groups().max(1);
-            let mut block = vec![<T::Wide as num_traits::Zero>::zero(); b * b];
-            for group in 0..stage.num_groups() {
-                let start = stage.theta().start + group * params;
-                let theta = &mut theta[start..start + params];
-                let mut result = Ok(());
-                for _ in 0..64 {
-                    for x in &mut block {
-                        *x = rand_distr::StandardNormal.sample(rng);
-                    }
-                    dense::haar_rotation(b, &mut block);
-                    result = chart.inverse(b, &block, theta);
-                    if result.is_ok() {
-                        break;
-                    }
-                }
-                result?;
-            }
-        }
         Self::new(plan, theta)
     }
 
