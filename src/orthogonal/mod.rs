@@ -14,10 +14,32 @@ use crate::parallel::Parallelism;
 use crate::plan::{Factors, Op, Plan, Workspace};
 use crate::scalar::{Real, Scalar};
 
+mod bounds;
 #[cfg(feature = "rand")]
 mod random;
+mod rebase;
+mod truncate;
+
+pub use bounds::Condition;
 
 /// A structured orthogonal matrix Q that owns its numbers.
+///
+/// | verb | gives |
+/// |---|---|
+/// | [`apply`](Self::apply), [`multiply_left`](Self::multiply_left), [`rows`](Self::rows), … | products, parts of Q |
+/// | [`then`](Self::then), [`compose`](Self::compose), [`adjoint`](Self::adjoint) | other operators, with the same parameters |
+/// | [`truncate`](Self::truncate) | F_k ··· F_1: factors set to the identity one by one |
+/// | [`rebase`](Self::rebase) | the same Q at θ = 0 |
+/// | [`condition`](Self::condition), [`distance`](Self::distance) | rigorous bounds |
+///
+/// # One learning rate for all entries
+///
+/// Entry (i, j) of Q is a sum over the paths from input j to output i of the products of block entries along the path. In a
+/// butterfly every pair (i, j) has the same number of paths: the product of its factors' patterns, all blocks filled with
+/// ones, is constant (1 for unit 1 and any radix; unitᵐ⁻¹ for m stages of a larger unit, so (b/2)ᵐ⁻¹ for BOFT(m, b); with
+/// fewer stages than make Q dense, where it is not zero). So all entries of Q are sums of equally many products of equally
+/// many factors and respond to a step on their factors alike, and one learning rate serves all of them, as it would for a
+/// dense Q (Liu et al., arXiv 2311.06243, appendix G.1). Wirings that join some pairs more often than others lack this.
 ///
 /// ```
 /// use papilio::{Orthogonal, Plan, parametrization::Cayley, topology::Butterfly};
@@ -97,6 +119,23 @@ impl<T: Scalar> Orthogonal<T> {
         self.factors = self.plan.realize(&theta)?;
         self.theta = theta;
         Ok(())
+    }
+
+    /// First this, then `next`: Q_next · Q, with the parameters of both, one after the other. As [`Plan::then`].
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the sizes differ.
+    pub fn then(&self, next: &Self) -> Result<Self> {
+        let theta: Vec<f64> = self.theta.iter().chain(&next.theta).copied().collect();
+        Self::new(self.plan.clone().then(next.plan.clone())?, theta)
+    }
+
+    /// Composition as functions compose: `a.compose(&b)` is A·B, first B and then A. The same as `b.then(&a)`.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the sizes differ.
+    pub fn compose(&self, first: &Self) -> Result<Self> {
+        first.then(self)
     }
 
     /// Qᴴ, with the same parameters.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | is this dense matrix orthogonal? | [`orthogonality_ratio`], [`orthogonality`] |
 //! | how far from orthogonal can this plan's Q be? | [`certificate`]: a proof, in O(n·b²·m) |
+//! | how far apart are two products of the same layouts? | [`distance`], a proof as well |
 //! | does `apply` keep lengths and angles; is `Op::Adjoint` the adjoint? | [`isometry`], [`adjoint`] |
 //! | are the gradients right? | [`chart_gradient`], [`plan_gradient`]; [`plan_tangent`] for directional derivatives |
 //! | does my chart or topology keep its promises? | [`laws`] |
@@ -16,6 +17,7 @@
 mod adjoint;
 mod certificate;
 pub mod dense;
+mod distance;
 mod gradient;
 mod gram;
 mod isometry;
@@ -33,6 +35,7 @@ mod tangent;
 
 pub use adjoint::adjoint;
 pub use certificate::{Certificate, certificate};
+pub use distance::{Distance, distance};
 pub use gradient::{PlanGradient, chart_gradient, plan_gradient};
 pub use isometry::{Isometry, isometry};
 pub use laws::LawViolation;

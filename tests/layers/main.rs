@@ -21,9 +21,9 @@ const LAYERS: [&[&str]; 7] = [
     &["dense"],
     &["parametrization", "topology", "kernel"],
     &["plan"],
-    &["verify", "storage"],
+    &["verify", "storage", "transmission"],
     &["orthogonal"],
-    &["adapter"],
+    &["adapter", "archive"],
 ];
 
 /// Files that may ask which features are on, with the reason.

@@ -1,4 +1,4 @@
-//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality.
+//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality, compare topologies.
 
 use std::process::ExitCode;
 
@@ -9,10 +9,11 @@ mod merge;
 mod preserved;
 mod signals;
 mod text;
+mod topology;
 mod verify;
 
 /// Structured orthogonal matrices on the command line: merge BOFT adapters into their base model, look into model
-/// files, check that a matrix is orthogonal.
+/// files, check that a matrix is orthogonal, compare topologies.
 #[derive(Debug, Parser)]
 #[command(name = "papilio", version, max_term_width = 100, arg_required_else_help = true, after_help = EXIT)]
 struct Arguments {
@@ -25,6 +26,7 @@ enum Command {
     Merge(merge::Arguments),
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
+    Topology(topology::Arguments),
 }
 
 const EXIT: &str = "\
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Merge(arguments) => arguments.run(),
         Command::Inspect(arguments) => arguments.run(),
         Command::Verify(arguments) => arguments.run(),
+        Command::Topology(arguments) => arguments.run(),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
