@@ -65,7 +65,8 @@ fn shared<T: Complex>(layout: StageLayout, groups: u32) -> (StageLayout, Source<
 /// Sizes around lanes, coordinates that pass through, every compiled block size and some that are not, strides as butterflies
 /// and Monarch wirings have them, shared groups, adjoint stages in between.
 fn cases<T: Complex>() -> Vec<(Plan<T>, Factors<T>)> {
-    let mut cases: Vec<(usize, Vec<(StageLayout, Source<T>)>)> = vec![(1, vec![])];
+    type Stages<T> = Vec<(StageLayout, Source<T>)>;
+    let mut cases: Vec<(usize, Stages<T>)> = vec![(1, vec![])];
     let mut add = |n: usize, layouts: &[StageLayout]| {
         let seed = 10 * cases.len() as u64;
         cases.push((n, layouts.iter().zip(seed..).map(|(layout, seed)| fixed(layout.clone(), seed)).collect()));

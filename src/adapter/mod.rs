@@ -34,8 +34,8 @@ mod rotation;
 
 pub use config::PeftConfig;
 pub use merge::{
-    LayerReport, MergeEvent, MergeOptions, MergeReport, PreservedLayer, PreservedOptions, PreservedReport, Progress,
-    merge, preserved,
+    LayerReport, MergeEvent, MergeOptions, MergeReport, PRESERVED_LIMIT, PreservedLayer, PreservedOptions,
+    PreservedReport, Progress, merge, preserved,
 };
 pub use rotation::{RealizedRotation, Rotation};
 

@@ -19,10 +19,13 @@ use alloc::vec::Vec;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::sample::scalars;
+use crate::dense::polish;
+use crate::generator::Generator;
 use crate::layout::{Sharing, StageLayout};
 use crate::parametrization::{Cayley, Givens, Parametrization};
 use crate::plan::{Plan, Source};
-use crate::scalar::Scalar;
+use crate::scalar::{Scalar, Wide, c64};
 use crate::topology::{BlockDiagonal, Butterfly, Explicit, Topology};
 
 /// A size and a wiring that fits it: block-diagonal, butterflies of any radix, BOFT, random tables.
@@ -53,19 +56,59 @@ fn table(n: usize) -> impl Strategy<Value = StageLayout> {
     })
 }
 
-/// A real chart that has blocks of size `b`.
-pub fn chart(b: usize) -> impl Strategy<Value = Arc<dyn Parametrization<f64>>> {
-    let all: [Arc<dyn Parametrization<f64>>; 2] = [Arc::new(Cayley), Arc::new(Givens)];
-    let fitting: Vec<_> = all.into_iter().filter(|chart| chart.num_params(b).is_ok()).collect();
-    proptest::sample::select(fitting)
+/// The field of a plan: which charts of this crate there are over it.
+pub trait Field: Wide {
+    /// All of them.
+    fn charts() -> Vec<Arc<dyn Parametrization<Self>>>;
 }
 
-/// A plan of [`topology`], every stage with a chart that fits it and parameters per block or shared.
-pub fn plan<T: Scalar<Wide = f64>>() -> impl Strategy<Value = Plan<T>> {
+impl Field for f64 {
+    fn charts() -> Vec<Arc<dyn Parametrization<f64>>> {
+        alloc::vec![Arc::new(Cayley), Arc::new(Givens)]
+    }
+}
+
+impl Field for c64 {
+    fn charts() -> Vec<Arc<dyn Parametrization<c64>>> {
+        Vec::new()
+    }
+}
+
+/// A chart that has blocks of size `b`; `None` if there is none.
+pub fn chart<W: Field>(b: usize) -> impl Strategy<Value = Option<Arc<dyn Parametrization<W>>>> {
+    let fitting: Vec<_> = W::charts().into_iter().filter(|chart| chart.num_params(b).is_ok()).map(Some).collect();
+    proptest::sample::select(if fitting.is_empty() { alloc::vec![None] } else { fitting })
+}
+
+/// `count` orthogonal or unitary blocks of size `b`, row-major: I − 2vvᴴ/(vᴴv) with random v, its rows times random numbers of
+/// modulus 1.
+pub fn blocks<W: Wide>(b: usize, count: usize) -> impl Strategy<Value = Vec<W>> {
+    any::<u64>().prop_map(move |seed| {
+        let mut g = Generator::new(seed);
+        (0..count).flat_map(|_| reflection(b, &mut g)).collect()
+    })
+}
+
+fn reflection<W: Wide>(b: usize, g: &mut Generator) -> Vec<W> {
+    let (v, turns): (Vec<W>, Vec<W>) = (scalars(g, b), scalars(g, b));
+    let square: f64 = v.iter().map(|v| v.abs() * v.abs()).sum();
+    let entry = |i: usize, k: usize| {
+        let one = if i == k { W::one() } else { W::zero() };
+        (one - v[i] * v[k].conj() * W::from_real(2.0 / square)) * turns[i] * W::from_real(1.0 / turns[i].abs())
+    };
+    let mut block: Vec<W> = (0..b * b).map(|at| entry(at / b, at % b)).collect();
+    polish(b, &mut block).expect("a reflection is orthogonal up to rounding");
+    block
+}
+
+/// A plan of [`topology`], every stage with a chart that fits it and parameters per block or shared, or with fixed
+/// [`blocks`].
+pub fn plan<T: Scalar<Wide: Field>>() -> impl Strategy<Value = Plan<T>> {
     topology().prop_flat_map(|(n, topology)| {
         let stages = topology.num_stages(n).expect("the strategy fits sizes to topologies");
         let layouts: Vec<StageLayout> = (0..stages).map(|k| topology.stage(n, k)).collect();
-        let sources: Vec<_> = layouts.iter().map(|layout| source(layout.block_size()).boxed()).collect();
+        let sources: Vec<_> =
+            layouts.iter().map(|layout| source(layout.block_size(), layout.num_blocks()).boxed()).collect();
         (sources, any::<bool>()).prop_map(move |(sources, adjoint)| {
             let plan = Plan::from_stages(n, layouts.iter().cloned().zip(sources)).expect("charts fit block sizes");
             if adjoint { plan.adjoint() } else { plan }
@@ -73,9 +116,13 @@ pub fn plan<T: Scalar<Wide = f64>>() -> impl Strategy<Value = Plan<T>> {
     })
 }
 
-fn source<T: Scalar<Wide = f64>>(b: usize) -> impl Strategy<Value = Source<T>> {
+fn source<T: Scalar<Wide: Field>>(b: usize, count: usize) -> impl Strategy<Value = Source<T>> {
     let sharing = prop_oneof![4 => Just(Sharing::PerBlock), 1 => Just(Sharing::All)];
-    (chart(b), sharing).prop_map(|(chart, sharing)| Source::Chart { chart, sharing })
+    let fixed = proptest::bool::weighted(0.1);
+    (chart(b), sharing, blocks(b, count), fixed).prop_map(|(chart, sharing, blocks, fixed)| match chart {
+        Some(chart) if !fixed => Source::Chart { chart, sharing },
+        _ => Source::Fixed(blocks.into()),
+    })
 }
 
 /// `len` parameters, all of one scale between 1e-6 and 1e3, or exactly zero.
@@ -85,7 +132,7 @@ pub fn theta(len: usize) -> impl Strategy<Value = Vec<f64>> {
 }
 
 /// A [`plan`] with [`theta`] of its length.
-pub fn plan_and_theta<T: Scalar<Wide = f64>>() -> impl Strategy<Value = (Plan<T>, Vec<f64>)> {
+pub fn plan_and_theta<T: Scalar<Wide: Field>>() -> impl Strategy<Value = (Plan<T>, Vec<f64>)> {
     plan::<T>().prop_flat_map(|plan| {
         let theta = theta(plan.num_params());
         (Just(plan), theta)
@@ -96,7 +143,22 @@ pub fn plan_and_theta<T: Scalar<Wide = f64>>() -> impl Strategy<Value = (Plan<T>
 mod tests {
     use super::*;
     use crate::plan::Op;
-    use crate::verify::{certificate, isometry, laws};
+    use crate::scalar::{Real, c32};
+    use crate::verify::{adjoint, certificate, isometry, laws};
+
+    fn is_orthogonal<T: Scalar>(plan: &Plan<T>, theta: &[f64], seed: u64) -> Result<(), TestCaseError> {
+        let factors = plan.realize(theta).unwrap();
+        let proof = certificate(plan, &factors).unwrap();
+        let stages = plan.num_stages() as f64;
+        prop_assert!(proof.defect <= 2.0 * stages * T::Real::EPS.to_wide(), "{proof:?}");
+        for op in Op::ALL {
+            let found = isometry(plan, &factors, op, seed).unwrap();
+            prop_assert!(found.norm <= 2.0 && found.inner <= 2.0, "{found:?}");
+        }
+        let found = adjoint(plan, &factors, seed).unwrap();
+        prop_assert!(found <= 2.0, "{found}");
+        Ok(())
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
@@ -108,14 +170,12 @@ mod tests {
 
         #[test]
         fn plans_are_orthogonal((plan, theta) in plan_and_theta::<f32>(), seed: u64) {
-            let factors = plan.realize(&theta).unwrap();
-            let proof = certificate(&plan, &factors).unwrap();
-            let stages = plan.num_stages() as f64;
-            prop_assert!(proof.defect <= 2.0 * stages * f64::from(f32::EPSILON), "{proof:?}");
-            for op in Op::ALL {
-                let found = isometry(&plan, &factors, op, seed).unwrap();
-                prop_assert!(found.norm <= 2.0 && found.inner <= 2.0, "{found:?}");
-            }
+            is_orthogonal(&plan, &theta, seed)?;
+        }
+
+        #[test]
+        fn complex_plans_are_unitary((plan, theta) in plan_and_theta::<c32>(), seed: u64) {
+            is_orthogonal(&plan, &theta, seed)?;
         }
     }
 }

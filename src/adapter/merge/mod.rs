@@ -29,7 +29,7 @@ mod write;
 
 use companions::Companions;
 use model_config::ModelConfig;
-pub use preserved::{PreservedLayer, PreservedOptions, PreservedReport, preserved};
+pub use preserved::{LIMIT as PRESERVED_LIMIT, PreservedLayer, PreservedOptions, PreservedReport, preserved};
 use resolve::Resolved;
 use write::ModelWriter;
 

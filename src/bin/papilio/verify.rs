@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use papilio::Parallelism;
-use papilio::adapter::{Adapter, PreservedOptions};
+use papilio::adapter::{Adapter, PRESERVED_LIMIT, PreservedOptions};
 use papilio::storage::Matrix;
 use papilio::verify::orthogonality;
 use serde_json::json;
@@ -22,7 +22,8 @@ use crate::{Outcome, preserved};
 /// neurons. A rotation keeps the angles between them, their lengths, their hyperspherical energy (the mean of
 /// 1/‖ŵ_i − ŵ_j‖ over pairs) and the singular values; the table shows how far. The scale s changes lengths, so what is
 /// judged is the step from diag(s)·W to W'. The ratio is the largest change over what rounding to the weight's type may do:
-/// eps for cosines, ½·eps for relative lengths, eps·Σ1/d² for the sum of 1/d, ½·eps·‖W‖_F for singular values.
+/// eps for cosines, ½·eps for relative lengths, eps·Σ1/d² for the sum of 1/d, ½·eps·‖W‖_F for singular values, with eps of
+/// the weight's type plus 8·2⁻⁵².
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -36,20 +37,20 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR|FILE", requires = "base")]
     adapter: Option<PathBuf>,
     /// With --base: only layers whose path contains this (may be repeated)
-    #[arg(long, value_name = "TEXT", requires = "base")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "path")]
     layer: Vec<String>,
     /// With --base: compare the pairs of up to so many neurons, a seeded sample of more
-    #[arg(long, value_name = "COUNT", default_value_t = 1024)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, conflicts_with = "path")]
     neurons: usize,
     /// With --base: seed of that sample
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, conflicts_with = "path")]
     seed: u64,
     /// With --base: all singular values of weights whose smaller side is at most this; the largest alone of others
-    #[arg(long, value_name = "SIZE", default_value_t = 1024)]
+    #[arg(long, value_name = "SIZE", default_value_t = 1024, conflicts_with = "path")]
     singular_values: usize,
-    /// Largest ratio that passes as orthogonal, or preserved
-    #[arg(long, default_value = "30", value_parser = positive)]
-    ratio: f64,
+    /// Largest ratio that passes as orthogonal, or preserved [default: 30; with --base 2]
+    #[arg(long, value_parser = positive)]
+    ratio: Option<f64>,
     /// The tensor to check, if the file holds several square ones
     #[arg(long, value_name = "NAME", conflicts_with = "base")]
     tensor: Option<String>,
@@ -109,23 +110,20 @@ impl Arguments {
             let mut options = PreservedOptions::new(base, adapter);
             (options.layers, options.singular_values) = (self.layer, self.singular_values);
             (options.neurons, options.seed) = (self.neurons, self.seed);
-            return preserved::run(&options, self.ratio, self.json);
+            return preserved::run(&options, self.ratio.unwrap_or(PRESERVED_LIMIT), self.json);
         }
         let path = self.path.unwrap_or_default();
         let is_adapter = self.tensor.is_none() && Adapter::is_at(&path).map_err(|e| e.to_string())?;
         let finding = if is_adapter { adapter(&path) } else { matrix(&path, self.tensor.as_deref()) };
         let Finding { ratio, defect, text } = finding.map_err(|e| e.to_string())?;
         let (ratio, defect) = (ratio.min(f64::MAX), defect.min(f64::MAX));
-        let orthogonal = ratio <= self.ratio;
+        let limit = self.ratio.unwrap_or(30.0);
+        let orthogonal = ratio <= limit;
         if self.json {
             print_json(&json!({"ratio": ratio, "defect": defect, "orthogonal": orthogonal}))?;
         } else {
             let verdict = if orthogonal { "orthogonal" } else { "NOT orthogonal" };
-            print(&format!(
-                "{text}{verdict}: ratio {} (limit {}), ‖QᵀQ − I‖₂ ≤ {defect:.1e}\n",
-                number(ratio),
-                self.ratio
-            ))?;
+            print(&format!("{text}{verdict}: ratio {} (limit {limit}), ‖QᵀQ − I‖₂ ≤ {defect:.1e}\n", number(ratio),))?;
         }
         Ok(if orthogonal { Outcome::Done } else { Outcome::NotOrthogonal })
     }
