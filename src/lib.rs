@@ -49,6 +49,9 @@
 //! | [`Cayley`](parametrization::Cayley) | b×b rotations, (I − A)(I + A)⁻¹ with A skew | b(b − 1)/2, the upper triangle of A row by row |
 //! | [`Givens`](parametrization::Givens) | 2×2 rotations | the angle |
 //!
+//! A stage may also be a product of Householder reflections ([`Source::reflectors`]; HRA, ETHER): vectors instead of blocks,
+//! of any length up to n, and never a matrix.
+//!
 //! Both traits are open: `examples/own_chart_and_topology.rs` adds a chart of 3×3 rotations and a wiring of its own,
 //! and [`verify::laws`] checks them as it checks the ones here.
 //!

@@ -21,6 +21,7 @@ mod isometry;
 pub mod laws;
 mod outward;
 mod ratio;
+mod reflected;
 mod sample;
 mod spectrum;
 #[cfg(feature = "proptest")]
