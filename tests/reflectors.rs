@@ -4,7 +4,9 @@
 use papilio::generator::Generator;
 use papilio::parametrization::{Cayley, Givens};
 use papilio::topology::Butterfly;
-use papilio::verify::{adjoint, certificate, dense, isometry, orthogonality_ratio, plan_gradient, plan_tangent};
+use papilio::verify::{
+    adjoint, certificate, dense, distance, isometry, orthogonality_ratio, plan_gradient, plan_tangent,
+};
 use papilio::{
     Batch, BatchMut, Element, Error, Isa, Op, Orthogonal, Parallelism, Plan, Real, Saved, Scalar, Sharing, Source,
     StageLayout, Wide, Workspace, c32, c64,
@@ -125,13 +127,15 @@ fn conformance<T: Scalar>() {
                     let ratio = max_ratio(&y, &truth, &x, n) / (1.0 + count as f64).sqrt();
                     let many = usize::from(count > layout.block_size());
                     worst[many] = worst[many].max(ratio);
-                    assert!(ratio <= [4.0, 8.0][many], "n {n} {layout:?} count {count} {op:?} {isa:?}: {ratio}");
+                    // In double precision the truth has as much of an error.
+                    let limit = if T::IS_WIDE { [8.0, 20.0] } else { [2.0, 8.0] };
+                    assert!(ratio <= limit[many], "n {n} {layout:?} count {count} {op:?} {isa:?}: {ratio}");
                 }
             }
             if n <= 64 {
                 let stored = dense::apply(&plan, &factors, &wide(&x), Op::Transpose).unwrap();
                 let ratio = max_ratio(&run(&plan, &theta, &x, Op::Transpose), &stored, &x, n);
-                assert!(ratio <= 8.0 * (1.0 + count as f64).sqrt(), "n {n} count {count}: {ratio}");
+                assert!(ratio <= 20.0 * (1.0 + count as f64).sqrt(), "n {n} count {count}: {ratio}");
             }
         }
     }
@@ -363,15 +367,12 @@ fn orthogonal<T: Scalar>() {
                 isometries[many] = isometries[many].max(found.norm.max(found.inner) / reflections);
             }
             assert!(adjoint(&plan, &factors, 2).unwrap() <= [2.0, 8.0][many] * reflections);
-            if T::IS_COMPLEX {
-                continue;
-            }
             let q = Orthogonal::new(plan.clone(), theta.clone()).unwrap();
             ratios[many] = ratios[many].max(orthogonality_ratio(n, n, &q.to_dense().unwrap()).unwrap());
             let proof = certificate(&plan, &factors).unwrap();
             assert_eq!((proof.defect, &proof.per_stage[..]), (0.0, &[0.0][..]));
             let truth = dense::defect(&plan, &factors).unwrap();
-            assert!(truth.iter().all(|e| e.abs() < 1e-28), "double-double sees no defect");
+            assert!(truth.iter().all(|e| Scalar::abs(*e) < 1e-28), "double-double sees no defect");
             let x = random::<T>(40 * n, 7);
             let exact = dense::apply(&plan, &factors, &wide(&x), Op::None).unwrap();
             let measured = max_ratio(&run(&plan, &theta, &x, Op::None), &exact, &x, n) * T::Real::EPS.to_wide();
@@ -381,14 +382,14 @@ fn orthogonal<T: Scalar>() {
             if measured > 0.0 {
                 factor = factor.min(bound / measured);
             }
-            assert!(count == 0 || bound <= T::Real::EPS.to_wide() * 200.0 * count as f64, "{count}: {bound:e}");
+            assert!(count == 0 || bound <= T::Real::EPS.to_wide() * 2000.0 * count as f64, "{count}: {bound:e}");
         }
     }
     println!(
         "{}: ratio {ratios:.2?}, isometry {isometries:.2?}, bound/measured {factor:.1}",
         std::any::type_name::<T>()
     );
-    assert!(ratios[0] <= 2.0 && isometries[0] <= 2.0 && ratios[1] <= 12.0 && isometries[1] <= 4.0);
+    assert!(ratios[0] <= 2.0 && isometries[0] <= 3.0 && ratios[1] <= 20.0 && isometries[1] <= 8.0);
 }
 
 #[test]
@@ -643,6 +644,36 @@ fn hostile_counts_are_errors() {
     let plan = stage::<f64>(3, &whole(3), Source::reflectors(2));
     assert!(matches!(plan.realize(&[0.0; 5]), Err(Error::Length { expected: 6, got: 5, .. })));
     assert!(matches!(plan.realize(&[0.0, 1.0, f64::NAN, 0.0, 0.0, 0.0]), Err(Error::Domain { .. })));
+}
+
+/// Products of moved vectors: the bound holds, and is near for one reflection.
+#[test]
+fn distances_of_products() {
+    let n = 12;
+    for (count, step, slack) in [(0, 0.1, 1.0), (1, 1e-6, 1.5), (1, 0.3, 2.0), (5, 1e-5, 10.0), (3, 0.0, 1.0)] {
+        for orthonormal in [false, true] {
+            let source = Source::Reflectors { count, orthonormal, sharing: Sharing::All };
+            let plan = stage::<f64>(n, &StageLayout::contiguous(6, 2), source);
+            let theta = normal(6 * count, 1);
+            let moved: Vec<f64> = theta.iter().zip(normal(6 * count, 2)).map(|(t, d)| t + step * d).collect();
+            let (one, two) = (plan.realize(&theta).unwrap(), plan.realize(&moved).unwrap());
+            let (p, q) = (dense::matrix(&plan, &one).unwrap(), dense::matrix(&plan, &two).unwrap());
+            let difference: Vec<f64> = p.iter().zip(&q).map(|(p, q)| p - q).collect();
+            let bound = distance((&plan, &one), (&plan, &two)).unwrap();
+            let spectral = faer::Mat::from_fn(n, n, |i, j| difference[i * n + j]).svd().unwrap().S()[0];
+            let frobenius = norm(&difference);
+            let rounding = 1e-14;
+            assert!(bound.frobenius + rounding >= frobenius && bound.spectral + rounding >= spectral, "{bound:?}");
+            assert!(bound.spectral <= slack * spectral + rounding, "{count} {step}: {bound:?} {spectral}");
+            assert!(bound.frobenius <= slack * frobenius + rounding, "{count} {step}: {bound:?} {frobenius}");
+        }
+    }
+    let (plan, chart) = (stage::<f64>(4, &whole(4), Source::reflectors(1)), stage(4, &whole(4), Source::chart(Cayley)));
+    let (one, two) = (plan.realize(&[1.0; 4]).unwrap(), chart.realize(&[0.1; 6]).unwrap());
+    assert!(matches!(distance((&plan, &one), (&chart, &two)), Err(Error::Unsupported { .. })));
+    let more = stage::<f64>(4, &whole(4), Source::reflectors(2));
+    let two = more.realize(&[1.0; 8]).unwrap();
+    assert!((distance((&plan, &one), (&more, &two)).unwrap().spectral - 2.0).abs() <= 1e-14);
 }
 
 /// What a dense matrix of 80 GB would do, in every verb.

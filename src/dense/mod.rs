@@ -18,6 +18,7 @@ mod haar;
 pub(crate) mod pack;
 mod polish;
 mod product;
+mod rank;
 mod resolvent;
 mod solve;
 
@@ -30,6 +31,7 @@ pub(crate) use haar::haar_rotation;
 pub use polish::polish;
 pub(crate) use polish::{newton_schulz, polish_with};
 pub(crate) use product::{product, update};
+pub(crate) use rank::{Rank, rank};
 pub use resolvent::skew_resolvent;
 pub(crate) use resolvent::skew_resolvent_with;
 pub(crate) use solve::invert_unpivoted;

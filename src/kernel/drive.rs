@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Step, along, apply_stage, choose, pack, reflect, tile};
+use super::{Both, Step, along, apply_stage, choose, pack, reflect, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
@@ -125,7 +125,7 @@ pub(crate) fn apply_vjp<E: Element>(
     saved: Saved<'_, E>,
     gy: Batch<'_, E>,
     gx: Option<BatchMut<'_, E>>,
-    d_factors: Option<(&mut [E::Scalar], &mut [E::Scalar])>,
+    d_factors: Option<Both<&mut [E::Scalar]>>,
     isa: Isa,
     parallelism: Parallelism,
     pool: &Pool,
@@ -201,7 +201,7 @@ struct Backward<'a, T> {
     inputs: &'a mut [T],
     scratch: &'a mut [T],
     /// Gradients of entries and of couplings.
-    d: Option<(&'a mut [T], &'a mut [T])>,
+    d: Option<Both<&'a mut [T]>>,
     width: usize,
     reversible: bool,
 }

@@ -8,6 +8,7 @@ mod along;
 mod choose;
 mod drive;
 mod pack;
+mod panels;
 mod reflect;
 mod tangent;
 mod tile;
@@ -15,7 +16,8 @@ mod tile;
 pub(crate) use choose::is_planar;
 pub use drive::Saved;
 pub(crate) use drive::{apply, apply_vjp};
-pub(crate) use reflect::{PANEL, Reflectors, panel, panels, run_length, vector};
+pub(crate) use panels::{PANEL, panel, panels, run_length, vector};
+pub(crate) use reflect::Reflectors;
 pub(crate) use tangent::apply_jvp;
 
 use crate::layout::StageLayout;
@@ -98,6 +100,9 @@ impl<T: Scalar> Step<'_, T> {
         }
     }
 }
+
+/// What belongs to the entries of a plan, and what to its couplings.
+pub(crate) type Both<S> = (S, S);
 
 /// Rows of 64 bytes that scratch must hold: a block, or the coefficients of reflectors.
 fn scratch<T>(steps: &[Step<'_, T>]) -> usize {

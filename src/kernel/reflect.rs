@@ -12,20 +12,17 @@
 //! of every machine does this, so results depend on nothing else. An error of a sum grows with the run and the number of runs
 //! instead of with the block size.
 //!
-//! *Storage.* [`panel`] cuts `count` vectors into panels of 8, then 4, 2 and 1; the entries of a panel lie coordinate by
-//! coordinate, those of its vectors side by side.
+//! How vectors are cut into panels and stored: `panels.rs`.
 
 use alloc::vec;
 
 use bytemuck::{Pod, Zeroable};
 
 use super::Step;
+use super::panels::{PANEL, panel, panels, run_length};
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
 use crate::simd::{Isa, Job, Lanes, OneLane, dispatch};
-
-/// Vectors in a panel, at most; also the couplings stored for each vector.
-pub(crate) const PANEL: usize = 8;
 
 /// Registers of 64 bytes that [`vjp`] needs for the coefficients of one panel: four kinds, in the widest tile.
 const SCRATCH: usize = 4 * PANEL * super::choose::WIDEST;
@@ -42,49 +39,6 @@ pub(crate) struct Reflectors<'a, T> {
     pub(crate) reversed: bool,
     /// The machine that runs the plan.
     pub(crate) isa: Isa,
-}
-
-/// Number of panels of `count` vectors.
-pub(crate) fn panels(count: usize) -> usize {
-    count / PANEL + (count % PANEL).count_ones() as usize
-}
-
-/// First vector and number of vectors of panel `p`.
-#[inline(always)]
-pub(crate) fn panel(count: usize, p: usize) -> (usize, usize) {
-    let whole = count / PANEL;
-    if p < whole {
-        return (p * PANEL, PANEL);
-    }
-    let (mut start, mut rest) = (whole * PANEL, count % PANEL);
-    for _ in whole..p {
-        let width = highest_bit(rest);
-        (start, rest) = (start + width, rest - width);
-    }
-    (start, highest_bit(rest))
-}
-
-/// Where the entries of vector `i` of a block of size `b` lie: the first one, and the distance to the next.
-pub(crate) fn vector(count: usize, b: usize, i: usize) -> (usize, usize) {
-    let whole = count / PANEL;
-    let mut p = (i / PANEL).min(whole);
-    loop {
-        let (start, width) = panel(count, p);
-        if i < start + width || width == 0 {
-            return (start * b + (i - start), width);
-        }
-        p += 1;
-    }
-}
-
-/// Coordinates that are summed at a time: about the square root of the block size, and not few.
-pub(crate) fn run_length(b: usize) -> usize {
-    64.max(1 << (b.max(1).ilog2() / 2))
-}
-
-#[inline(always)]
-fn highest_bit(x: usize) -> usize {
-    if x == 0 { 0 } else { 1 << x.ilog2() }
 }
 
 /// Registers of 64 bytes that a step of reflectors needs as scratch.
@@ -481,6 +435,3 @@ fn jvp_panel<T: Scalar, S: Lanes<T>, const P: usize>(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Reflectors, Step, apply_stage, choose, pack, reflect, tile};
+use super::{Both, Reflectors, Step, apply_stage, choose, pack, reflect, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
@@ -18,7 +18,7 @@ pub(crate) fn apply_jvp<E: Element>(
     steps: &[Step<'_, E::Scalar>],
     x: Batch<'_, E>,
     dx: Option<Batch<'_, E>>,
-    d_factors: Option<(&[E::Scalar], &[E::Scalar])>,
+    d_factors: Option<Both<&[E::Scalar]>>,
     dy: BatchMut<'_, E>,
     isa: Isa,
     parallelism: Parallelism,

@@ -82,6 +82,11 @@ impl Parametrization<f64> for Cayley {
         dispatch(Isa::detect(), VjpBatch { b, theta, blocks, d_blocks, d_theta });
     }
 
+    /// dQ = −½ P dA P with ‖P‖₂ ≤ 2, so ‖dQ‖_F ≤ 2‖dA‖_F = 2√2·‖dθ‖₂, attained at θ = 0.
+    fn lipschitz(&self, _b: usize) -> Option<f64> {
+        Some(2.0 * core::f64::consts::SQRT_2)
+    }
+
     fn inverse(&self, b: usize, block: &[f64], theta: &mut [f64]) -> Result<()> {
         check_length("theta", self.num_params(b)?, theta.len())?;
         let ratio = orthogonality_ratio(b, block)?;

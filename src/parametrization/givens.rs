@@ -42,6 +42,11 @@ impl Parametrization<f64> for Givens {
         d_theta[0] += c * (g[2] - g[1]) - s * (g[0] + g[3]);
     }
 
+    /// The speed |dB/dθ| = √2, everywhere.
+    fn lipschitz(&self, _b: usize) -> Option<f64> {
+        Some(core::f64::consts::SQRT_2)
+    }
+
     fn inverse(&self, b: usize, block: &[f64], theta: &mut [f64]) -> Result<()> {
         check_length("theta", self.num_params(b)?, theta.len())?;
         let ratio = orthogonality_ratio(b, block)?;

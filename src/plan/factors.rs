@@ -40,6 +40,13 @@ impl<T: Scalar> Factors<T> {
     pub(super) fn couplings(&self) -> &[T] {
         &self.couplings
     }
+
+    /// The stored blocks of a stage before they were rounded: row-major, group after group.
+    pub(crate) fn wide_blocks(&self, stage: &Stage<T>) -> Vec<T::Wide> {
+        let mut blocks = Vec::new();
+        self.load_wide(stage, &(0..stage.num_groups()), &mut blocks);
+        blocks
+    }
 }
 
 impl<T: Scalar> Plan<T> {

@@ -133,7 +133,7 @@ fn dot<W: Wide>(x: &[W], y: &[W]) -> W {
 /// y += a·x.
 fn add<W: Wide>(y: &mut [W], a: W, x: &[W]) {
     for (y, &x) in y.iter_mut().zip(x) {
-        *y = *y + a * x;
+        *y += a * x;
     }
 }
 

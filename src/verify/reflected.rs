@@ -1,4 +1,7 @@
-//! What one apply of a stage of reflectors rounds: a bound that needs the shape only.
+//! Bounds for stages of reflectors: what one apply rounds, and how far two products are apart.
+//!
+//! # Rounding
+//! It needs the shape only.
 //!
 //! In the notation of `plan/reflectors.rs`, a panel of P vectors of norms μ_i takes x, ‖x‖ = 1, to y = x + Σ u_i e_i, where
 //! e_i = −τ_i u_iᴴ x_i with ‖x_i‖ = 1, so μ_i|e_i| ≤ 2. Computed are
@@ -15,9 +18,19 @@
 //!
 //! and the second pass, a chain of P multiply-adds per coordinate, adds γ_{P+1}·(1 + 2P(1 + η)). Real inner products of
 //! complex numbers are twice as long, and both parts err: γ_k becomes √2·γ_{2k}. The panels' bounds compose as stages do.
+//!
+//! # Distance
+//! For û = u/‖u‖ and û' at an angle φ ≤ π/2, ‖H − H'‖₂ = 2‖ûûᴴ − û'û'ᴴ‖₂ = 2 sin φ ≤ 2‖û − û'‖ ≤ 2‖u − u'‖/min(‖u‖, ‖u'‖),
+//! for either sign of u'; H − H' has rank 2 and trace 0, so ‖H − H'‖_F ≤ √2·‖H − H'‖₂. Products of as many reflections
+//! telescope.
 
-use super::outward::{U, down, gamma, max, up};
+use alloc::vec::Vec;
+
+use num_traits::Float;
+
+use super::outward::{U, down, gamma, inflate, max, min, sqrt_up, up};
 use crate::kernel;
+use crate::plan::{Factors, Stage};
 use crate::scalar::{Real, Scalar};
 
 /// ‖fl(Bx) − Bx‖₂ is at most this times ‖x‖₂ for the product of `count` reflectors of length `b`.
@@ -43,6 +56,41 @@ pub(super) fn rounding<T: Scalar>(b: usize, count: usize) -> f64 {
     if error.is_nan() || worst.is_nan() || wide >= 1.0 { f64::INFINITY } else { error }
 }
 
+/// ‖B − B'‖₂ of blocks `j` of two stages of reflectors on the same layout, from above; the Frobenius norm is at most √2 times
+/// the first number and at most 2√b. The second number is at most 2.
+pub(super) fn difference<T: Scalar>(
+    (stage, factors): (&Stage<T>, &Factors<T>),
+    (other, others): (&Stage<T>, &Factors<T>),
+    j: usize,
+) -> (f64, f64) {
+    let (Some(count), b) = (stage.vectors(), stage.layout().block_size()) else { return (0.0, 0.0) };
+    if other.vectors() != Some(count) || stage.is_adjoint() != other.is_adjoint() {
+        return (f64::INFINITY, 2.0);
+    }
+    let vector = |stage: &Stage<T>, factors: &Factors<T>, i: usize| -> Vec<f64> {
+        let numbers = (0..b).map(|k| factors.entries()[stage.entry(stage.group_of(j), i, k)].to_wide());
+        numbers.flat_map(|x| [x.re(), x.im()]).collect()
+    };
+    let mut sum = 0.0;
+    for i in 0..count {
+        let (u, v) = (vector(stage, factors, i), vector(other, others, i));
+        let square = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>();
+        let shortest = min(square(&u), square(&v)); // to within γ of 2b + 1 roundings
+        if shortest == 0.0 {
+            let same = square(&u) == square(&v);
+            sum = up(sum + if same { 0.0 } else { 2.0 });
+            continue;
+        }
+        let shortest = down(Float::sqrt(down(shortest * down(1.0 - gamma(2 * b + 1, U)))));
+        let apart = |sign: f64| {
+            let squares = u.iter().zip(&v).map(|(u, v)| (u - sign * v) * (u - sign * v)).sum();
+            sqrt_up(inflate(squares, 2 * b + 4))
+        };
+        sum = up(sum + min(2.0, up(2.0 * up(min(apart(1.0), apart(-1.0)) / shortest))));
+    }
+    (sum, min(sum, 2.0))
+}
+
 fn panel(width: usize, dot: f64, coupling: f64, sums: impl Fn(usize) -> f64) -> f64 {
     let mut eta = 0.0;
     for i in 0..width {
@@ -66,6 +114,6 @@ mod tests {
         let found = rounding::<f32>(4, 1) / u;
         assert!((found / expected - 1.0).abs() < 1e-4, "{found}");
         assert_eq!(rounding::<f64>(7, 0), 0.0);
-        assert!(rounding::<f32>(4096, 64) < 0.01 && rounding::<f32>(usize::MAX >> 20, 1) == f64::INFINITY);
+        assert!(rounding::<f32>(4096, 64) < 0.01 && rounding::<f32>(usize::MAX >> 1, 1) == f64::INFINITY);
     }
 }
