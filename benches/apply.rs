@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use papilio::generator::Generator;
 use papilio::parametrization::{Cayley, Givens};
 use papilio::topology::Butterfly;
-use papilio::{Batch, BatchMut, Op, Parallelism, Plan, Saved, Workspace};
+use papilio::{Batch, BatchMut, Op, Parallelism, Plan, Saved, Source, StageLayout, Workspace};
 
 fn plans() -> Vec<(String, Plan<f32>)> {
     let mut plans = Vec::new();
@@ -78,10 +78,21 @@ fn dense(c: &mut Criterion) {
 }
 
 fn gradients(c: &mut Criterion) {
+    verbs(c, "vjp f32", plans());
+}
+
+/// HRA's 32 reflections of 4096 coordinates.
+fn reflectors(c: &mut Criterion) {
+    let (n, count) = (4096, 32);
+    let stage = (StageLayout::contiguous(n, 1), Source::reflectors(count));
+    verbs(c, "reflectors f32", vec![(format!("r={count} n={n}"), Plan::from_stages(n, [stage]).unwrap())]);
+}
+
+fn verbs(c: &mut Criterion, name: &str, plans: Vec<(String, Plan<f32>)>) {
     let mut ws = Workspace::new();
     let batch = 256;
-    let mut group = c.benchmark_group(format!("vjp f32 batch={batch}"));
-    for (name, plan) in plans() {
+    let mut group = c.benchmark_group(format!("{name} batch={batch}"));
+    for (name, plan) in plans {
         let n = plan.n();
         let theta = random(plan.num_params());
         let factors = plan.realize(&theta).unwrap();
@@ -115,6 +126,6 @@ criterion_group! {
         .sample_size(15)
         .warm_up_time(Duration::from_millis(150))
         .measurement_time(Duration::from_millis(600));
-    targets = apply, dense, gradients
+    targets = apply, dense, gradients, reflectors
 }
 criterion_main!(benches);

@@ -61,6 +61,9 @@
 //! | [`Exponential`](parametrization::Exponential) | b×b rotations and unitary blocks, exp A with A skew(-Hermitian) | b(b − 1)/2 (unitary: b²), likewise |
 //! | [`Givens`](parametrization::Givens) | 2×2 rotations | the angle |
 //!
+//! A stage may also be a product of Householder reflections ([`Source::reflectors`]; HRA, ETHER): vectors instead of blocks,
+//! of any length up to n, and never a matrix.
+//!
 //! Both traits are open: `examples/own_chart_and_topology.rs` adds a chart of 3×3 rotations and a wiring of its own,
 //! and [`verify::laws`] checks them as it checks the ones here.
 //!

@@ -6,7 +6,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Step, tile};
+use super::{Step, apply_stage};
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
 use crate::simd::{Lanes, OneLane};
@@ -30,7 +30,7 @@ where
                     }
                 }
             }
-            _ => tile::apply_stage(OneLane::of(s), step, vector, 1, scratch),
+            _ => apply_stage(OneLane::of(s), step, vector, 1, scratch),
         }
     }
 }

@@ -6,6 +6,9 @@ use crate::scalar::Scalar;
 /// Cache that a tile may fill, in bytes: half of a common L2.
 const TILE_BYTES: usize = 256 * 1024;
 
+/// Multiples of 64 bytes in a tile's row, at most.
+pub(super) const WIDEST: usize = 4;
+
 /// Whether a stage's blocks are stored entry by entry, so that it can run along the vector: runs of single coordinates
 /// at least a vector register apart, a radix that fits the registers, real numbers.
 pub(crate) fn is_planar<T: Scalar>(layout: &StageLayout) -> bool {
@@ -17,7 +20,7 @@ pub(crate) fn is_planar<T: Scalar>(layout: &StageLayout) -> bool {
 pub(crate) fn tile_width<T: Scalar>(n: usize, batch: usize, tiles: usize) -> usize {
     let fits = TILE_BYTES / n.saturating_mul(64 * tiles).max(1);
     let needed = batch.div_ceil(T::WIDTH);
-    T::WIDTH * fits.clamp(1, 4).min(needed).max(1)
+    T::WIDTH * fits.clamp(1, WIDEST).min(needed).max(1)
 }
 
 /// Whether a chunk of `count` vectors is better served one by one, in place, than transposed into a tile.

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Step, along, choose, largest_block, pack, tile};
+use super::{Both, Step, along, apply_stage, choose, pack, reflect, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
@@ -42,7 +42,7 @@ pub(crate) fn apply<E: Element>(
     let (n, batch) = (y.n(), y.batch());
     let lanes = simd::lanes::<E::Scalar>(isa);
     let width = choose::tile_width::<E::Scalar>(n, batch, 1);
-    let scratch = largest_block(steps) * E::Scalar::WIDTH;
+    let scratch = super::scratch(steps) * E::Scalar::WIDTH;
     let cuts = (1..=batch.div_ceil(width)).map(|c| (c * width).min(batch));
     let pieces: Vec<_> = y
         .split(cuts)
@@ -113,19 +113,19 @@ impl<T: Scalar> Job<T> for Forward<'_, T> {
         let tile: &mut [S::V] = bytemuck::cast_slice_mut(self.tile);
         let scratch: &mut [S::V] = bytemuck::cast_slice_mut(self.scratch);
         for step in self.steps {
-            tile::apply_stage(s, step, tile, self.width / S::LANES, scratch);
+            apply_stage(s, step, tile, self.width / S::LANES, scratch);
         }
     }
 }
 
-/// gx ← stepsᴴ(gy), and d_factors += the gradient of the entries (at the steps' offsets).
+/// gx ← stepsᴴ(gy), and d_factors += the gradient of the entries and what couplings collect (at the steps' offsets).
 #[allow(clippy::too_many_arguments)] // one verb, its two optional results and who runs it
 pub(crate) fn apply_vjp<E: Element>(
     steps: &[Step<'_, E::Scalar>],
     saved: Saved<'_, E>,
     gy: Batch<'_, E>,
     gx: Option<BatchMut<'_, E>>,
-    d_factors: Option<&mut [E::Scalar]>,
+    d_factors: Option<Both<&mut [E::Scalar]>>,
     isa: Isa,
     parallelism: Parallelism,
     pool: &Pool,
@@ -138,18 +138,19 @@ pub(crate) fn apply_vjp<E: Element>(
     };
     let lanes = simd::lanes::<E::Scalar>(isa);
     let width = choose::tile_width::<E::Scalar>(n, batch, stored + 1);
-    let scratch = largest_block(steps) * E::Scalar::WIDTH;
+    let scratch = super::scratch(steps) * E::Scalar::WIDTH;
     let chunks = batch.div_ceil(width);
     let pieces = chunks.min(PARTIALS);
     let cuts: Vec<usize> = (1..=pieces).map(|p| (p * chunks / pieces * width).min(batch)).collect();
-    let entries = d_factors.as_ref().map_or(0, |d| d.len());
-    pool.with(pieces * entries, |partials: &mut [E::Scalar]| {
+    let (entries, couplings) = d_factors.as_ref().map_or((0, 0), |d| (d.0.len(), d.1.len()));
+    let numbers = entries + couplings;
+    pool.with(pieces * numbers, |partials: &mut [E::Scalar]| {
         partials.fill(num_traits::Zero::zero());
         let mut gx: Vec<Option<BatchMut<'_, E>>> = match gx {
             Some(gx) => gx.split(cuts.iter().copied()).map(Some).collect(),
             None => cuts.iter().map(|_| None).collect(),
         };
-        let mut gradients = partials.chunks_mut(entries.max(1));
+        let mut gradients = partials.chunks_mut(numbers.max(1));
         let mut work = Vec::with_capacity(pieces);
         let mut start = 0;
         for (end, gx) in cuts.iter().zip(gx.drain(..)) {
@@ -174,7 +175,7 @@ pub(crate) fn apply_vjp<E: Element>(
                             true
                         }
                     };
-                    let d = gradient.as_deref_mut();
+                    let d = gradient.as_deref_mut().map(|d| d.split_at_mut(entries));
                     dispatch(isa, Backward { steps, g, inputs, scratch, d, width, reversible });
                     if let Some(gx) = &mut gx {
                         pack::unpack(g, width, lanes, gx.chunk_mut(first - start, count));
@@ -182,9 +183,9 @@ pub(crate) fn apply_vjp<E: Element>(
                 }
             });
         });
-        if let Some(d) = d_factors {
-            for partial in partials.chunks(entries.max(1)) {
-                for (d, p) in d.iter_mut().zip(partial) {
+        if let Some((d_entries, d_couplings)) = d_factors {
+            for partial in partials.chunks(numbers.max(1)) {
+                for (d, p) in d_entries.iter_mut().chain(&mut *d_couplings).zip(partial) {
                     *d += *p;
                 }
             }
@@ -199,7 +200,8 @@ struct Backward<'a, T> {
     /// The input of every stage (the first one given), or the output alone if `reversible`.
     inputs: &'a mut [T],
     scratch: &'a mut [T],
-    d: Option<&'a mut [T]>,
+    /// Gradients of entries and of couplings.
+    d: Option<Both<&'a mut [T]>>,
     width: usize,
     reversible: bool,
 }
@@ -211,28 +213,38 @@ impl<T: Scalar> Job<T> for Backward<'_, T> {
         let g: &mut [S::V] = bytemuck::cast_slice_mut(self.g);
         let inputs: &mut [S::V] = bytemuck::cast_slice_mut(self.inputs);
         let scratch: &mut [S::V] = bytemuck::cast_slice_mut(self.scratch);
-        let Some(d) = self.d else {
+        let Some((d, d_couplings)) = self.d else {
             for step in self.steps.iter().rev() {
-                tile::apply_stage(s, &step.adjoint(), g, registers, scratch);
+                apply_stage(s, &step.adjoint(), g, registers, scratch);
             }
             return;
         };
         if !self.reversible {
             for (k, step) in self.steps.iter().enumerate().take(self.steps.len().saturating_sub(1)) {
                 inputs.copy_within(k * tile..(k + 1) * tile, (k + 1) * tile);
-                tile::apply_stage(s, step, &mut inputs[(k + 1) * tile..(k + 2) * tile], registers, scratch);
+                apply_stage(s, step, &mut inputs[(k + 1) * tile..(k + 2) * tile], registers, scratch);
             }
         }
         for (k, step) in self.steps.iter().enumerate().rev() {
             let back = step.adjoint();
+            if let Some(r) = &step.reflectors {
+                // From the output: that of the last stage is not there yet, others are the next stage's input.
+                let given = if self.reversible { 0 } else { (k + 1).min(self.steps.len() - 1) };
+                let y = &mut inputs[given * tile..(given + 1) * tile];
+                if !self.reversible && given == k {
+                    reflect::apply(step, r, y, registers);
+                }
+                reflect::vjp(step, r, (g, y), registers, scratch, (d, d_couplings));
+                continue;
+            }
             let x = if self.reversible {
-                tile::apply_stage(s, &back, inputs, registers, scratch);
+                apply_stage(s, &back, inputs, registers, scratch);
                 &inputs[..]
             } else {
                 &inputs[k * tile..(k + 1) * tile]
             };
             tile::outer_stage(s, step, g, x, registers, &mut d[step.offset..]);
-            tile::apply_stage(s, &back, g, registers, scratch);
+            apply_stage(s, &back, g, registers, scratch);
         }
     }
 }

@@ -8,16 +8,21 @@ mod along;
 mod choose;
 mod drive;
 mod pack;
+mod panels;
+mod reflect;
 mod tangent;
 mod tile;
 
 pub(crate) use choose::is_planar;
 pub use drive::Saved;
 pub(crate) use drive::{apply, apply_vjp};
+pub(crate) use panels::{PANEL, panel, panels, run_length, vector};
+pub(crate) use reflect::Reflectors;
 pub(crate) use tangent::apply_jvp;
 
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
+use crate::simd::Lanes;
 
 /// How the entries of a stage's blocks lie: entry (i, k) of block g at g·block + i·row + k·column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,17 +58,24 @@ pub(crate) struct Step<'a, T> {
     pub(crate) planar: bool,
     /// Entries act conjugated.
     pub(crate) conj: bool,
+    /// The blocks are products of reflectors, and `entries` their vectors; of `strides` only `block` means something.
+    pub(crate) reflectors: Option<Reflectors<'a, T>>,
 }
 
 impl<T: Scalar> Step<'_, T> {
     /// The step with every block replaced by its adjoint.
     pub(crate) fn adjoint(self) -> Self {
-        Self { conj: !self.conj, ..self.transposed() }
+        let transposed = self.transposed();
+        Self { conj: !transposed.conj, ..transposed }
     }
 
     /// The step with every block transposed.
     pub(crate) fn transposed(mut self) -> Self {
         (self.strides.row, self.strides.column) = (self.strides.column, self.strides.row);
+        if let Some(reflectors) = &mut self.reflectors {
+            reflectors.reversed = !reflectors.reversed;
+            self.conj = !self.conj; // (I − τ u uᴴ)ᵀ = I − τ ū uᵀ
+        }
         self
     }
 
@@ -76,15 +88,42 @@ impl<T: Scalar> Step<'_, T> {
     /// Where block `j` starts in `entries`.
     #[inline(always)]
     fn start(&self, j: usize) -> usize {
-        let g = match self.groups {
+        self.group(j) * self.strides.block
+    }
+
+    /// The stored block that block `j` uses.
+    #[inline(always)]
+    fn group(&self, j: usize) -> usize {
+        match self.groups {
             Some(groups) => groups[j] as usize,
             None => j,
-        };
-        g * self.strides.block
+        }
     }
 }
 
-/// Size of the largest block, which scratch must hold.
-fn largest_block<T>(steps: &[Step<'_, T>]) -> usize {
-    steps.iter().map(|step| step.layout.block_size()).max().unwrap_or(0)
+/// What belongs to the entries of a plan, and what to its couplings.
+pub(crate) type Both<S> = (S, S);
+
+/// Rows of 64 bytes that scratch must hold: a block, or the coefficients of reflectors.
+fn scratch<T>(steps: &[Step<'_, T>]) -> usize {
+    let rows = |step: &Step<'_, T>| match step.reflectors {
+        Some(_) => reflect::scratch(),
+        None => step.layout.block_size(),
+    };
+    steps.iter().map(rows).max().unwrap_or(0)
+}
+
+/// tile ← stage(tile), with `registers` vectors `S::V` in each row and [`scratch`].
+#[inline(always)]
+fn apply_stage<T: Scalar, S: Lanes<T>>(
+    s: S,
+    step: &Step<'_, T>,
+    tile: &mut [S::V],
+    registers: usize,
+    scratch: &mut [S::V],
+) {
+    match &step.reflectors {
+        Some(r) => reflect::apply(step, r, tile, registers),
+        None => tile::apply_stage(s, step, tile, registers, scratch),
+    }
 }

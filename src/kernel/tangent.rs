@@ -5,19 +5,20 @@
 
 use alloc::vec::Vec;
 
-use super::{Step, choose, largest_block, pack, tile};
+use super::{Both, Reflectors, Step, apply_stage, choose, pack, reflect, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
 use crate::simd::{self, Isa, Job, Lanes, Vectorize, dispatch};
 
-/// dy ← the derivative of steps(x) along `dx` (zero if absent) and `d_entries`, the plan's entries' directions (likewise).
+/// dy ← the derivative of steps(x) along `dx` (zero if absent) and `d_factors`, the directions of the plan's entries
+/// and couplings (likewise).
 #[allow(clippy::too_many_arguments)] // one verb, its two optional directions and who runs it
 pub(crate) fn apply_jvp<E: Element>(
     steps: &[Step<'_, E::Scalar>],
     x: Batch<'_, E>,
     dx: Option<Batch<'_, E>>,
-    d_entries: Option<&[E::Scalar]>,
+    d_factors: Option<Both<&[E::Scalar]>>,
     dy: BatchMut<'_, E>,
     isa: Isa,
     parallelism: Parallelism,
@@ -26,9 +27,15 @@ pub(crate) fn apply_jvp<E: Element>(
     let (n, batch) = (x.n(), x.batch());
     let lanes = simd::lanes::<E::Scalar>(isa);
     let width = choose::tile_width::<E::Scalar>(n, batch, 2);
-    let scratch = largest_block(steps) * E::Scalar::WIDTH;
-    let directions: Option<Vec<_>> = d_entries.map(|d| {
-        steps.iter().map(|step| Step { entries: &d[step.offset..step.offset + step.entries.len()], ..*step }).collect()
+    let scratch = super::scratch(steps) * E::Scalar::WIDTH;
+    let directions: Option<Vec<_>> = d_factors.map(|(entries, couplings)| {
+        let of = |r: Reflectors<'_, _>| &couplings[r.offset..r.offset + r.couplings.len()];
+        let directions = steps.iter().map(|step| Step {
+            entries: &entries[step.offset..step.offset + step.entries.len()],
+            reflectors: step.reflectors.map(|r| Reflectors { couplings: of(r), ..r }),
+            ..*step
+        });
+        directions.collect()
     });
     let cuts = (1..=batch.div_ceil(width)).map(|c| (c * width).min(batch));
     let pieces: Vec<_> = dy
@@ -74,10 +81,15 @@ impl<T: Scalar> Job<T> for Tangent<'_, T> {
         let direction: &mut [S::V] = bytemuck::cast_slice_mut(self.direction);
         let scratch: &mut [S::V] = bytemuck::cast_slice_mut(self.scratch);
         for (k, step) in self.steps.iter().enumerate() {
-            tile::apply_stage(s, step, direction, registers, scratch);
-            if let Some(directions) = self.directions {
-                tile::add_stage(s, &directions[k], tile, direction, registers);
-                tile::apply_stage(s, step, tile, registers, scratch);
+            let d_step = self.directions.map(|directions| &directions[k]);
+            if let (Some(d_step), Some(_)) = (d_step, &step.reflectors) {
+                reflect::jvp(step, d_step, tile, direction, registers);
+                continue;
+            }
+            apply_stage(s, step, direction, registers, scratch);
+            if let Some(d_step) = d_step {
+                tile::add_stage(s, d_step, tile, direction, registers);
+                apply_stage(s, step, tile, registers, scratch);
             }
         }
     }

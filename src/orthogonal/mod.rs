@@ -237,7 +237,8 @@ impl<T: Scalar> Orthogonal<T> {
         self.rows(0..self.n())
     }
 
-    /// det Q = ±1 of a real Q: the product of the blocks' determinants.
+    /// det Q = ±1 of a real Q: the product of the blocks' determinants; −1 for each
+    /// reflection.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for complex Q, whose determinant is a phase; [`Error::Domain`] for a singular block, which
@@ -253,9 +254,15 @@ impl<T: Scalar> Orthogonal<T> {
         let mut sign = 1;
         for (k, stage) in self.plan.stages().iter().enumerate() {
             let b = stage.layout().block_size();
-            let mut block = vec![T::zero(); b * b];
+            let mut block = vec![T::zero(); if stage.vectors().is_some() { 0 } else { b * b }];
             let mut signs = Vec::with_capacity(stage.num_groups());
             for group in 0..stage.num_groups() {
+                if let Some(count) = stage.vectors() {
+                    let entry = |i, k| self.factors.entries()[stage.entry(group, i, k)];
+                    let reflects = |i: &usize| (0..b).any(|k| entry(*i, k) != T::zero());
+                    signs.push(if (0..count).filter(reflects).count() % 2 == 0 { 1 } else { -1 });
+                    continue;
+                }
                 self.plan.block(&self.factors, k, group, &mut block)?;
                 let mut wide: Vec<T::Wide> = block.iter().map(|x| x.to_wide()).collect();
                 let block_sign = dense::determinant_sign(b, &mut wide);

@@ -1,11 +1,13 @@
 //! Multiplying batches by a plan, the derivative of that, and its adjoint.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Factors, Plan, Stage};
+use super::factors::gather;
+use super::{Factors, Plan, Stage, reflectors};
 use crate::batch::{Batch, BatchMut};
 use crate::error::{Error, Result, check_length};
-use crate::kernel::{self, Saved, Step};
+use crate::kernel::{self, Reflectors, Saved, Step};
 use crate::parallel::{Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
 use crate::simd::Isa;
@@ -123,7 +125,7 @@ impl<T: Scalar> Plan<T> {
             check_length("batch of y", x.batch(), y.batch())?;
             x.check_disjoint("x and y", &y)?;
         }
-        kernel::apply(&self.steps(factors, op), x, y, workspace.isa, parallelism, &workspace.pool);
+        kernel::apply(&self.steps(factors, op, workspace.isa), x, y, workspace.isa, parallelism, &workspace.pool);
         Ok(())
     }
 
@@ -174,8 +176,14 @@ impl<T: Scalar> Plan<T> {
                 got: alloc::string::String::from("a plan with other fixed blocks or approximate charts"),
             });
         }
-        let steps = self.steps(factors, op);
-        kernel::apply_vjp(&steps, saved, gy, gx, d_factors, workspace.isa, parallelism, &workspace.pool);
+        let steps = self.steps(factors, op, workspace.isa);
+        let mut d_couplings = vec![T::zero(); if d_factors.is_some() { self.num_couplings } else { 0 }];
+        let mut d_factors = d_factors.map(|d| (d, &mut d_couplings[..]));
+        let d = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
+        kernel::apply_vjp(&steps, saved, gy, gx, d, workspace.isa, parallelism, &workspace.pool);
+        if let Some((d_factors, d_couplings)) = d_factors {
+            self.couplings_vjp(factors, d_couplings, d_factors);
+        }
         Ok(())
     }
 
@@ -211,13 +219,61 @@ impl<T: Scalar> Plan<T> {
         if let Some(d) = d_factors {
             check_length("d_factors", self.num_entries, d.len())?;
         }
-        let steps = self.steps(factors, op);
+        let steps = self.steps(factors, op, workspace.isa);
+        let d_couplings = d_factors.map_or(Vec::new(), |d| self.couplings_jvp(factors, d));
+        let d_factors = d_factors.map(|d| (d, &d_couplings[..]));
         kernel::apply_jvp(&steps, x, dx, d_factors, dy, workspace.isa, parallelism, &workspace.pool);
         Ok(())
     }
 
+    /// The stages that are products of reflectors, block by block: vectors, and where the block's numbers and couplings are.
+    fn reflected<'a>(
+        &'a self,
+        factors: &'a Factors<T>,
+    ) -> impl Iterator<Item = (&'a Stage<T>, usize, reflectors::Shape, Vec<T::Wide>)> {
+        let shapes = self.stages.iter().filter_map(|stage| stage.reflectors_shape().map(|shape| (stage, shape)));
+        shapes.flat_map(move |(stage, shape)| {
+            (0..stage.num_groups()).map(move |g| {
+                let mut vectors = Vec::new();
+                gather(stage, &(g..g + 1), factors.entries(), &mut vectors);
+                (stage, g, shape, vectors)
+            })
+        })
+    }
+
+    /// Completes the gradient of reflectors' vectors by what came together in `d_couplings`.
+    fn couplings_vjp(&self, factors: &Factors<T>, d_couplings: &[T], d_factors: &mut [T]) {
+        for (stage, g, shape, vectors) in self.reflected(factors) {
+            let each = shape.count * kernel::PANEL;
+            let start = stage.couplings().start + g * each;
+            let k: Vec<T::Wide> = d_couplings[start..start + each].iter().map(|k| k.to_wide()).collect();
+            let d = reflectors::couplings_vjp(shape.count, shape.b, &vectors, &k);
+            for (i, d) in d.chunks_exact(shape.b).enumerate() {
+                let (first, step) = stage.row(g, i);
+                for (k, d) in d.iter().enumerate() {
+                    let to = &mut d_factors[first + k * step];
+                    *to = T::from_wide(to.to_wide() + *d);
+                }
+            }
+        }
+    }
+
+    /// How the couplings move when the entries move along `d_factors`.
+    fn couplings_jvp(&self, factors: &Factors<T>, d_factors: &[T]) -> Vec<T> {
+        let (mut all, mut d_vectors) = (vec![T::zero(); self.num_couplings], Vec::new());
+        for (stage, g, shape, vectors) in self.reflected(factors) {
+            gather(stage, &(g..g + 1), d_factors, &mut d_vectors);
+            let d = reflectors::couplings_jvp(shape.count, shape.b, &vectors, &d_vectors);
+            let start = stage.couplings().start + g * d.len();
+            for (to, from) in all[start..].iter_mut().zip(&d) {
+                *to = T::from_wide(*from);
+            }
+        }
+        all
+    }
+
     /// The stages in the order in which `op` runs them.
-    fn steps<'a>(&'a self, factors: &'a Factors<T>, op: Op) -> Vec<Step<'a, T>> {
+    fn steps<'a>(&'a self, factors: &'a Factors<T>, op: Op, isa: Isa) -> Vec<Step<'a, T>> {
         let step = |stage: &'a Stage<T>| {
             let step = Step {
                 layout: stage.layout(),
@@ -227,6 +283,13 @@ impl<T: Scalar> Plan<T> {
                 groups: stage.groups(),
                 planar: stage.strides().block == 1 && stage.layout().block_size() > 1,
                 conj: stage.is_adjoint() != op.conjugates(),
+                reflectors: stage.vectors().map(|count| Reflectors {
+                    count,
+                    couplings: &factors.couplings()[stage.couplings()],
+                    offset: stage.couplings().start,
+                    reversed: false,
+                    isa,
+                }),
             };
             if stage.is_adjoint() != op.transposes() { step.transposed() } else { step }
         };

@@ -49,8 +49,10 @@ impl<T: Scalar> Plan<T> {
         ranked.sort_by_key(|(_, part)| part.rank);
         let mut stages = Vec::with_capacity(ranked.len());
         for (place, part) in ranked {
-            let stage = Stage::new(n, part.layout, part.source, plan.num_params, plan.num_entries)?;
+            let starts = (plan.num_params, plan.num_entries, plan.num_couplings);
+            let stage = Stage::new(n, part.layout, part.source, starts)?;
             (plan.num_params, plan.num_entries) = (stage.theta().end, stage.entries().end);
+            plan.num_couplings = stage.couplings().end;
             stages.push((place, if part.adjoint { stage.adjoint() } else { stage }));
         }
         stages.sort_by_key(|(place, _)| *place);

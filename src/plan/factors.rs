@@ -7,8 +7,9 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use num_traits::Zero;
+use num_traits::{One, Zero};
 
+use super::reflectors;
 use super::{Plan, Source, Stage};
 use crate::error::{Error, Result, check_length};
 use crate::scalar::{Real, Scalar};
@@ -25,6 +26,8 @@ pub struct Factors<T: Scalar> {
     entries: Vec<T>,
     /// The unrounded blocks, row-major, group after group; empty where `T` is double precision itself.
     wide: Vec<T::Wide>,
+    /// What the vectors of reflectors are to each other: `reflectors.rs`.
+    couplings: Vec<T>,
     digest: u64,
 }
 
@@ -32,6 +35,10 @@ impl<T: Scalar> Factors<T> {
     /// All entries, at the positions that [`Stage::entry`] tells.
     pub fn entries(&self) -> &[T] {
         &self.entries
+    }
+
+    pub(super) fn couplings(&self) -> &[T] {
+        &self.couplings
     }
 
     /// The stored blocks of a stage before they were rounded: row-major, group after group.
@@ -46,19 +53,25 @@ impl<T: Scalar> Plan<T> {
     /// The blocks at θ (length [`num_params`](Plan::num_params)), evaluated in double precision and rounded once.
     ///
     /// # Errors
-    /// [`Error::Length`] for another length, [`Error::Domain`] for a NaN or infinite parameter.
+    /// [`Error::Length`] for another length, [`Error::Domain`] for a NaN or infinite parameter, and for orthonormal
+    /// reflectors whose vectors depend on each other.
     pub fn realize<P: Real>(&self, theta: &[P]) -> Result<Factors<T>> {
         check_length("theta", self.num_params, theta.len())?;
         if let Some(at) = theta.iter().position(|p| !num_traits::Float::is_finite(*p)) {
             let got = format!("{:?} at position {at}", theta[at]);
             return Err(Error::Domain { what: "theta".to_string(), expected: "finite numbers", got });
         }
-        let mut factors = Factors { entries: vec![T::zero(); self.num_entries], wide: Vec::new(), digest: self.digest };
+        let mut factors = Factors {
+            entries: vec![T::zero(); self.num_entries],
+            wide: Vec::new(),
+            couplings: vec![T::zero(); self.num_couplings],
+            digest: self.digest,
+        };
         if !T::IS_WIDE {
             factors.wide = vec![T::Wide::zero(); self.num_entries];
         }
         let mut scratch = Scratch::default();
-        for stage in self.stages.iter() {
+        for (k, stage) in self.stages.iter().enumerate() {
             let size = stage.layout().block_size() * stage.layout().block_size();
             for groups in chunks(stage.num_groups()) {
                 match stage.source() {
@@ -72,7 +85,12 @@ impl<T: Scalar> Plan<T> {
                     Source::Fixed(blocks) => {
                         factors.store(stage, &groups, &blocks[groups.start * size..groups.end * size]);
                     }
-                    Source::Reflectors { .. } => {}
+                    Source::Reflectors { .. } => {
+                        for g in groups {
+                            scratch.load_theta(stage, &(g..g + 1), theta);
+                            factors.reflect(k, stage, g, &scratch.theta)?;
+                        }
+                    }
                 }
             }
         }
@@ -100,6 +118,19 @@ impl<T: Scalar> Plan<T> {
         let mut scratch = Scratch::default();
         let mut d_blocks = Vec::new();
         for stage in self.stages.iter() {
+            if let Some(shape) = stage.reflectors_shape() {
+                for g in 0..stage.num_groups() {
+                    let group = g..g + 1;
+                    scratch.load_theta(stage, &group, theta);
+                    factors.load_wide(stage, &group, &mut scratch.blocks);
+                    gather(stage, &group, d_factors, &mut d_blocks);
+                    scratch.d_theta.clear();
+                    scratch.d_theta.resize(scratch.theta.len(), 0.0);
+                    reflectors::units_vjp(shape, &scratch.theta, &scratch.blocks, &mut d_blocks, &mut scratch.d_theta);
+                    scratch.add_theta(stage, g, d_theta);
+                }
+                continue;
+            }
             let Source::Chart { chart, .. } = stage.source() else { continue };
             let (b, params) = (stage.layout().block_size(), stage.theta().len() / stage.num_groups().max(1));
             for groups in chunks(stage.num_groups()) {
@@ -137,6 +168,17 @@ impl<T: Scalar> Plan<T> {
         let (mut at, mut direction) = (Scratch::default(), Scratch::<T::Wide>::default());
         let mut d_block = Vec::new();
         for stage in self.stages.iter() {
+            if let Some(shape) = stage.reflectors_shape() {
+                for g in 0..stage.num_groups() {
+                    let group = g..g + 1;
+                    at.load_theta(stage, &group, theta);
+                    direction.load_theta(stage, &group, d_theta);
+                    factors.load_wide(stage, &group, &mut at.blocks);
+                    let d = reflectors::units_jvp(shape, &at.theta, &at.blocks, &direction.theta);
+                    scatter(stage, &group, &d, d_factors);
+                }
+                continue;
+            }
             let Source::Chart { chart, .. } = stage.source() else { continue };
             let b = stage.layout().block_size();
             d_block.resize(b * b, T::Wide::zero());
@@ -154,7 +196,8 @@ impl<T: Scalar> Plan<T> {
         Ok(())
     }
 
-    /// Stored block `group` of stage `k`, row-major b×b, as the kernels use it (before [`Stage::is_adjoint`]).
+    /// Stored block `group` of stage `k`, row-major b×b, as the kernels use it (before [`Stage::is_adjoint`]). A product of
+    /// reflectors is formed here, in double precision and rounded once; nothing else ever forms it.
     ///
     /// # Errors
     /// [`Error::Index`] or [`Error::Length`] for arguments out of range, [`Error::Size`] for factors of another
@@ -168,6 +211,19 @@ impl<T: Scalar> Plan<T> {
         }
         let b = stage.layout().block_size();
         check_length("block", b * b, out.len())?;
+        if stage.vectors().is_some() {
+            let (mut vectors, mut column) = (Vec::new(), vec![T::Wide::zero(); b]);
+            gather(stage, &(group..group + 1), &factors.entries, &mut vectors);
+            for k in 0..b {
+                column.fill(T::Wide::zero());
+                column[k] = T::Wide::one();
+                reflectors::reflect(b, &vectors, &mut column);
+                for (i, x) in column.iter().enumerate() {
+                    out[i * b + k] = T::from_wide(*x);
+                }
+            }
+            return Ok(());
+        }
         for (at, out) in out.iter_mut().enumerate() {
             *out = factors.entries[stage.entry(group, at / b, at % b)];
         }
@@ -191,38 +247,60 @@ impl<T: Scalar> Plan<T> {
 
 impl<T: Scalar> Factors<T> {
     fn store(&mut self, stage: &Stage<T>, groups: &Range<usize>, blocks: &[T::Wide]) {
-        let b = stage.layout().block_size();
-        for (g, block) in groups.clone().zip(blocks.chunks_exact(b * b)) {
-            for (i, row) in block.chunks_exact(b).enumerate() {
-                for (k, x) in row.iter().enumerate() {
-                    self.entries[stage.entry(g, i, k)] = T::from_wide(*x);
-                }
-            }
-        }
+        scatter(stage, groups, blocks, &mut self.entries);
         if !self.wide.is_empty() {
-            let start = stage.entries().start + groups.start * b * b;
+            let start = stage.entries().start + groups.start * stage.numbers();
             self.wide[start..start + blocks.len()].copy_from_slice(blocks);
         }
+    }
+
+    /// Stores the vectors of group `g` at θ, and their couplings.
+    fn reflect(&mut self, k: usize, stage: &Stage<T>, g: usize, theta: &[f64]) -> Result<()> {
+        let Some(shape) = stage.reflectors_shape() else { return Ok(()) };
+        let (group, mut vectors) = (g..g + 1, Vec::new());
+        let units = reflectors::units::<T::Wide>(shape, theta).map_err(|i| Error::Domain {
+            what: format!("orthonormal reflectors of block {g} of stage {k}"),
+            expected: "vectors that are independent of those before them",
+            got: format!("vector {i}"),
+        })?;
+        self.store(stage, &group, &units);
+        gather(stage, &group, &self.entries, &mut vectors);
+        let couplings = reflectors::couplings(shape.count, shape.b, &vectors);
+        let start = stage.couplings().start + g * couplings.len();
+        for (to, from) in self.couplings[start..].iter_mut().zip(&couplings) {
+            *to = T::from_wide(*from);
+        }
+        Ok(())
     }
 
     fn load_wide(&self, stage: &Stage<T>, groups: &Range<usize>, blocks: &mut Vec<T::Wide>) {
         if self.wide.is_empty() {
             return gather(stage, groups, &self.entries, blocks);
         }
-        let size = stage.layout().block_size() * stage.layout().block_size();
-        let start = stage.entries().start;
+        let (size, start) = (stage.numbers(), stage.entries().start);
         blocks.clear();
         blocks.extend_from_slice(&self.wide[start + groups.start * size..start + groups.end * size]);
     }
 }
 
-/// Blocks in the order of the charts: row-major, group after group, in double precision.
-fn gather<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, entries: &[T], blocks: &mut Vec<T::Wide>) {
-    let b = stage.layout().block_size();
+/// Blocks in the order of the charts, or of the vectors of reflectors: row-major, group after group, in double precision.
+pub(super) fn gather<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, entries: &[T], blocks: &mut Vec<T::Wide>) {
     blocks.clear();
     for g in groups.clone() {
-        for i in 0..b {
-            blocks.extend((0..b).map(|k| entries[stage.entry(g, i, k)].to_wide()));
+        for i in 0..stage.rows() {
+            let (first, step) = stage.row(g, i);
+            blocks.extend((0..stage.layout().block_size()).map(|k| entries[first + k * step].to_wide()));
+        }
+    }
+}
+
+/// Where [`gather`] finds them, rounded.
+fn scatter<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, blocks: &[T::Wide], entries: &mut [T]) {
+    let (rows, b) = (stage.rows(), stage.layout().block_size());
+    for (at, row) in blocks.chunks_exact(b).enumerate() {
+        let (first, step) = stage.row(groups.start + at / rows, at % rows);
+        for (k, x) in row.iter().enumerate() {
+            entries[first + k * step] = T::from_wide(*x);
         }
     }
 }
@@ -251,5 +329,13 @@ impl<W> Scratch<W> {
         self.theta.clear();
         self.theta
             .extend(theta[start + groups.start * params..start + groups.end * params].iter().map(|p| p.to_wide()));
+    }
+
+    /// Adds the gradient of group `g` to that of all parameters.
+    fn add_theta<T: Scalar, P: Real>(&self, stage: &Stage<T>, g: usize, d_theta: &mut [P]) {
+        let start = stage.theta().start + g * self.d_theta.len();
+        for (d, g) in d_theta[start..].iter_mut().zip(&self.d_theta) {
+            *d = P::from_wide(d.to_wide() + g);
+        }
     }
 }

@@ -18,6 +18,7 @@ mod assemble;
 mod digest;
 mod factors;
 mod lipschitz;
+mod reflectors;
 mod stage;
 
 pub use crate::kernel::Saved;
@@ -49,6 +50,7 @@ pub struct Plan<T: Scalar> {
     stages: Arc<[Stage<T>]>,
     num_params: usize,
     num_entries: usize,
+    num_couplings: usize,
     digest: u64,
 }
 
@@ -69,14 +71,16 @@ impl<T: Scalar> Plan<T> {
     ///
     /// # Errors
     /// As [`new`](Self::new); [`Error::Length`] for fixed blocks or groups that do not match the layout;
-    /// [`Error::Domain`] for fixed blocks that are not finite; [`Error::Unsupported`] for
-    /// [`Source::Reflectors`].
+    /// [`Error::Domain`] for fixed blocks that are not finite; [`Error::Size`] for more
+    /// orthonormal reflectors than coordinates.
     pub fn from_stages(n: usize, stages: impl IntoIterator<Item = (StageLayout, Source<T>)>) -> Result<Self> {
         let mut plan = Self::identity(n)?;
         let mut built = Vec::new();
         for (layout, source) in stages {
-            let stage = Stage::new(n, layout, source, plan.num_params, plan.num_entries)?;
+            let starts = (plan.num_params, plan.num_entries, plan.num_couplings);
+            let stage = Stage::new(n, layout, source, starts)?;
             (plan.num_params, plan.num_entries) = (stage.theta().end, stage.entries().end);
+            plan.num_couplings = stage.couplings().end;
             built.push(stage);
         }
         Ok(plan.with_stages(built))
@@ -90,7 +94,7 @@ impl<T: Scalar> Plan<T> {
         if n == 0 || n > u32::MAX as usize {
             return Err(Error::Size { what: "plan", expected: "1 <= n < 2^32".to_string(), got: n.to_string() });
         }
-        let plan = Self { n, stages: Arc::new([]), num_params: 0, num_entries: 0, digest: 0 };
+        let plan = Self { n, stages: Arc::new([]), num_params: 0, num_entries: 0, num_couplings: 0, digest: 0 };
         Ok(plan.with_stages([]))
     }
 
@@ -100,19 +104,23 @@ impl<T: Scalar> Plan<T> {
     /// [`Error::Length`] if the sizes differ.
     pub fn then(self, next: Self) -> Result<Self> {
         crate::error::check_length("next plan", self.n, next.n)?;
-        let (theta, entries) = (self.num_params, self.num_entries);
+        let (theta, entries, couplings) = (self.num_params, self.num_entries, self.num_couplings);
         let sum = |a: usize, b: usize| a.checked_add(b).filter(|sum| *sum <= stage::MOST_NUMBERS);
-        let (Some(num_params), Some(num_entries)) = (sum(theta, next.num_params), sum(entries, next.num_entries))
-        else {
+        let sums = (sum(theta, next.num_params), sum(entries, next.num_entries), sum(couplings, next.num_couplings));
+        let (Some(num_params), Some(num_entries), Some(num_couplings)) = sums else {
             return Err(Error::Size {
                 what: "composed plan",
                 expected: "parameters and entries that fit the memory".to_string(),
                 got: format!("{theta} + {} parameters, {entries} + {} entries", next.num_params, next.num_entries),
             });
         };
-        let stages: Vec<_> =
-            self.stages.iter().cloned().chain(next.stages.iter().map(|s| s.shifted(theta, entries))).collect();
-        Ok(Self { num_params, num_entries, ..self }.with_stages(stages))
+        let stages: Vec<_> = self
+            .stages
+            .iter()
+            .cloned()
+            .chain(next.stages.iter().map(|s| s.shifted(theta, entries, couplings)))
+            .collect();
+        Ok(Self { num_params, num_entries, num_couplings, ..self }.with_stages(stages))
     }
 
     /// The digest is a sum over the stages, so that it does not depend on their order: adjoint plans have the same.

@@ -28,10 +28,18 @@ pub enum Source<T: Scalar> {
     },
     /// Given once and for all, so without parameters: row-major b×b blocks one after the other.
     Fixed(Arc<[T::Wide]>),
-    /// A product of `count` Householder reflections (WY form). The type is fixed; plans do not accept it yet.
+    /// Trainable: each block the product of `count` Householder reflections I − 2vvᴴ/‖v‖², b numbers each (b pairs re, im for
+    /// complex scalars); the first vector acts first. Never formed as a matrix: a block costs 4·b·count operations for each
+    /// vector, whatever b is. v = 0 is no reflection. θ = 0 is the identity but has no derivative;
+    /// [`Plan::identity_start`](crate::Plan::identity_start) has.
     Reflectors {
         /// Number of reflections.
         count: usize,
+        /// Whether a block's vectors are first made orthonormal by Gram–Schmidt, so that it is I − 2UUᴴ. Vectors that depend
+        /// on those before them are refused by [`realize`](crate::Plan::realize).
+        orthonormal: bool,
+        /// Which blocks share parameters.
+        sharing: Sharing,
     },
 }
 
@@ -39,6 +47,27 @@ impl<T: Scalar> Source<T> {
     /// A trainable source with parameters for each block.
     pub fn chart(chart: impl Parametrization<T::Wide> + 'static) -> Self {
         Source::Chart { chart: Arc::new(chart), sharing: Sharing::PerBlock }
+    }
+
+    /// Products of `count` Householder reflections, with vectors for each block. With one block of size n this is HRA (Yuan
+    /// et al., arXiv 2405.17484); with one reflection for each of n/b blocks, ETHER (Bini et al., arXiv 2405.20271).
+    ///
+    /// ```
+    /// use papilio::{Orthogonal, Plan, Source, StageLayout};
+    /// let n = 100_000; // as a matrix this would be 80 GB
+    /// let plan = Plan::<f64>::from_stages(n, [(StageLayout::contiguous(n, 1), Source::reflectors(1))])?;
+    /// let q = Orthogonal::new(plan, vec![1.0; n])?;
+    /// let y = q.apply(&vec![1.0; n])?; // the vector of the reflection itself
+    /// assert!(y.iter().all(|y| (y + 1.0).abs() < 1e-14));
+    /// # Ok::<(), papilio::Error>(())
+    /// ```
+    pub fn reflectors(count: usize) -> Self {
+        Source::Reflectors { count, orthonormal: false, sharing: Sharing::PerBlock }
+    }
+
+    /// As [`reflectors`](Self::reflectors), of vectors that are made orthonormal first (HRA with `apply_GS`).
+    pub fn orthonormal_reflectors(count: usize) -> Self {
+        Source::Reflectors { count, orthonormal: true, sharing: Sharing::PerBlock }
     }
 }
 
@@ -55,20 +84,26 @@ pub struct Stage<T: Scalar> {
     groups: Option<Arc<[u32]>>,
     theta: Range<usize>,
     entries: Range<usize>,
+    couplings: Range<usize>,
     strides: Strides,
     exact: bool,
     digest: u64,
 }
 
 impl<T: Scalar> Stage<T> {
-    /// Checks a stage for vectors of length `n`, whose parameters and entries start at the given offsets.
-    pub(super) fn new(n: usize, layout: StageLayout, source: Source<T>, theta: usize, entries: usize) -> Result<Self> {
+    /// Checks a stage for vectors of length `n`, whose parameters, entries and couplings start at the given offsets.
+    pub(super) fn new(
+        n: usize,
+        layout: StageLayout,
+        source: Source<T>,
+        (theta, entries, couplings): (usize, usize, usize),
+    ) -> Result<Self> {
         layout.validate(n)?;
         let (b, count) = (layout.block_size(), layout.num_blocks());
-        let (num_groups, groups, params) = match &source {
+        let (num_groups, groups, params, each) = match &source {
             Source::Chart { chart, sharing } => {
                 let (num_groups, groups) = groups_of(sharing, count)?;
-                (num_groups, groups, chart.num_params(b)?)
+                (num_groups, groups, chart.num_params(b)?, Some(b * b))
             }
             Source::Fixed(blocks) => {
                 check_length("fixed blocks", count.saturating_mul(b * b), blocks.len())?;
@@ -77,40 +112,61 @@ impl<T: Scalar> Stage<T> {
                     let expected = "numbers that are finite in the plan's precision";
                     return Err(Error::Domain { what: "fixed blocks".to_string(), expected, got });
                 }
-                (count, None, 0)
+                (count, None, 0, Some(b * b))
             }
-            Source::Reflectors { count } => {
-                return Err(Error::Unsupported {
-                    what: "stage source",
-                    expected: "a chart or fixed blocks",
-                    got: format!("{count} reflectors"),
-                });
+            Source::Reflectors { count: vectors, orthonormal, sharing } => {
+                if *orthonormal && *vectors > b {
+                    return Err(Error::Size {
+                        what: "orthonormal reflectors",
+                        expected: format!("at most b = {b}"),
+                        got: vectors.to_string(),
+                    });
+                }
+                let (num_groups, groups) = groups_of(sharing, count)?;
+                let each = vectors.checked_mul(b);
+                (num_groups, groups, each.map_or(0, |each| each.saturating_mul(1 + usize::from(T::IS_COMPLEX))), each)
             }
+        };
+        let vectors = match &source {
+            Source::Reflectors { count, .. } => Some(*count),
+            _ => None,
         };
         let end = |start: usize, each: usize| {
             num_groups.checked_mul(each).and_then(|all| all.checked_add(start)).filter(|end| *end <= MOST_NUMBERS)
         };
-        let (Some(theta_end), Some(entries_end)) = (end(theta, params), end(entries, b * b)) else {
+        let ends = (
+            end(theta, params),
+            each.and_then(|each| end(entries, each)),
+            vectors.unwrap_or(0).checked_mul(kernel::PANEL).and_then(|each| end(couplings, each)),
+        );
+        let (Some(theta_end), Some(entries_end), Some(couplings_end)) = ends else {
             return Err(Error::Size {
                 what: "stage",
                 expected: "parameters and entries that fit the memory".to_string(),
-                got: format!("{num_groups} blocks of size {b}"),
+                got: match vectors {
+                    Some(vectors) => format!("{num_groups} blocks of {vectors} reflectors of length {b}"),
+                    None => format!("{num_groups} blocks of size {b}"),
+                },
             });
         };
         let planar = groups.is_none() && kernel::is_planar::<T>(&layout);
-        let strides = if planar { Strides::planar(b, count) } else { Strides::row_major(b) };
+        let strides = match vectors {
+            Some(vectors) => Strides { block: vectors * b, row: 0, column: 0 }, // rows lie as their panel does
+            None if planar => Strides::planar(b, count),
+            None => Strides::row_major(b),
+        };
         let exact = match &source {
             Source::Chart { chart, .. } => chart.is_exact(),
             Source::Fixed(blocks) => blocks
                 .chunks_exact(b * b)
                 .all(|block| dense::orthogonality_ratio(b, block).is_ok_and(|ratio| ratio <= 2.0)),
-            Source::Reflectors { .. } => false,
+            Source::Reflectors { .. } => true,
         };
         let digest = Digest::new().with(&layout).with(&groups);
         let digest = match &source {
             Source::Chart { chart, .. } => digest.with(chart.id()),
             Source::Fixed(blocks) => digest.with(bytemuck::cast_slice::<T::Wide, u8>(blocks)),
-            Source::Reflectors { count } => digest.with(count),
+            Source::Reflectors { count, orthonormal, .. } => digest.with(count).with(orthonormal),
         };
         Ok(Self {
             layout,
@@ -120,16 +176,18 @@ impl<T: Scalar> Stage<T> {
             groups,
             theta: theta..theta_end,
             entries: entries..entries_end,
+            couplings: couplings..couplings_end,
             strides,
             exact,
             digest: digest.finish(),
         })
     }
 
-    pub(super) fn shifted(&self, theta: usize, entries: usize) -> Self {
+    pub(super) fn shifted(&self, theta: usize, entries: usize, couplings: usize) -> Self {
         Self {
             theta: self.theta.start + theta..self.theta.end + theta,
             entries: self.entries.start + entries..self.entries.end + entries,
+            couplings: self.couplings.start + couplings..self.couplings.end + couplings,
             ..self.clone()
         }
     }
@@ -177,12 +235,49 @@ impl<T: Scalar> Stage<T> {
     }
 
     /// Where entry (i, k) of stored block `group` lies in the factors' entries and in gradients with respect to them.
-    /// The order is chosen for the kernels: ask, do not assume.
+    /// The order is chosen for the kernels: ask, do not assume. Of [reflectors](Source::Reflectors) it is coordinate k of unit
+    /// vector i.
     pub fn entry(&self, group: usize, i: usize, k: usize) -> usize {
-        self.entries.start + group * self.strides.block + i * self.strides.row + k * self.strides.column
+        let (first, step) = self.row(group, i);
+        first + k * step
     }
 
-    /// Whether every block is orthogonal up to rounding: charts say so, fixed blocks were measured.
+    /// Where row `i` of stored block `group` starts, or unit vector `i` of reflectors, and the distance of its entries.
+    pub(super) fn row(&self, group: usize, i: usize) -> (usize, usize) {
+        let start = self.entries.start + group * self.strides.block;
+        match self.vectors() {
+            Some(count) => {
+                let (first, step) = kernel::vector(count, self.layout.block_size(), i);
+                (start + first, step)
+            }
+            None => (start + i * self.strides.row, self.strides.column),
+        }
+    }
+
+    /// Rows stored for a block: b, or the number of reflections.
+    pub(super) fn rows(&self) -> usize {
+        self.vectors().unwrap_or(self.layout.block_size())
+    }
+
+    /// Numbers stored for a block.
+    pub(super) fn numbers(&self) -> usize {
+        self.rows() * self.layout.block_size()
+    }
+
+    /// Number of reflections in a block, if it is a product of some.
+    pub(crate) fn vectors(&self) -> Option<usize> {
+        match &self.source {
+            Source::Reflectors { count, .. } => Some(*count),
+            _ => None,
+        }
+    }
+
+    /// Its part of the couplings of reflectors.
+    pub(super) fn couplings(&self) -> Range<usize> {
+        self.couplings.clone()
+    }
+
+    /// Whether every block is orthogonal up to rounding: charts say so, fixed blocks were measured, reflectors are.
     pub fn is_exact(&self) -> bool {
         self.exact
     }

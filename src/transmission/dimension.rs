@@ -183,7 +183,9 @@ fn widen<T: Scalar>(plan: &Plan<T>) -> Result<Plan<T::Wide>> {
         let source = match stage.source() {
             Source::Chart { chart, sharing } => Source::Chart { chart: chart.clone(), sharing: sharing.clone() },
             Source::Fixed(blocks) => Source::Fixed(blocks.clone()),
-            Source::Reflectors { count } => Source::Reflectors { count: *count },
+            Source::Reflectors { count, orthonormal, sharing } => {
+                Source::Reflectors { count: *count, orthonormal: *orthonormal, sharing: sharing.clone() }
+            }
         };
         let one = Plan::from_stages(plan.n(), [(stage.layout().clone(), source)])?;
         before.then(if stage.is_adjoint() { one.adjoint() } else { one })

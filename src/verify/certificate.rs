@@ -35,6 +35,9 @@
 //! *Tightness.* Errors of many stages average out and the bound does not: on the same few coordinates it exceeds the truth by
 //! a factor that grows like √m (8 at m = 1000, 33 at m = 10 000). Butterflies, where m ≤ log₂ n, stay within 3.
 //!
+//! Stages of reflectors need none of this: the product of the reflections in the stored vectors is unitary, whatever these
+//! are. Their interval is [0, 0].
+//!
 //! # The rounding of apply
 //! An inner product of length b, in any order, with or without fused multiply-add, has |fl(Bx) − Bx| ≤ γ_b·|B||x|
 //! (Higham, Accuracy and Stability, 2nd ed., (3.5)); so a stage computes F_k x̂ to within ρ_k‖x̂‖, where
@@ -42,6 +45,8 @@
 //! vectors grow like ‖x̂_k‖ ≤ (φ_k + ρ_k)‖x̂_{k−1}‖ and the errors like e_k ≤ φ_k·e_{k−1} + ρ_k·‖x̂_{k−1}‖, hence
 //!
 //! ‖fl(Qx) − Qx‖₂ ≤ (Π(φ_k + ρ_k) − Π φ_k)·‖x‖₂.
+//!
+//! Stages of reflectors compute in another way; `reflected.rs` bounds their ρ_k, and φ_k = 1.
 //!
 //! It holds for every [`Op`](crate::Op) (|Bᴴ| has the norm of |B|) while nothing under- or overflows and vectors are stored
 //! in the working precision. It is linear in the number of stages and knows
@@ -52,6 +57,7 @@ use alloc::vec::Vec;
 
 use super::gram::Gram;
 use super::outward::{down, frobenius_up, gamma, inflate, max, min, row_sum_up, sqrt_up, up};
+use super::reflected::rounding;
 use super::sample::parts;
 use super::spectrum::{Interval, Spectrum};
 use crate::error::Result;
@@ -113,6 +119,10 @@ struct StageBounds {
 impl StageBounds {
     fn new<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, k: usize, stage: &Stage<T>, u: f64) -> Result<Self> {
         let b = stage.layout().block_size();
+        if let Some(count) = stage.vectors() {
+            let groups = vec![Interval::ZERO; stage.num_groups()];
+            return Ok(Self { groups, rounding: rounding::<T>(b, count), norm: 1.0 });
+        }
         let single = !T::IS_WIDE;
         let real = b * parts::<T>(); // size of the block over the real numbers
         let (mut stored, mut block) = (vec![T::zero(); b * b], vec![0.0; real * real]);
@@ -171,7 +181,10 @@ fn along_wires<'a, T: Scalar>(n: usize, stages: impl Iterator<Item = (&'a Stage<
                 hi: max(a.hi, w.hi),
             });
             let block = bounds.groups[stage.group_of(j)];
-            let joined = Interval { lo: compose(hull.lo, block.lo, down), hi: compose(hull.hi, block.hi, up) };
+            let joined = match block == Interval::ZERO {
+                true => hull,
+                false => Interval { lo: compose(hull.lo, block.lo, down), hi: compose(hull.hi, block.hi, up) },
+            };
             for i in layout.indices(j) {
                 wires[i] = joined;
             }

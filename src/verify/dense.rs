@@ -19,12 +19,13 @@ use crate::scalar::Scalar;
 /// where the stage says so.
 ///
 /// # Errors
-/// [`Error::Index`] for a stage that the plan lacks; those of [`Plan::block`].
+/// [`Error::Index`] for a stage that the plan lacks; [`Error::Size`] if there is no memory for them; those of [`Plan::block`].
 pub fn blocks<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, k: usize) -> Result<Vec<T::Wide>> {
     let stage = plan.stages().get(k).ok_or(Error::Index { what: "stage", expected: plan.num_stages(), got: k })?;
     let b = stage.layout().block_size();
-    let mut stored = vec![T::zero(); b * b];
-    let mut all = Vec::with_capacity(stage.layout().num_blocks() * b * b);
+    let mut all = reserve(b.saturating_mul(b).saturating_mul(stage.layout().num_blocks()))?;
+    let mut stored = reserve(b * b)?;
+    stored.resize(b * b, T::zero());
     for j in 0..stage.layout().num_blocks() {
         plan.block(factors, k, stage.group_of(j), &mut stored)?;
         let block: Vec<T::Wide> = stored.iter().map(|x| x.to_wide()).collect();
@@ -49,7 +50,9 @@ pub fn matrix<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> Result<Vec<T::
     let n = plan.n();
     let mut images = identity(n, T::Wide::one(), T::Wide::zero())?;
     for stage in &stages(plan, factors)? {
-        stage.run(n, &mut images, T::Wide::zero(), |sum, a, x| sum + a * x);
+        let quotient =
+            |dot: T::Wide, square: T::Wide| T::Wide::from_parts(dot.re() / square.re(), dot.im() / square.re());
+        stage.run(n, &mut images, T::Wide::zero(), T::Wide::one(), |sum, a, x| sum + a * x, quotient);
     }
     // Row j of `images` is the image of the unit vector j, a column of Q.
     let mut q = images.clone();
@@ -95,18 +98,20 @@ pub fn defect<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> Result<Vec<T::
         let add = |[re, im]: [DoubleDouble; 2], a: T::Wide, x: [DoubleDouble; 2]| {
             [re + x[0] * a.re() + x[1] * -a.im(), im + x[0] * a.im() + x[1] * a.re()]
         };
-        let rows = normal_minus_identity(plan, factors, [one, zero], [zero; 2], add, |[re, im]| [re - one, im])?;
+        let quotient = |[re, im]: [DoubleDouble; 2], [square, _]: [DoubleDouble; 2]| [re / square, im / square];
+        let minus_one = |[re, im]: [DoubleDouble; 2]| [re - one, im];
+        let rows = normal_minus_identity(plan, factors, [one, zero], [zero; 2], add, minus_one, quotient)?;
         rows.into_iter().map(|[re, im]| T::Wide::from_parts(re.to_f64(), im.to_f64())).collect()
     } else {
         let add = |sum: DoubleDouble, a: T::Wide, x: DoubleDouble| sum + x * a.re();
-        let rows = normal_minus_identity(plan, factors, one, zero, add, |x| x - one)?;
+        let rows = normal_minus_identity(plan, factors, one, zero, add, |x| x - one, |dot, square| dot / square)?;
         rows.into_iter().map(|x| T::Wide::from_real(x.to_f64())).collect()
     };
     let n = plan.n();
     Ok((0..n * n).map(|at| rows[at % n * n + at / n]).collect())
 }
 
-/// Row j is (QᴴQ − I) e_j, in the arithmetic of `multiply_add` and `minus_one`.
+/// Row j is (QᴴQ − I) e_j, in the arithmetic of `multiply_add`, `minus_one` and `quotient`.
 fn normal_minus_identity<T: Scalar, N: Copy>(
     plan: &Plan<T>,
     factors: &Factors<T>,
@@ -114,15 +119,16 @@ fn normal_minus_identity<T: Scalar, N: Copy>(
     zero: N,
     multiply_add: impl Fn(N, T::Wide, N) -> N,
     minus_one: impl Fn(N) -> N,
+    quotient: impl Fn(N, N) -> N,
 ) -> Result<Vec<N>> {
     let n = plan.n();
     let mut images = identity(n, one, zero)?;
     let forward = stages(plan, factors)?;
     for stage in &forward {
-        stage.run(n, &mut images, zero, &multiply_add);
+        stage.run(n, &mut images, zero, one, &multiply_add, &quotient);
     }
     for stage in forward.iter().rev() {
-        stage.adjoint().run(n, &mut images, zero, &multiply_add);
+        stage.adjoint().run(n, &mut images, zero, one, &multiply_add, &quotient);
     }
     for i in 0..n {
         images[i * n + i] = minus_one(images[i * n + i]);
@@ -130,32 +136,82 @@ fn normal_minus_identity<T: Scalar, N: Copy>(
     Ok(images)
 }
 
-/// One stage written out: block j acts on the coordinates `index[j·b..]` with the entries `blocks[j·b²..]`.
+/// One stage written out: block j acts on the coordinates `index[j·b..]` with the entries `blocks[j·b²..]`, or by reflections
+/// in its `count` vectors of b numbers in `blocks`, the first one first.
 struct NaiveStage<W> {
     b: usize,
     index: Vec<usize>,
     blocks: Vec<W>,
+    reflections: Option<usize>,
 }
 
 fn stages<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> Result<Vec<NaiveStage<T::Wide>>> {
     let naive = |k: usize| {
         let layout = plan.stages()[k].layout();
         let index = (0..layout.num_blocks()).flat_map(|j| layout.indices(j)).collect();
-        Ok(NaiveStage { b: layout.block_size(), index, blocks: blocks(plan, factors, k)? })
+        let (b, reflections) = (layout.block_size(), plan.stages()[k].vectors());
+        let blocks = match reflections {
+            Some(count) => vectors(plan, factors, k, count),
+            None => blocks(plan, factors, k)?,
+        };
+        Ok(NaiveStage { b, index, blocks, reflections })
     };
     (0..plan.num_stages()).map(naive).collect()
 }
 
+/// The vectors of a stage of reflectors as they act, block after block.
+fn vectors<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, k: usize, count: usize) -> Vec<T::Wide> {
+    let stage = &plan.stages()[k];
+    let mut all = Vec::new();
+    for j in 0..stage.layout().num_blocks() {
+        for at in 0..count {
+            let i = if stage.is_adjoint() { count - 1 - at } else { at };
+            let entry = |c| factors.entries()[stage.entry(stage.group_of(j), i, c)].to_wide();
+            all.extend((0..stage.layout().block_size()).map(entry));
+        }
+    }
+    all
+}
+
 impl<W: Scalar> NaiveStage<W> {
     fn adjoint(&self) -> Self {
+        if let Some(count) = self.reflections {
+            let reversed = |block: &[W]| block.rchunks_exact(self.b).flatten().copied().collect::<Vec<W>>();
+            let blocks = self.blocks.chunks_exact((count * self.b).max(1)).flat_map(reversed).collect();
+            return Self { blocks, index: self.index.clone(), ..*self };
+        }
         let blocks = self.blocks.chunks_exact(self.b * self.b).flat_map(|block| adjoint(self.b, block)).collect();
-        Self { b: self.b, index: self.index.clone(), blocks }
+        Self { blocks, index: self.index.clone(), ..*self }
     }
 
-    /// Replaces every vector of length n by its image; `multiply_add(s, a, x)` is s + a·x in the vectors' arithmetic.
-    fn run<N: Copy>(&self, n: usize, vectors: &mut [N], zero: N, multiply_add: impl Fn(N, W, N) -> N) {
+    /// Replaces every vector of length n by its image; `multiply_add(s, a, x)` is s + a·x in the vectors' arithmetic, and
+    /// `quotient(x, r)` is x/r for a real r.
+    fn run<N: Copy>(
+        &self,
+        n: usize,
+        vectors: &mut [N],
+        zero: N,
+        one: N,
+        multiply_add: impl Fn(N, W, N) -> N,
+        quotient: impl Fn(N, N) -> N,
+    ) {
         let mut old = vec![zero; self.b];
         for x in vectors.chunks_exact_mut(n) {
+            if let Some(count) = self.reflections {
+                let blocks = self.blocks.chunks_exact((count * self.b).max(1));
+                for (index, block) in self.index.chunks_exact(self.b).zip(blocks) {
+                    for u in block.chunks_exact(self.b).filter(|u| u.iter().any(|u| *u != W::zero())) {
+                        let lift = |a: W| multiply_add(zero, a, one);
+                        let square = u.iter().fold(zero, |sum, &a| multiply_add(sum, a.conj(), lift(a)));
+                        let dot = u.iter().zip(index).fold(zero, |sum, (&a, &i)| multiply_add(sum, a.conj(), x[i]));
+                        let c = multiply_add(zero, W::from_parts(-two::<W>(), W::Real::zero()), quotient(dot, square));
+                        for (&a, &i) in u.iter().zip(index) {
+                            x[i] = multiply_add(x[i], a, c);
+                        }
+                    }
+                }
+                continue;
+            }
             let blocks = self.blocks.chunks_exact(self.b * self.b);
             for (index, block) in self.index.chunks_exact(self.b).zip(blocks) {
                 for (old, &i) in old.iter_mut().zip(index) {
@@ -169,18 +225,28 @@ impl<W: Scalar> NaiveStage<W> {
     }
 }
 
+fn two<W: Scalar>() -> W::Real {
+    W::Real::one() + W::Real::one()
+}
+
 /// Blockᴴ.
 fn adjoint<W: Scalar>(b: usize, block: &[W]) -> Vec<W> {
     (0..b * b).map(|at| block[at % b * b + at / b].conj()).collect()
 }
 
-fn identity<N: Copy>(n: usize, one: N, zero: N) -> Result<Vec<N>> {
-    let mut rows = Vec::new();
-    rows.try_reserve_exact(n.saturating_mul(n)).map_err(|_| Error::Size {
+/// An empty vector that has room.
+fn reserve<N>(len: usize) -> Result<Vec<N>> {
+    let mut numbers = Vec::new();
+    numbers.try_reserve_exact(len).map_err(|_| Error::Size {
         what: "dense matrix",
-        expected: "memory for n*n numbers".to_string(),
-        got: format!("n = {n}"),
+        expected: "memory for all its numbers".to_string(),
+        got: format!("{len} numbers"),
     })?;
+    Ok(numbers)
+}
+
+fn identity<N: Copy>(n: usize, one: N, zero: N) -> Result<Vec<N>> {
+    let mut rows = reserve(n.saturating_mul(n))?;
     rows.resize(n * n, zero);
     for i in 0..n {
         rows[i * n + i] = one;

@@ -21,6 +21,7 @@ use num_traits::{Float, Zero};
 
 use super::certificate::certificate;
 use super::outward::{U, frobenius_up, gamma, min, power_of_two_below, sqrt_up, up};
+use super::reflected::difference;
 use super::spectrum::Spectrum;
 use crate::error::{Error, Result, check_length};
 use crate::plan::{Factors, Plan, Stage};
@@ -50,6 +51,7 @@ pub struct Distance {
 /// ```
 ///
 /// # Errors
+/// [`Error::Unsupported`] for [reflectors](crate::Source::Reflectors) in a stage of one plan only,
 /// [`Error::Length`] for another n or number of stages, [`Error::Size`] for other layouts or factors that do not belong to
 /// their plan; what [`certificate`] refuses.
 pub fn distance<T: Scalar>(
@@ -96,6 +98,9 @@ fn stage_difference<T: Scalar>(
 ) -> Result<Distance> {
     let (stage, with) = (&plan.stages()[k], &other.stages()[k]);
     let b = stage.layout().block_size();
+    if stage.vectors().is_some() || with.vectors().is_some() {
+        return reflected_difference((stage, factors), (with, others), k);
+    }
     let (mut one, mut two) = (vec![T::zero(); b * b], vec![T::zero(); b * b]);
     let mut norms = Norms::new(if T::IS_COMPLEX { 2 * b } else { b });
     let (mut squares, mut largest) = (0.0, 0.0);
@@ -116,6 +121,30 @@ fn stage_difference<T: Scalar>(
         last = Some((groups, difference));
         squares = up(squares + up(difference.frobenius * difference.frobenius));
         largest = super::outward::max(largest, difference.spectral);
+    }
+    Ok(Distance { frobenius: sqrt_up(squares), spectral: largest })
+}
+
+/// [`stage_difference`] of products of reflectors, which have no stored blocks.
+fn reflected_difference<T: Scalar>(
+    (stage, factors): (&Stage<T>, &Factors<T>),
+    (other, others): (&Stage<T>, &Factors<T>),
+    k: usize,
+) -> Result<Distance> {
+    if stage.vectors().is_some() != other.vectors().is_some() {
+        return Err(Error::Unsupported {
+            what: "distance of stages",
+            expected: "reflectors in both plans, or in none",
+            got: format!("reflectors in stage {k} of one"),
+        });
+    }
+    let most = up(2.0 * sqrt_up(stage.layout().block_size() as f64));
+    let (mut squares, mut largest) = (0.0, 0.0);
+    for j in 0..stage.layout().num_blocks() {
+        let (sum, spectral) = difference((stage, factors), (other, others), j);
+        let frobenius = min(most, up(up(core::f64::consts::SQRT_2) * sum));
+        squares = up(squares + up(frobenius * frobenius));
+        largest = super::outward::max(largest, spectral);
     }
     Ok(Distance { frobenius: sqrt_up(squares), spectral: largest })
 }

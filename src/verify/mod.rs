@@ -26,6 +26,7 @@ mod neurons;
 mod outward;
 mod panels;
 mod ratio;
+mod reflected;
 mod sample;
 mod spectrum;
 #[cfg(feature = "proptest")]
