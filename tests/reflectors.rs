@@ -84,7 +84,7 @@ fn naive<W: Wide>(layout: &StageLayout, count: usize, theta: &[f64], x: &[W], op
             let dot = layout.indices(j).zip(&v).fold(W::zero(), |sum, (k, v)| sum + v.conj() * y[k]);
             let c = W::from_parts(-2.0 * dot.re() / square, -2.0 * dot.im() / square);
             for (k, v) in layout.indices(j).zip(&v) {
-                y[k] = y[k] + *v * c;
+                y[k] += *v * c;
             }
         }
     }
