@@ -120,7 +120,7 @@ fn force_spares_directories_with_more_than_a_model() {
         fs::create_dir_all(out.join(precious).parent().unwrap()).unwrap();
         fs::write(out.join(precious), "precious").unwrap();
         let name = precious.split('/').next().unwrap();
-        refused(&merge(&base, &adapter, &out, &["--force"]), &["--force", name]);
+        refused(&merge(&base, &adapter, &out, &["--force"]), &["no other is replaced", name]);
         assert_eq!(fs::read_to_string(out.join(precious)).unwrap(), "precious");
         let top = out.join(precious.rsplit_once('/').map_or(precious, |(parent, _)| parent));
         match precious {
