@@ -11,7 +11,7 @@ use crate::batch::{Batch, BatchMut};
 use crate::dense;
 use crate::error::{Error, Result};
 use crate::parallel::Parallelism;
-use crate::plan::{Factors, Op, Plan, Workspace};
+use crate::plan::{Factors, Op, Plan, Source, Workspace};
 use crate::scalar::{Real, Scalar};
 
 /// A structured orthogonal matrix Q that owns its numbers.
@@ -59,8 +59,19 @@ impl<T: Scalar> Orthogonal<T> {
     /// θ = 0: the identity, if no stage has fixed blocks.
     ///
     /// # Errors
-    /// None for plans that were built; the signature is [`new`](Self::new)'s.
+    /// [`Error::Unsupported`] if θ = 0 is not the identity for one of the charts ([`Signed`](crate::parametrization::Signed)).
     pub fn identity(plan: Plan<T>) -> Result<Self> {
+        for stage in plan.stages() {
+            if let Source::Chart { chart, .. } = stage.source()
+                && !chart.starts_at_identity()
+            {
+                return Err(Error::Unsupported {
+                    what: "identity of a plan",
+                    expected: "charts that are the identity at 0",
+                    got: chart.id(),
+                });
+            }
+        }
         let theta = vec![0.0; plan.num_params()];
         Self::new(plan, theta)
     }
@@ -82,18 +93,15 @@ impl<T: Scalar> Orthogonal<T> {
         Self::new(plan, theta)
     }
 
-    /// Every trainable block drawn independently from the Haar measure of the rotations, by QR of a Gaussian matrix
+    /// Every trainable block drawn independently from the Haar measure of the rotations (of the unitary matrices; of the
+    /// reflections, where a chart reaches those instead), by QR of a Gaussian matrix
     /// with the signs of Mezzadri (2007, arXiv math-ph/0609050), then taken back to θ by the chart's inverse. The
     /// product is not Haar distributed.
     ///
     /// # Errors
     /// [`Error::Domain`] if a chart reaches none of 64 drawn blocks.
     #[cfg(feature = "rand")]
-    pub fn random_haar(plan: Plan<T>, rng: &mut impl rand::Rng) -> Result<Self>
-    where
-        rand_distr::StandardNormal: rand_distr::Distribution<T::Wide>,
-    {
-        use crate::plan::Source;
+    pub fn random_haar(plan: Plan<T>, rng: &mut impl rand::Rng) -> Result<Self> {
         use rand_distr::Distribution;
         let mut theta = vec![0.0; plan.num_params()];
         for stage in plan.stages() {
@@ -106,11 +114,18 @@ impl<T: Scalar> Orthogonal<T> {
                 let theta = &mut theta[start..start + params];
                 let mut result = Ok(());
                 for _ in 0..64 {
+                    let mut normal = || rand_distr::StandardNormal.sample(rng);
                     for x in &mut block {
-                        *x = rand_distr::StandardNormal.sample(rng);
+                        let re = normal();
+                        *x = T::Wide::from_parts(re, if T::IS_COMPLEX { normal() } else { 0.0 });
                     }
                     dense::haar_rotation(b, &mut block);
                     result = chart.inverse(b, &block, theta);
+                    if result.is_err() && !chart.starts_at_identity() {
+                        // Of determinant −1, distributed likewise.
+                        block[..b].iter_mut().for_each(|x| *x = -*x);
+                        result = chart.inverse(b, &block, theta);
+                    }
                     if result.is_ok() {
                         break;
                     }

@@ -6,7 +6,7 @@
 //! * [`defect`], [`orthogonality_ratio`]: how far a block is from orthogonal.
 //! * [`polish`]: Newton–Schulz steps that take rounding errors out of a nearly orthogonal block.
 //! * [`solve`]: X·M = B with partial pivoting.
-//! * [`skew_resolvent`]: (I + A)⁻¹ for a skew A of any size, structure preserved.
+//! * [`skew_resolvent`]: (I + A)⁻¹ for a skew (skew-Hermitian) A of any size, structure preserved.
 
 mod determinant;
 pub(crate) mod double_double;
@@ -19,6 +19,7 @@ pub(crate) mod pack;
 mod polish;
 mod product;
 mod resolvent;
+pub(crate) mod skew;
 mod solve;
 
 pub(crate) use determinant::determinant_sign;

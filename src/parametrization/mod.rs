@@ -14,9 +14,19 @@ use crate::scalar::Wide;
 
 mod cayley;
 mod givens;
+mod mach_zehnder;
+mod neumann;
+mod newton_schulz;
+mod signed;
+mod unitary_phases;
 
 pub use cayley::Cayley;
 pub use givens::Givens;
+pub use mach_zehnder::MachZehnder;
+pub use neumann::CayleyNeumann;
+pub use newton_schulz::NewtonSchulz;
+pub use signed::Signed;
+pub use unitary_phases::UnitaryPhases;
 
 /// A smooth map θ ↦ block from real parameters to b×b orthogonal (unitary) matrices, with its exact pullback.
 ///
@@ -24,11 +34,11 @@ pub use givens::Givens;
 ///
 /// # Laws
 /// Each is a function in [`verify::laws`](crate::verify::laws):
-/// 1. θ = 0 gives the identity, exactly.
+/// 1. θ = 0 gives the identity, exactly; a diagonal of ±1 if [`starts_at_identity`](Self::starts_at_identity) is `false`.
 /// 2. Unless [`is_exact`](Self::is_exact) is `false`, every block from finite θ is orthogonal to LAPACK ratio ≤ 2
 ///    (‖I − BᴴB‖₁ / (b·eps), eps = 2⁻⁵²).
 /// 3. `vjp` is the exact adjoint of the derivative of `forward`: d_theta += Jᵀ d_block, with ⟨G, dB⟩ = Re tr(Gᴴ dB).
-/// 4. `jvp` is the derivative itself: ⟨G, jvp(dθ)⟩ = ⟨vjp(G), dθ⟩.
+/// 4. `jvp` is the derivative itself: ⟨G, jvp(dθ)⟩ = ⟨vjp(G), dθ⟩, overwritten.
 /// 5. `inverse` is a section: `forward(inverse(B)) = B` wherever it does not return an error.
 /// 6. `forward`, `vjp` and `jvp` depend on nothing but their arguments.
 pub trait Parametrization<W: Wide>: Debug + Send + Sync {
@@ -82,6 +92,12 @@ pub trait Parametrization<W: Wide>: Debug + Send + Sync {
         true
     }
 
+    /// `false` for charts whose block at θ = 0 is a diagonal of ±1 other than the identity, or may be:
+    /// [`Signed`] ones, which reach determinant −1.
+    fn starts_at_identity(&self) -> bool {
+        true
+    }
+
     /// `forward` for consecutive blocks: θ and blocks lie one after the other. A chart overrides it to work on several
     /// blocks at once; every block must equal, bit for bit, what `forward` gives for it.
     fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [W]) {
@@ -128,10 +144,20 @@ impl<W: Wide, P: Parametrization<W> + ?Sized> Parametrization<W> for Arc<P> {
     fn is_exact(&self) -> bool {
         (**self).is_exact()
     }
+    fn starts_at_identity(&self) -> bool {
+        (**self).starts_at_identity()
+    }
     fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [W]) {
         (**self).forward_batch(b, theta, blocks);
     }
     fn vjp_batch(&self, b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]) {
         (**self).vjp_batch(b, theta, blocks, d_blocks, d_theta);
     }
+}
+
+/// ‖X − B‖₁ in units of b·eps: what a section leaves. Infinite unless everything is finite.
+fn miss<W: Wide>(b: usize, x: &[W], block: &[W]) -> f64 {
+    let column = |j: usize| (0..b).map(|i| (x[i * b + j] - block[i * b + j]).abs()).sum::<f64>();
+    let sums = (0..b).map(column).fold(0.0, |m: f64, sum| if sum <= m { m } else { sum });
+    if sums.is_finite() { sums / (b as f64 * f64::EPSILON) } else { f64::INFINITY }
 }
