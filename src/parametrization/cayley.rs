@@ -33,6 +33,8 @@ use crate::error::{Error, Result, check_length};
 use crate::scalar::{Wide, c64};
 use crate::simd::{self, Isa, Job, dispatch};
 
+#[cfg(test)]
+mod complex_tests;
 mod packs;
 #[cfg(test)]
 mod tests;

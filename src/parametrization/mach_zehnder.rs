@@ -102,3 +102,48 @@ impl Parametrization<c64> for MachZehnder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parametrization::UnitaryPhases;
+
+    fn forward(theta: [f64; 2]) -> [c64; 4] {
+        let mut block = [c64 { re: f64::NAN, im: f64::NAN }; 4];
+        MachZehnder.forward(2, &theta, &mut block);
+        block
+    }
+
+    /// Every unitary block is a diagonal of phases times one of these.
+    #[test]
+    fn a_diagonal_completes_it() {
+        let (phi, alpha, psi, chi) = (0.8, 0.3, -1.1, 2.0);
+        let mut full = [c64::zero(); 4];
+        UnitaryPhases.forward(2, &[phi, alpha, psi, chi], &mut full);
+        // Rows turned so that the second column is (−s, c): then −e^{iψ'} is the first column's phase.
+        let rows = [-phase(-(alpha + chi)), phase(-(alpha - psi))];
+        let reduced = [0, 1, 2, 3].map(|at: usize| rows[at / 2] * full[at]);
+        let mut theta = [f64::NAN; 2];
+        MachZehnder.inverse(2, &reduced, &mut theta).unwrap();
+        assert!((theta[0] - phi).abs() <= 4e-16);
+        assert!(miss(2, &forward(theta), &reduced) <= 4.0);
+    }
+
+    #[test]
+    fn sections_at_every_angle() {
+        for phi in [0.0, 1e-300, 1e-9, 1.0, 1.570_796_326_794_896_6, 3.0, -0.5, -3.1] {
+            for psi in [0.0, 1e-12, 1.0, 3.1, -2.0] {
+                let mut theta = [f64::NAN; 2];
+                MachZehnder.inverse(2, &forward([phi, psi]), &mut theta).unwrap();
+                assert!((theta[0] - phi).abs() <= 1e-15 && (theta[1] - psi).abs() <= 1e-15, "{phi} {psi}: {theta:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_unitary_blocks_are_refused() {
+        let block = forward([0.4, 0.2]).map(|x| x * phase(0.1));
+        assert!(matches!(MachZehnder.inverse(2, &block, &mut [0.0; 2]), Err(Error::Domain { .. })));
+        assert!(matches!(MachZehnder.num_params(4), Err(Error::Size { .. })));
+    }
+}

@@ -226,3 +226,120 @@ impl<W: Wide> Parametrization<W> for CayleyNeumann {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parametrization::Cayley;
+    use crate::scalar::{Scalar, c64};
+
+    fn forward<W: Wide>(order: u32, b: usize, theta: &[f64]) -> Vec<W> {
+        let mut block = vec![W::from_real(f64::NAN); b * b];
+        CayleyNeumann { order }.forward(b, theta, &mut block);
+        block
+    }
+
+    fn wave(n: usize, scale: f64) -> Vec<f64> {
+        (1..=n).map(|i| scale * (1.7 * (i * i) as f64).sin()).collect()
+    }
+
+    /// A plane with eigenvalues ±iω has QᵀQ = (1 + defect)·I, and a phase likewise.
+    #[test]
+    fn the_defect_is_what_the_bound_says_and_odd_orders_win() {
+        for omega in [0.01, 0.1, 0.3, 0.5, 0.9, 1.0, 1.3] {
+            for order in 1..=9 {
+                let bound = CayleyNeumann { order }.defect_bound(omega);
+                let q = forward::<f64>(order, 2, &[omega]);
+                let found = (q[0] * q[0] + q[2] * q[2] - 1.0).abs();
+                assert!(found <= bound + 4e-15 * (1.0 + bound), "{order} at {omega}: {found:e} > {bound:e}");
+                let met = omega <= 1.0 || order % 4 != 0;
+                assert!(!met || found >= bound - 4e-15 * (1.0 + bound), "{order} at {omega}: {found:e} < {bound:e}");
+                let phase = forward::<c64>(order, 1, &[omega]);
+                assert!((phase[0].norm_sqr() - 1.0).abs() <= bound + 4e-15 * (1.0 + bound));
+            }
+        }
+        // The table of the module, to its two digits.
+        let table = [(3, 0.3, 7.3e-4), (5, 0.3, 5.9e-6), (3, 0.5, 1.6e-2), (5, 0.5, 9.8e-4), (4, 0.3, 1.6e-2)];
+        for (order, omega, shown) in table {
+            assert!((CayleyNeumann { order }.defect_bound(omega) / shown - 1.0).abs() < 0.02, "{order}, {omega}");
+        }
+        for odd in [1, 3, 5, 7] {
+            let [less, mine, more] = [odd + 3, odd, odd + 1].map(|order| CayleyNeumann { order }.defect_bound(0.1));
+            assert!(mine < 0.06 * more && (odd < 3 || mine <= less), "{odd}");
+        }
+    }
+
+    /// PEFT: K = 5 is I + 2S + 2S² + 2S³ + S⁴ at the stored S.
+    #[test]
+    fn it_is_pefts_series_with_the_sign_exchanged() {
+        let (b, v) = (4, wave(6, 0.4));
+        let s: Vec<f64> = minus_skew(b, &v.iter().map(|v| -v).collect::<Vec<_>>());
+        let (mut truth, mut power, mut next) = (vec![0.0; 16], vec![0.0; 16], vec![0.0; 16]);
+        power.iter_mut().step_by(5).for_each(|x| *x = 1.0);
+        for c in [1.0, 2.0, 2.0, 2.0, 1.0] {
+            truth.iter_mut().zip(&power).for_each(|(t, p)| *t += c * p);
+            product(b, &s, &power, &mut next);
+            power.copy_from_slice(&next);
+        }
+        let q = forward::<f64>(4, b, &v.iter().map(|v| -v).collect::<Vec<_>>());
+        let transposed = forward::<f64>(4, b, &v);
+        for at in 0..16 {
+            assert!((q[at] - truth[at]).abs() <= 4e-16 && (transposed[at % 4 * 4 + at / 4] - truth[at]).abs() <= 4e-16);
+        }
+    }
+
+    #[test]
+    fn it_converges_to_cayley() {
+        fn compare<W: Wide>(b: usize)
+        where
+            Cayley: Parametrization<W>,
+        {
+            let theta = wave(skew_size::<W>(b), 0.4 / b as f64);
+            let mut truth = vec![W::zero(); b * b];
+            Cayley.forward(b, &theta, &mut truth);
+            let worst = |order| {
+                forward::<W>(order, b, &theta).iter().zip(&truth).fold(0.0, |m: f64, (x, y)| m.max((*x - *y).abs()))
+            };
+            assert!(worst(64) <= 2e-15 && worst(5) < 0.06 && worst(9) < 0.1 * worst(5).max(1e-15), "b = {b}");
+        }
+        for b in 1..=6 {
+            compare::<f64>(b);
+            compare::<c64>(b);
+        }
+    }
+
+    /// Any value of the polynomial below ‖A‖ = 1 or so is taken back; orthogonal blocks only after convergence.
+    #[test]
+    fn sections_are_of_the_polynomial_not_of_cayley() {
+        fn check<W: Wide>(b: usize)
+        where
+            Cayley: Parametrization<W>,
+        {
+            let theta = wave(skew_size::<W>(b), 0.5 / b as f64);
+            for order in [2, 3, 4, 5, 9, 64] {
+                let chart = CayleyNeumann { order };
+                let mut found = vec![f64::NAN; theta.len()];
+                chart.inverse(b, &forward::<W>(order, b, &theta), &mut found).unwrap();
+                let miss = found.iter().zip(&theta).fold(0.0, |m: f64, (x, y)| m.max((x - y).abs()));
+                assert!(miss <= 1e-14, "order {order}, b = {b}: {miss:e}");
+                let mut rotation = vec![W::zero(); b * b];
+                Cayley.forward(b, &theta, &mut rotation);
+                let result = chart.inverse(b, &rotation, &mut found);
+                assert_eq!(result.is_ok(), order == 64 || theta.is_empty(), "order {order}, b = {b}: {result:?}");
+            }
+        }
+        for b in 1..=6 {
+            check::<f64>(b);
+            check::<c64>(b);
+        }
+    }
+
+    #[test]
+    fn orders_outside_are_refused() {
+        for order in [0, 65, u32::MAX] {
+            let result = Parametrization::<f64>::num_params(&CayleyNeumann { order }, 4);
+            assert!(matches!(result, Err(Error::Size { .. })), "{order}: {result:?}");
+        }
+        assert_eq!(Parametrization::<c64>::num_params(&CayleyNeumann { order: 5 }, 4), Ok(16));
+    }
+}

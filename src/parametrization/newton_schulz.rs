@@ -211,3 +211,114 @@ impl<W: Wide> Parametrization<W> for NewtonSchulz {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parametrization::Cayley;
+    use crate::scalar::{Scalar, c64};
+
+    fn forward<W: Wide>(steps: u32, b: usize, theta: &[f64]) -> Vec<W> {
+        let mut block = vec![W::from_real(f64::NAN); b * b];
+        NewtonSchulz { steps }.forward(b, theta, &mut block);
+        block
+    }
+
+    fn wave(n: usize, scale: f64) -> Vec<f64> {
+        (1..=n).map(|i| scale * (1.7 * (i * i) as f64).sin()).collect()
+    }
+
+    #[test]
+    fn the_limit_is_the_square_root_of_cayley_and_orthogonal_for_any_theta() {
+        fn check<W: Wide>(b: usize)
+        where
+            Cayley: Parametrization<W>,
+        {
+            for scale in [0.0, 1e-8, 0.3, 1.0, 30.0] {
+                let theta = wave(skew_size::<W>(b), scale);
+                let q = forward::<W>(40, b, &theta);
+                assert!(dense::orthogonality_ratio(b, &q).unwrap() <= 2.0, "b = {b}, {scale}");
+                let (mut truth, mut square) = (vec![W::zero(); b * b], vec![W::zero(); b * b]);
+                Cayley.forward(b, &theta, &mut truth);
+                product(b, &q, &q, &mut square);
+                let miss = square.iter().zip(&truth).fold(0.0, |m: f64, (x, y)| m.max((*x - *y).abs()));
+                assert!(miss <= 4e-15 * (1.0 + scale), "b = {b}, {scale}: {miss:e}");
+            }
+        }
+        for b in 1..=9 {
+            check::<f64>(b);
+            check::<c64>(b);
+        }
+    }
+
+    #[test]
+    fn huge_parameters_stay_finite() {
+        for t in [1e17, 1e160, 1e300, f64::MAX] {
+            for b in [2, 3, 8] {
+                let q = forward::<f64>(6, b, &vec![t; b * (b - 1) / 2]);
+                assert!(q.iter().all(|x| x.abs() <= 1.0 + 1e-15), "{t:e}: {q:?}");
+                let mut d = vec![0.0; b * (b - 1) / 2];
+                NewtonSchulz { steps: 6 }.vjp(b, &vec![t; d.len()], &q, &vec![1.0; b * b], &mut d);
+                assert!(d.iter().all(|d| d.is_finite()), "{t:e}: {d:?}");
+            }
+        }
+    }
+
+    /// b = 3 has a kernel, where the bound is attained; complex blocks stay below it.
+    #[test]
+    fn the_defect_is_what_the_bound_says() {
+        for scale in [0.1, 1.0, 3.0, 10.0] {
+            for steps in 1..=8 {
+                let chart = NewtonSchulz { steps };
+                let theta = wave(3, scale);
+                let bound = chart.defect_bound(2.0_f64.sqrt() * theta.iter().map(|t| t * t).sum::<f64>().sqrt());
+                // On the kernel v ∝ (a₂₃, −a₁₃, a₁₂): vᵀQᵀQv.
+                let (q, v) = (forward::<f64>(steps, 3, &theta), [theta[2], -theta[1], theta[0]]);
+                let image = |i: usize| (0..3).map(|j| q[3 * i + j] * v[j]).sum::<f64>();
+                let stretch = (0..3).map(|i| image(i).powi(2)).sum::<f64>() / v.iter().map(|v| v * v).sum::<f64>();
+                assert!(((1.0 - stretch) - bound).abs() <= 4e-15, "{steps} at {scale}: {} {bound}", 1.0 - stretch);
+                for theta in [wave(4, scale), vec![scale, 0.0, 0.0, 0.0]] {
+                    let mut a = vec![c64::default(); 4];
+                    let norm = (2.0 * fill_skew(2, &mut a, |at, _| theta[at]).re).sqrt();
+                    let q = forward::<c64>(steps, 2, &theta);
+                    // ‖E‖₂ ≤ ‖E‖₁ ≤ √2‖E‖₂
+                    let defect = dense::defect(2, &q).unwrap() / 2.0_f64.sqrt();
+                    assert!(defect <= chart.defect_bound(norm) + 4e-15, "{steps} at {scale}: {defect}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sections_take_values_back_and_refuse_wide_angles() {
+        fn check<W: Wide>(b: usize)
+        where
+            Cayley: Parametrization<W>,
+        {
+            let theta = wave(skew_size::<W>(b), 0.7);
+            let mut found = vec![f64::NAN; theta.len()];
+            for steps in [1, 2, 20] {
+                NewtonSchulz { steps }.inverse(b, &forward::<W>(steps, b, &theta), &mut found).unwrap();
+                let miss = found.iter().zip(&theta).fold(0.0, |m: f64, (x, y)| m.max((x - y).abs()));
+                assert!(miss <= 2e-14, "steps {steps}, b = {b}: {miss:e}");
+            }
+            // Cayley's angles are twice as wide: more than a quarter turn from ω = 1 on.
+            let mut block = vec![W::zero(); b * b];
+            Cayley.forward(b, &vec![3.0; theta.len()], &mut block);
+            let result = NewtonSchulz { steps: 20 }.inverse(b, &block, &mut found);
+            assert!(theta.is_empty() || matches!(result, Err(Error::Domain { .. })), "b = {b}: {result:?}");
+        }
+        for b in 1..=6 {
+            check::<f64>(b);
+            check::<c64>(b);
+        }
+    }
+
+    #[test]
+    fn steps_outside_are_refused() {
+        for steps in [0, 65, u32::MAX] {
+            let result = Parametrization::<f64>::num_params(&NewtonSchulz { steps }, 4);
+            assert!(matches!(result, Err(Error::Size { .. })), "{steps}: {result:?}");
+        }
+    }
+}

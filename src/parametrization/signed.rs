@@ -206,3 +206,83 @@ impl<W: Wide, C: Parametrization<W>> Parametrization<W> for Signed<C> {
         self.chart.vjp_batch(b, theta, &self.negated(b, blocks), &self.negated(b, d_blocks), d_theta);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dense::determinant_sign;
+    use crate::generator::Generator;
+    use crate::parametrization::{Cayley, Givens, miss};
+    use crate::scalar::c64;
+
+    /// Products of reflections I − 2vvᴴ/‖v‖², `count` of them.
+    fn reflections<W: Wide>(b: usize, count: usize, g: &mut Generator) -> Vec<W> {
+        let mut q: Vec<W> = (0..b * b).map(|at| if at % (b + 1) == 0 { W::one() } else { W::zero() }).collect();
+        for _ in 0..count {
+            let v: Vec<W> = (0..b).map(|_| W::from_parts(g.uniform() - 0.5, g.uniform() - 0.5)).collect();
+            let norm: f64 = v.iter().map(|v| (v.conj() * *v).re()).sum();
+            for row in q.chunks_exact_mut(b) {
+                let dot = row.iter().zip(&v).fold(W::zero(), |sum, (x, v)| sum + *x * *v);
+                row.iter_mut().zip(&v).for_each(|(x, v)| *x = *x - W::from_real(2.0 / norm) * dot * v.conj());
+            }
+        }
+        q
+    }
+
+    fn reach<W: Wide>(b: usize, block: &[W]) -> usize
+    where
+        Cayley: Parametrization<W>,
+    {
+        let (chart, theta) = Signed::reaching(Cayley, b, block).unwrap();
+        let mut again = alloc::vec![W::zero(); b * b];
+        chart.forward(b, &theta, &mut again);
+        assert!(miss(b, &again, block) <= ORTHOGONAL);
+        chart.columns().len()
+    }
+
+    #[test]
+    fn every_orthogonal_block_is_reached() {
+        let mut g = Generator::new(4);
+        for b in 1..=9 {
+            for count in 0..=b + 1 {
+                let block = reflections::<f64>(b, count, &mut g);
+                let flips = reach(b, &block);
+                assert_eq!(flips % 2, count % 2, "the signs carry the determinant");
+                assert_eq!(determinant_sign(b, &mut block.clone()), if flips % 2 == 1 { -1 } else { 1 });
+                reach(b, &reflections::<c64>(b, count, &mut g));
+            }
+            // −I, every column of which is a half turn, and exchanges of coordinates.
+            let minus: Vec<f64> = reflections::<f64>(b, 0, &mut g).iter().map(|x| 0.0 - x).collect();
+            assert_eq!(reach(b, &minus), b);
+            let reversed: Vec<f64> = (0..b * b).map(|at| f64::from(u8::from(at / b + at % b + 1 == b))).collect();
+            reach(b, &reversed);
+        }
+    }
+
+    #[test]
+    fn theta_zero_is_the_diagonal_of_signs() {
+        let mut block = [f64::NAN; 9];
+        Signed::with_columns(Cayley, [2, 0, 2]).forward(3, &[0.0; 3], &mut block);
+        assert_eq!(block, [-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -1.0]);
+        let starts = |columns: &[usize]| {
+            Parametrization::<f64>::starts_at_identity(&Signed::with_columns(Cayley, columns.iter().copied()))
+        };
+        assert!(starts(&[]) && !starts(&[0]));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let far = Signed::with_columns(Cayley, [3, usize::MAX]);
+        assert!(matches!(Parametrization::<f64>::num_params(&far, 4), Err(Error::Size { .. })));
+        assert!(matches!(far.inverse(4, &[0.0; 16], &mut [0.0; 6]), Err(Error::Size { .. })));
+        let signed = Signed::new(Givens);
+        assert!(matches!(signed.inverse(2, &[1.0, 0.0, 0.0, 1.0], &mut [0.0]), Err(Error::Domain { .. })));
+        assert!(matches!(signed.inverse(2, &[1.0, 0.0], &mut [0.0]), Err(Error::Length { .. })));
+        for bad in [2.0, f64::NAN] {
+            let result = Signed::reaching(Cayley, 1, &[bad]);
+            assert!(matches!(result, Err(Error::Domain { .. })), "{result:?}");
+        }
+        assert!(matches!(Signed::reaching(Cayley, 2, &[1.0]), Err(Error::Length { .. })));
+        assert!(matches!(Signed::reaching(Givens, 3, &[1.0; 9]), Err(Error::Size { .. })));
+    }
+}

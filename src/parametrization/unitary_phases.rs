@@ -139,3 +139,76 @@ impl Parametrization<c64> for UnitaryPhases {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::f64::consts::{FRAC_PI_2, PI};
+
+    use super::*;
+
+    fn forward(theta: [f64; 4]) -> [c64; 4] {
+        let mut block = [c64 { re: f64::NAN, im: f64::NAN }; 4];
+        UnitaryPhases.forward(2, &theta, &mut block);
+        block
+    }
+
+    #[test]
+    fn entries_are_those_of_the_formula() {
+        let (phi, alpha, psi, chi) = (0.4, 0.3, -1.1, 2.0);
+        let polar = |r: f64, t: f64| c64 { re: r * t.cos(), im: r * t.sin() };
+        let truth = [
+            polar(phi.cos(), alpha + psi),
+            polar(phi.sin(), alpha + chi),
+            polar(-phi.sin(), alpha - chi),
+            polar(phi.cos(), alpha - psi),
+        ];
+        let block = forward([phi, alpha, psi, chi]);
+        assert!(block.iter().zip(truth).all(|(x, y)| Scalar::abs(*x - y) <= 4e-16), "{block:?}");
+        let det = block[0] * block[3] - block[1] * block[2];
+        assert!(Scalar::abs(det - phase(2.0 * alpha)) <= 4e-16);
+    }
+
+    /// φ at and beside 0 and π/2, phases all around.
+    #[test]
+    fn every_unitary_block_is_reached() {
+        let phis = [0.0, 5e-324, 1e-300, 1e-9, 0.3, 0.785, 0.786, 1.2, FRAC_PI_2 - 1e-9, FRAC_PI_2, 2.0, PI, -1.0];
+        for phi in phis {
+            for (k, alpha) in [0.0, 1.0, 3.1, -2.0].into_iter().enumerate() {
+                for (l, psi) in [0.0, 0.5, -3.0, 1.6].into_iter().enumerate() {
+                    let block = forward([phi, alpha, psi, 0.7 * k as f64 - 0.9 * l as f64]);
+                    let mut theta = [f64::NAN; 4];
+                    UnitaryPhases.inverse(2, &block, &mut theta).unwrap();
+                    assert!((0.0..=FRAC_PI_2).contains(&theta[0]));
+                    assert!(miss(2, &forward(theta), &block) <= 4.0, "{phi} {alpha} {psi}");
+                }
+            }
+        }
+    }
+
+    /// Phases between two stages may belong to either: the gauge of the module's text.
+    #[test]
+    fn phases_commute_through() {
+        // B₂·B₁ with the phases (δ, ε) taken out of B₁'s rows and put into B₂'s columns.
+        let (first, second) = ([0.4, 0.3, -1.1, 2.0], [1.1, -0.2, 0.6, 0.1]);
+        let (delta, epsilon) = (0.9, -0.5);
+        // Rows of B₁ times e^{−iδ}, e^{−iε}: α −= (δ+ε)/2, ψ and χ −= (δ−ε)/2; columns of B₂: α +, ψ +, χ −.
+        let (mean, half) = (0.5 * (delta + epsilon), 0.5 * (delta - epsilon));
+        let moved_first = [first[0], first[1] - mean, first[2] - half, first[3] - half];
+        let moved_second = [second[0], second[1] + mean, second[2] + half, second[3] - half];
+        let product = |x: [c64; 4], y: [c64; 4]| {
+            [0, 1, 2, 3].map(|at| x[at / 2 * 2] * y[at % 2] + x[at / 2 * 2 + 1] * y[2 + at % 2])
+        };
+        let one = product(forward(second), forward(first));
+        let other = product(forward(moved_second), forward(moved_first));
+        assert!(one.iter().zip(other).all(|(x, y)| Scalar::abs(*x - y) <= 8e-16), "{one:?} {other:?}");
+    }
+
+    #[test]
+    fn only_unitary_two_by_two_blocks() {
+        assert!(matches!(UnitaryPhases.num_params(3), Err(Error::Size { .. })));
+        let block = forward([0.3; 4]).map(|x| x * 1.1);
+        assert!(matches!(UnitaryPhases.inverse(2, &block, &mut [0.0; 4]), Err(Error::Domain { .. })));
+        assert!(matches!(UnitaryPhases.inverse(2, &block, &mut [0.0; 3]), Err(Error::Length { .. })));
+        assert!(matches!(UnitaryPhases.inverse(2, &block[..3], &mut [0.0; 4]), Err(Error::Length { .. })));
+    }
+}

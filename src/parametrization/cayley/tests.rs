@@ -14,14 +14,14 @@ fn sizes() -> impl Strategy<Value = usize> {
 }
 
 /// `n` nearly normal numbers (twelve uniform ones, summed), from a seed.
-fn normal(seed: u64, n: usize) -> Vec<f64> {
+pub(super) fn normal(seed: u64, n: usize) -> Vec<f64> {
     use rand::{RngExt, SeedableRng};
     let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
     (0..n).map(|_| (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0).collect()
 }
 
 /// `n` parameters that span the exponents from −300 to 300, zeros among them.
-fn any_scale(seed: u64, n: usize) -> Vec<f64> {
+pub(super) fn any_scale(seed: u64, n: usize) -> Vec<f64> {
     let exponent = normal(seed ^ 0x5eed, n);
     let x = normal(seed, n).into_iter().zip(exponent).enumerate();
     x.map(|(i, (x, e))| if i % 5 == 4 { 0.0 } else { x * 10.0_f64.powf((100.0 * e).clamp(-300.0, 300.0)) }).collect()
