@@ -30,6 +30,11 @@ impl Generator {
         z ^ (z >> 31)
     }
 
+    /// Passes over `count` numbers of the stream, at once.
+    pub fn skip(&mut self, count: u64) {
+        self.state = self.state.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    }
+
     /// Uniform in 0..bound without bias (Lemire 2019, arXiv 1805.10941); 0 for bound 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 {
@@ -87,6 +92,18 @@ mod tests {
         // From an independent program.
         assert_eq!(order, [7, 4, 6, 1, 2, 5, 0, 3]);
         assert_eq!((g.below(1000), g.sign(), g.uniform()), (328, 1.0, 0.41314139741777933));
+    }
+
+    #[test]
+    fn skipping_is_drawing() {
+        for count in [0, 1, 2, 1000] {
+            let (mut drawn, mut skipped) = (Generator::new(u64::MAX - 5), Generator::new(u64::MAX - 5));
+            for _ in 0..count {
+                drawn.next_u64();
+            }
+            skipped.skip(count);
+            assert_eq!(drawn, skipped);
+        }
     }
 
     #[test]

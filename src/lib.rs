@@ -39,6 +39,17 @@
 //! |---|---|
 //! | [`BlockDiagonal`](topology::BlockDiagonal) | one, of neighbouring coordinates (OFT); with b = n a dense rotation |
 //! | [`Butterfly`](topology::Butterfly) | strides that grow from stage to stage: classic, radix b, BOFT(m, b) |
+//! | [`AnyButterfly`](topology::AnyButterfly) | a dense butterfly with blocks of at most b for *every* n, primes included |
+//! | [`MixedRadix`](topology::MixedRadix), [`Monarch`](topology::Monarch) | n = r₀·r₁···, one stage for each factor |
+//! | [`GroupAndShuffle`](topology::GroupAndShuffle) | blocks of b and perfect shuffles in turn (GSOFT) |
+//! | [`Reversed`](topology::Reversed), [`Repeated`](topology::Repeated), [`Sequence`](topology::Sequence), [`Kaleidoscope`](topology::Kaleidoscope) | other wirings backwards, again, one after the other, there and back (B·Bᵀ) |
+//! | [`GeneralizedBoft`](topology::GeneralizedBoft) | R_G(m₁, b₁, m₂, b₂, l): l pairs of BOFT·BOFTᵀ |
+//! | [`Benes`](topology::Benes) | Beneš networks for every n; they route every permutation |
+//! | [`Brick`](topology::Brick), [`Triangle`](topology::Triangle) | neighbouring pairs: all of SO(n) (Clements, Reck) |
+//! | [`BinaryTree`](topology::BinaryTree) | n − 1 pairs (GOFT) |
+//! | [`Kronecker`](topology::Kronecker) | wirings of the rows and the columns of a grid (ButterflyQuant) |
+//! | [`Shared`](topology::Shared) | one block for each stage or group: (simple) scalar butterflies |
+//! | [`RandomShuffle`](topology::RandomShuffle), [`RandomPairings`](topology::RandomPairings), [`RandomTables`](topology::RandomTables) | random, from a seed, frozen |
 //! | [`Explicit`](topology::Explicit) | any, as tables of indices |
 //!
 //! *How is a block given by real numbers?* A [`Parametrization`], a chart for short, maps the parameters of one block to the
@@ -101,6 +112,9 @@
 //! | [`Plan::apply`], [`Plan::apply_in_place`] | factors, x ↦ y = Op(Q) x | n·b·m for each vector |
 //! | [`Plan::apply_vjp`] | ∂y ↦ ∂x (overwritten), ∂factors (added to) | 3·n·b·m for each vector |
 //! | [`Plan::realize_vjp`] | ∂factors ↦ ∂θ (added to) | as realize |
+//!
+//! Forward mode is there too: [`Plan::realize_jvp`] and [`Plan::apply_jvp`] take directions of θ, of the factors and of x to
+//! directions of y.
 //!
 //! Realise once, apply often: between two steps of an optimiser the factors serve every batch. Gradients pair as
 //! ⟨G, dX⟩ = Re tr(Gᴴ dX).
@@ -231,6 +245,8 @@ extern crate std;
 
 #[cfg(feature = "files")]
 pub mod adapter;
+#[cfg(feature = "files")]
+pub mod archive;
 mod batch;
 pub mod dense;
 mod error;
@@ -243,19 +259,23 @@ pub mod parametrization;
 mod plan;
 mod scalar;
 mod simd;
+#[cfg(feature = "files")]
+pub mod storage;
 pub mod topology;
+pub mod transmission;
 pub mod verify;
 
 pub use batch::{Batch, BatchMut};
 pub use error::{Error, Result};
 pub use layout::{Sharing, StageLayout};
-pub use orthogonal::Orthogonal;
+pub use orthogonal::{Condition, Orthogonal};
 pub use parallel::Parallelism;
 pub use parametrization::Parametrization;
-pub use plan::{Factors, Op, Plan, Saved, Source, Stage, Workspace};
+pub use plan::{Factors, Lipschitz, Op, Plan, Saved, Source, Stage, Workspace};
 pub use scalar::{Element, Real, Scalar, Wide, c32, c64};
 pub use simd::Isa;
 pub use topology::Topology;
+pub use transmission::Transmission;
 
 /// The examples of the README are tests.
 #[cfg(doctest)]

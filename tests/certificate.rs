@@ -21,7 +21,7 @@ const TIGHT: f64 = 8.0;
 fn true_defect<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> f64 {
     let n = plan.n();
     let e = dense::defect(plan, factors).unwrap();
-    let e = faer::Mat::from_fn(n, n, |i, j| e[i * n + j]);
+    let e = faer::Mat::from_fn(n, n, |i, j| papilio::c64::new(e[i * n + j].re(), e[i * n + j].im()));
     let eigenvalues = e.self_adjoint_eigenvalues(faer::Side::Lower).unwrap();
     eigenvalues.iter().fold(0.0, |m, x| m.max(x.abs()))
 }

@@ -298,8 +298,7 @@ mod unix {
         let work = TempDir::new().unwrap();
         let (n, out) = (4096, 4096);
         let row = noise(1, n);
-        let weight =
-            support::Tensor { dtype: papilio::adapter::storage::Dtype::F32, ..f64s(&[out, n], row.repeat(out)) };
+        let weight = support::Tensor { dtype: papilio::storage::Dtype::F32, ..f64s(&[out, n], row.repeat(out)) };
         write(&work.path().join("base.safetensors"), &[("a.weight", &weight), ("b.weight", &weight)]);
         let (blocks, scale) = (f64s(&[2, n / 4, 4, 4], noise(2, 8 * n)), f64s(&[out, 1], vec![1.5; out]));
         write(&work.path().join("adapter.safetensors"), &[("a.boft_R", &blocks), ("a.boft_s", &scale)]);

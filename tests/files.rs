@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use command::{ADAPTER, BASE, json, papilio, refused, shell, stderr, stdout};
-use papilio::adapter::storage::Dtype;
+use papilio::storage::Dtype;
 use support::{Tensor, f64s, noise, path, raw, write};
 use tempfile::TempDir;
 

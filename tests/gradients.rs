@@ -5,7 +5,7 @@ use std::sync::Arc;
 use papilio::generator::Generator;
 use papilio::parametrization::{Cayley, Givens};
 use papilio::topology::{BlockDiagonal, Butterfly, Explicit};
-use papilio::verify::plan_gradient;
+use papilio::verify::{plan_gradient, plan_tangent};
 use papilio::{
     Batch, BatchMut, Op, Parallelism, Parametrization, Plan, Result, Saved, Sharing, Source, Topology, Workspace,
 };
@@ -81,6 +81,76 @@ fn every_chart_topology_and_op() {
         }
     }
     println!("largest relative error of a gradient: {worst:e}");
+}
+
+/// Directional derivatives are the adjoints of gradients.
+#[test]
+fn pushforwards_are_adjoint_to_pullbacks() {
+    let mut worst = 0f64;
+    for (name, plan) in plans() {
+        let theta = normal(plan.num_params(), 11);
+        for op in Op::ALL {
+            let gap = plan_tangent(&plan, &theta, op, 6).unwrap();
+            worst = worst.max(gap);
+            assert!(gap <= 32.0 * f64::EPSILON, "{name} {op:?}: {gap:e}");
+        }
+    }
+    println!("largest gap between a pushforward and a pullback: {worst:e}");
+}
+
+/// Any number of vectors and threads, single precision, wrong arguments.
+#[test]
+fn directions_in_batches() {
+    let (n, batch) = (40, 37);
+    let plan = Plan::<f32>::new(n, &BlockDiagonal::new(5), Cayley).unwrap();
+    let theta = normal(plan.num_params(), 1);
+    let (d_theta, factors) = (normal(plan.num_params(), 2), plan.realize(&theta).unwrap());
+    let single = |v: Vec<f64>| v.iter().map(|x| *x as f32).collect::<Vec<_>>();
+    let (x, dx) = (single(normal(n * batch, 3)), single(normal(n * batch, 4)));
+    let mut d_factors = vec![f32::NAN; plan.num_entries()];
+    plan.realize_jvp(&theta, &factors, &d_theta, &mut d_factors).unwrap();
+    let run = |rows: std::ops::Range<usize>, par| {
+        let at = rows.start * n..rows.end * n;
+        let (mut dy, mut ws) = (vec![f32::NAN; at.len()], Workspace::new());
+        let (x, dx) = (Batch::rows(&x[at.clone()], n).unwrap(), Batch::rows(&dx[at], n).unwrap());
+        let out = BatchMut::rows(&mut dy, n).unwrap();
+        plan.apply_jvp(&factors, x, Op::Adjoint, Some(dx), Some(&d_factors), out, par, &mut ws).unwrap();
+        dy
+    };
+    let all = run(0..batch, Parallelism::Rayon);
+    assert_eq!(all, run(0..batch, Parallelism::None));
+    for v in [0, 1, 17, 36] {
+        assert_eq!(all[v * n..(v + 1) * n], run(v..v + 1, Parallelism::None), "vector {v} alone");
+    }
+    // Central differences along the direction, in double precision.
+    let double = Plan::<f64>::new(n, &BlockDiagonal::new(5), Cayley).unwrap();
+    let h = 1e-3;
+    let at = |t: f64| {
+        let theta: Vec<f64> = theta.iter().zip(&d_theta).map(|(a, d)| a + t * d).collect();
+        let factors = double.realize(&theta).unwrap();
+        let mut y: Vec<f64> = x.iter().zip(&dx).map(|(x, d)| f64::from(*x) + t * f64::from(*d)).collect();
+        let out = BatchMut::rows(&mut y, n).unwrap();
+        double.apply_in_place(&factors, out, Op::Adjoint, Parallelism::None, &mut Workspace::new()).unwrap();
+        y
+    };
+    let (a, b, c, d) = (at(-2.0 * h), at(-h), at(h), at(2.0 * h));
+    for i in 0..n * batch {
+        let slope = (8.0 * (c[i] - b[i]) - (d[i] - a[i])) / (12.0 * h);
+        assert!((slope - f64::from(all[i])).abs() <= 3e-5, "{i}: {slope} {}", all[i]);
+    }
+
+    let mut ws = Workspace::new();
+    let mut dy = vec![7.0f32; n];
+    let x = Batch::rows(&x[..n], n).unwrap();
+    let two = Some(Batch::rows(&dx[..2 * n], n).unwrap());
+    let mut wrong = |dx, d: Option<&[f32]>| {
+        let out = BatchMut::rows(&mut dy, n).unwrap();
+        plan.apply_jvp(&factors, x, Op::None, dx, d, out, Parallelism::None, &mut ws).unwrap_err()
+    };
+    assert!(matches!(wrong(two, None), papilio::Error::Length { what: "batch of dx", expected: 1, got: 2 }));
+    assert!(matches!(wrong(None, Some(&d_factors[1..])), papilio::Error::Length { what: "d_factors", .. }));
+    assert_eq!(dy, [7.0; 40]);
+    assert!(plan.realize_jvp(&theta, &factors, &d_theta[1..], &mut d_factors).is_err());
 }
 
 /// The output tells as much as the input where every stage is exactly orthogonal.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use papilio::Parallelism;
-use papilio::adapter::storage::{Checkpoint, Matrix, NpyArray};
 use papilio::adapter::{Adapter, MergeOptions, PeftConfig, merge};
+use papilio::storage::{Checkpoint, Matrix, NpyArray};
 use proptest::prelude::*;
 use support::{f64s, noise, path, write};
 use tempfile::TempDir;

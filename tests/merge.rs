@@ -8,8 +8,8 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use papilio::adapter::storage::{Container, Dtype, FloatType};
 use papilio::adapter::{MergeEvent, MergeOptions, MergeReport, merge};
+use papilio::storage::{Container, Dtype, FloatType};
 use papilio::{Error, Parallelism};
 use support::{Tensor, assert_close, f64s, golden, noise, path, raw, split, tensors, tolerance, write};
 use tempfile::TempDir;

@@ -12,8 +12,8 @@ use std::vec::Vec;
 use serde_json::{Map, Value};
 
 use super::peft_boft::Shape;
-use super::storage::{field_error, read_json};
 use crate::error::Result;
+use crate::storage::{field_error, read_json};
 
 /// The fields of `adapter_config.json` that matter here. A field of another type than PEFT writes counts as absent: the
 /// tensors decide.

@@ -25,19 +25,21 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use crate::error::Result;
+use crate::storage::{Container, TensorInfo, file_error, is_npy, tensor_error};
 
 mod config;
 mod merge;
 pub mod peft_boft;
 mod rotation;
-pub mod storage;
 
 pub use config::PeftConfig;
-pub use merge::{LayerReport, MergeEvent, MergeOptions, MergeReport, Progress, merge};
+pub use merge::{
+    LayerReport, MergeEvent, MergeOptions, MergeReport, PreservedLayer, PreservedOptions, PreservedReport, Progress,
+    merge, preserved,
+};
 pub use rotation::{RealizedRotation, Rotation};
 
 use peft_boft::{Key, Shape, parse_key};
-use storage::{Container, TensorInfo, file_error, is_npy, tensor_error};
 
 /// An adapter file, its keys and shapes checked; numbers are read layer by layer.
 #[derive(Debug)]

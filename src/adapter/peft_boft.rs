@@ -81,7 +81,7 @@ impl Shape {
     pub fn theta(&self, stored: &[f64]) -> Result<Vec<f64>> {
         let b = self.block;
         check_length("boft_R", self.stages * self.blocks * b * b, stored.len())?;
-        let mut theta = super::storage::reserve(self.num_params()).map_err(|got| Error::Size {
+        let mut theta = crate::storage::reserve(self.num_params()).map_err(|got| Error::Size {
             what: "parameters of boft_R",
             expected: "as many as fit into memory".into(),
             got,

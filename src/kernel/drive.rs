@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Step, along, choose, pack, tile};
+use super::{Step, along, choose, largest_block, pack, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
@@ -29,10 +29,6 @@ impl<'a, E: Copy> Saved<'a, E> {
 
 /// Partial gradients that are summed in order at the end: enough for a few cores, few enough to stay small.
 const PARTIALS: usize = 8;
-
-fn largest_block<T>(steps: &[Step<'_, T>]) -> usize {
-    steps.iter().map(|step| step.layout.block_size()).max().unwrap_or(0)
-}
 
 /// y ← steps(x), or y ← steps(y) without `x`.
 pub(crate) fn apply<E: Element>(

@@ -8,11 +8,13 @@ mod along;
 mod choose;
 mod drive;
 mod pack;
+mod tangent;
 mod tile;
 
 pub(crate) use choose::is_planar;
 pub use drive::Saved;
 pub(crate) use drive::{apply, apply_vjp};
+pub(crate) use tangent::apply_jvp;
 
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
@@ -80,4 +82,9 @@ impl<T: Scalar> Step<'_, T> {
         };
         g * self.strides.block
     }
+}
+
+/// Size of the largest block, which scratch must hold.
+fn largest_block<T>(steps: &[Step<'_, T>]) -> usize {
+    steps.iter().map(|step| step.layout.block_size()).max().unwrap_or(0)
 }

@@ -10,6 +10,45 @@ use crate::simd::Vectorize;
 /// Coordinates moved at a time, so that the tile rows being written stay in L1.
 const RUN: usize = 16;
 
+/// Calls a function compiled for the width, which saves it the arithmetic of addresses.
+macro_rules! by_width {
+    ($width:ident, $f:ident($($argument:expr),*)) => {
+        match $width {
+            8 => $f::<_, 8>($($argument),*),
+            16 => $f::<_, 16>($($argument),*),
+            _ => $f::<_, 0>($($argument),*),
+        }
+    };
+}
+
+/// `W` is the width, or 0 for any.
+fn pack_rows<E: Element, const W: usize>(x: Batch<'_, E>, tile: &mut [E::Scalar], width: usize, lanes: usize) {
+    let width = if W == 0 { width } else { W };
+    for (run, rows) in tile.chunks_mut(RUN * width).enumerate() {
+        for v in 0..x.batch().min(width) {
+            if let Some(row) = x.row(v) {
+                for (t, e) in rows.chunks_exact_mut(width).zip(&row[run * RUN..]) {
+                    E::Scalar::put(t, lanes, v, e.load());
+                }
+            }
+        }
+    }
+}
+
+/// `W` is the width, or 0 for any.
+fn unpack_rows<E: Element, const W: usize>(tile: &[E::Scalar], width: usize, lanes: usize, mut y: BatchMut<'_, E>) {
+    let width = if W == 0 { width } else { W };
+    for (run, rows) in tile.chunks(RUN * width).enumerate() {
+        for v in 0..y.batch().min(width) {
+            if let Some(row) = y.row_mut(v) {
+                for (e, t) in row[run * RUN..].iter_mut().zip(rows.chunks_exact(width)) {
+                    *e = E::store(E::Scalar::get(t, lanes, v));
+                }
+            }
+        }
+    }
+}
+
 pub(crate) fn pack<E: Element>(x: Batch<'_, E>, tile: &mut [E::Scalar], width: usize, lanes: usize) {
     let (count, zero) = (x.batch(), E::store(num_traits::Zero::zero()).load());
     if count < width {
@@ -19,21 +58,16 @@ pub(crate) fn pack<E: Element>(x: Batch<'_, E>, tile: &mut [E::Scalar], width: u
         }
     }
     if x.row(0).is_some() {
-        for (run, rows) in tile.chunks_mut(RUN * width).enumerate() {
-            for v in 0..count {
-                if let Some(row) = x.row(v) {
-                    let from = &row[run * RUN..];
-                    for (t, e) in rows.chunks_exact_mut(width).zip(from) {
-                        E::Scalar::put(t, lanes, v, e.load());
-                    }
-                }
-            }
-        }
+        by_width!(width, pack_rows(x, tile, width, lanes));
     } else if x.column(0).is_some() {
         for (i, row) in tile.chunks_exact_mut(width).enumerate() {
             if let Some(column) = x.column(i) {
-                for (v, e) in column[..count].iter().enumerate() {
-                    E::Scalar::put(row, lanes, v, e.load());
+                if E::Scalar::IS_COMPLEX {
+                    for (v, e) in column.iter().enumerate() {
+                        E::Scalar::put(row, lanes, v, e.load());
+                    }
+                } else {
+                    row.iter_mut().zip(column).for_each(|(t, e)| *t = e.load());
                 }
             }
         }
@@ -51,20 +85,16 @@ pub(crate) fn pack<E: Element>(x: Batch<'_, E>, tile: &mut [E::Scalar], width: u
 pub(crate) fn unpack<E: Element>(tile: &[E::Scalar], width: usize, lanes: usize, mut y: BatchMut<'_, E>) {
     let count = y.batch();
     if y.row_mut(0).is_some() {
-        for (run, rows) in tile.chunks(RUN * width).enumerate() {
-            for v in 0..count {
-                if let Some(row) = y.row_mut(v) {
-                    for (e, t) in row[run * RUN..].iter_mut().zip(rows.chunks_exact(width)) {
-                        *e = E::store(E::Scalar::get(t, lanes, v));
-                    }
-                }
-            }
-        }
+        by_width!(width, unpack_rows(tile, width, lanes, y));
     } else if y.column_mut(0).is_some() {
         for (i, row) in tile.chunks_exact(width).enumerate() {
             if let Some(column) = y.column_mut(i) {
-                for (v, e) in column.iter_mut().enumerate() {
-                    *e = E::store(E::Scalar::get(row, lanes, v));
+                if E::Scalar::IS_COMPLEX {
+                    for (v, e) in column.iter_mut().enumerate() {
+                        *e = E::store(E::Scalar::get(row, lanes, v));
+                    }
+                } else {
+                    column.iter_mut().zip(row).for_each(|(e, t)| *e = E::store(*t));
                 }
             }
         }

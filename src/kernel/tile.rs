@@ -144,6 +144,35 @@ fn apply_any<T: Scalar, S: Lanes<T>>(
     }
 }
 
+/// tile += stage(x), on the coordinates that the stage names.
+#[inline(always)]
+pub(super) fn add_stage<T: Scalar, S: Lanes<T>>(
+    s: S,
+    step: &Step<'_, T>,
+    x: &[S::V],
+    tile: &mut [S::V],
+    registers: usize,
+) {
+    let b = step.layout.block_size();
+    let (row, column) = (step.strides.row, step.strides.column);
+    let mut rows = vec![0; b];
+    for j in 0..step.layout.num_blocks() {
+        let entries = &step.entries[step.start(j)..];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = step.layout.index(j, i) * registers;
+        }
+        for (i, &to) in rows.iter().enumerate() {
+            for c in 0..registers {
+                let mut sum = tile[to + c];
+                for (k, &from) in rows.iter().enumerate() {
+                    sum = s.mul_add(s.splat(step.acting(entries[i * row + k * column])), x[from + c], sum);
+                }
+                tile[to + c] = sum;
+            }
+        }
+    }
+}
+
 /// Adds Σ over the tile's vectors of g_i·x̄_k (its conjugate where the step conjugates) to entry (i, k) of each block's gradient, at the step's strides.
 #[inline(always)]
 pub(super) fn outer_stage<T, S>(s: S, step: &Step<'_, T>, g: &[S::V], x: &[S::V], registers: usize, d: &mut [T])

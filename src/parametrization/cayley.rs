@@ -133,6 +133,11 @@ macro_rules! over {
                 dispatch(Isa::detect(), VjpBatch { b, theta, blocks, d_blocks, d_theta });
             }
 
+            /// dQ = −½ P dA P with ‖P‖₂ ≤ 2, so ‖dQ‖_F ≤ 2‖dA‖_F ≤ 2√2·‖dθ‖₂, attained at θ = 0.
+            fn lipschitz(&self, _b: usize) -> Option<f64> {
+                Some(2.0 * core::f64::consts::SQRT_2)
+            }
+
             fn inverse(&self, b: usize, block: &[$field], theta: &mut [f64]) -> Result<()> {
                 check_length("theta", Parametrization::<$field>::num_params(self, b)?, theta.len())?;
                 inverse(b, block, theta)

@@ -51,6 +51,11 @@ impl<W: Wide> Parametrization<W> for Givens {
         d_block.copy_from_slice(&[-s * d, -c * d, c * d, -s * d].map(W::from_real));
     }
 
+    /// The speed |dB/dθ| = √2, everywhere.
+    fn lipschitz(&self, _b: usize) -> Option<f64> {
+        Some(core::f64::consts::SQRT_2)
+    }
+
     fn inverse(&self, b: usize, block: &[W], theta: &mut [f64]) -> Result<()> {
         check_length("theta", Parametrization::<W>::num_params(self, b)?, theta.len())?;
         let ratio = orthogonality_ratio(b, block)?;

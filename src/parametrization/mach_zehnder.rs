@@ -80,6 +80,11 @@ impl Parametrization<c64> for MachZehnder {
         }
     }
 
+    /// ‖dB‖_F² = 2dφ² + dψ².
+    fn lipschitz(&self, _b: usize) -> Option<f64> {
+        Some(core::f64::consts::SQRT_2)
+    }
+
     fn inverse(&self, b: usize, block: &[c64], theta: &mut [f64]) -> Result<()> {
         check_length("theta", self.num_params(b)?, theta.len())?;
         let ratio = orthogonality_ratio(b, block)?;

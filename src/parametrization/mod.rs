@@ -98,6 +98,12 @@ pub trait Parametrization<W: Wide>: Debug + Send + Sync {
         true
     }
 
+    /// A constant L with ‖B(θ) − B(θ')‖_F ≤ L‖θ − θ'‖₂ for all θ and θ' of one b×b block, if one is known. (‖J‖ ≤ L
+    /// everywhere is the same.) [`Plan::lipschitz`](crate::Plan::lipschitz) composes it over blocks and stages.
+    fn lipschitz(&self, _b: usize) -> Option<f64> {
+        None
+    }
+
     /// `forward` for consecutive blocks: θ and blocks lie one after the other. A chart overrides it to work on several
     /// blocks at once; every block must equal, bit for bit, what `forward` gives for it.
     fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [W]) {
@@ -146,6 +152,9 @@ impl<W: Wide, P: Parametrization<W> + ?Sized> Parametrization<W> for Arc<P> {
     }
     fn starts_at_identity(&self) -> bool {
         (**self).starts_at_identity()
+    }
+    fn lipschitz(&self, b: usize) -> Option<f64> {
+        (**self).lipschitz(b)
     }
     fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [W]) {
         (**self).forward_batch(b, theta, blocks);

@@ -231,7 +231,7 @@ impl<W: Wide> Parametrization<W> for CayleyNeumann {
 mod tests {
     use super::*;
     use crate::parametrization::Cayley;
-    use crate::scalar::{Scalar, c64};
+    use crate::scalar::c64;
 
     fn forward<W: Wide>(order: u32, b: usize, theta: &[f64]) -> Vec<W> {
         let mut block = vec![W::from_real(f64::NAN); b * b];

@@ -197,6 +197,10 @@ impl<W: Wide, C: Parametrization<W>> Parametrization<W> for Signed<C> {
         self.columns.is_empty() && self.chart.starts_at_identity()
     }
 
+    fn lipschitz(&self, b: usize) -> Option<f64> {
+        self.chart.lipschitz(b)
+    }
+
     fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [W]) {
         self.chart.forward_batch(b, theta, blocks);
         self.negate(b, blocks);

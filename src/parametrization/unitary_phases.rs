@@ -102,6 +102,11 @@ impl Parametrization<c64> for UnitaryPhases {
         }
     }
 
+    /// ‖dB‖_F² = 2dφ² + 2dα² + 2cos²φ dψ² + 2sin²φ dχ².
+    fn lipschitz(&self, _b: usize) -> Option<f64> {
+        Some(core::f64::consts::SQRT_2)
+    }
+
     fn inverse(&self, b: usize, block: &[c64], theta: &mut [f64]) -> Result<()> {
         check_length("theta", self.num_params(b)?, theta.len())?;
         let ratio = orthogonality_ratio(b, block)?;

@@ -1,4 +1,4 @@
-//! Multiplying batches by a plan, and the adjoint of that.
+//! Multiplying batches by a plan, the derivative of that, and its adjoint.
 
 use alloc::vec::Vec;
 
@@ -176,6 +176,43 @@ impl<T: Scalar> Plan<T> {
         }
         let steps = self.steps(factors, op);
         kernel::apply_vjp(&steps, saved, gy, gx, d_factors, workspace.isa, parallelism, &workspace.pool);
+        Ok(())
+    }
+
+    /// The derivative of y = op(Q) x along directions of x and of the blocks: dy ← op(Q) dx + op(dQ) x.
+    ///
+    /// `dx` and `d_factors` (length [`num_entries`](Plan::num_entries), from [`realize_jvp`](Plan::realize_jvp)) are taken
+    /// for zero where they are absent. `dy` is overwritten. The adjoint of this map is [`apply_vjp`](Plan::apply_vjp).
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::Size`] and [`Error::Overlap`] as in [`apply`](Plan::apply). Nothing is written then.
+    #[allow(clippy::too_many_arguments)] // one verb with two optional directions
+    pub fn apply_jvp<E: Element<Scalar = T>>(
+        &self,
+        factors: &Factors<T>,
+        x: Batch<'_, E>,
+        op: Op,
+        dx: Option<Batch<'_, E>>,
+        d_factors: Option<&[T]>,
+        dy: BatchMut<'_, E>,
+        parallelism: Parallelism,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        self.check_factors(factors)?;
+        check_length("length n of x", self.n, x.n())?;
+        check_length("length n of dy", self.n, dy.n())?;
+        check_length("batch of dy", x.batch(), dy.batch())?;
+        x.check_disjoint("x and dy", &dy)?;
+        if let Some(dx) = &dx {
+            check_length("length n of dx", self.n, dx.n())?;
+            check_length("batch of dx", x.batch(), dx.batch())?;
+            dx.check_disjoint("dx and dy", &dy)?;
+        }
+        if let Some(d) = d_factors {
+            check_length("d_factors", self.num_entries, d.len())?;
+        }
+        let steps = self.steps(factors, op);
+        kernel::apply_jvp(&steps, x, dx, d_factors, dy, workspace.isa, parallelism, &workspace.pool);
         Ok(())
     }
 

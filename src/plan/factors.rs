@@ -33,6 +33,13 @@ impl<T: Scalar> Factors<T> {
     pub fn entries(&self) -> &[T] {
         &self.entries
     }
+
+    /// The stored blocks of a stage before they were rounded: row-major, group after group.
+    pub(crate) fn wide_blocks(&self, stage: &Stage<T>) -> Vec<T::Wide> {
+        let mut blocks = Vec::new();
+        self.load_wide(stage, &(0..stage.num_groups()), &mut blocks);
+        blocks
+    }
 }
 
 impl<T: Scalar> Plan<T> {
@@ -105,6 +112,42 @@ impl<T: Scalar> Plan<T> {
                 let start = stage.theta().start + groups.start * params;
                 for (d, g) in d_theta[start..].iter_mut().zip(&scratch.d_theta) {
                     *d = P::from_wide(d.to_wide() + g);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The derivative of [`realize`](Plan::realize): `d_factors` ← J `d_theta`, rounded once; fixed blocks do not move.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for wrong lengths, [`Error::Size`] for factors of another plan. Nothing is written then.
+    pub fn realize_jvp<P: Real>(
+        &self,
+        theta: &[P],
+        factors: &Factors<T>,
+        d_theta: &[P],
+        d_factors: &mut [T],
+    ) -> Result<()> {
+        check_length("theta", self.num_params, theta.len())?;
+        check_length("d_theta", self.num_params, d_theta.len())?;
+        check_length("d_factors", self.num_entries, d_factors.len())?;
+        self.check_factors(factors)?;
+        d_factors.fill(T::zero());
+        let (mut at, mut direction) = (Scratch::default(), Scratch::<T::Wide>::default());
+        let mut d_block = Vec::new();
+        for stage in self.stages.iter() {
+            let Source::Chart { chart, .. } = stage.source() else { continue };
+            let b = stage.layout().block_size();
+            d_block.resize(b * b, T::Wide::zero());
+            for g in 0..stage.num_groups() {
+                let group = g..g + 1;
+                at.load_theta(stage, &group, theta);
+                direction.load_theta(stage, &group, d_theta);
+                factors.load_wide(stage, &group, &mut at.blocks);
+                chart.jvp(b, &at.theta, &at.blocks, &direction.theta, &mut d_block);
+                for (i, d) in d_block.iter().enumerate() {
+                    d_factors[stage.entry(g, i / b, i % b)] = T::from_wide(*d);
                 }
             }
         }

@@ -14,13 +14,17 @@ use crate::scalar::Scalar;
 use crate::topology::{Topology, layouts};
 
 mod apply;
+mod assemble;
 mod digest;
 mod factors;
+mod lipschitz;
 mod stage;
 
 pub use crate::kernel::Saved;
 pub use apply::{Op, Workspace};
+pub(crate) use assemble::Part;
 pub use factors::Factors;
+pub use lipschitz::Lipschitz;
 pub use stage::{Source, Stage};
 
 /// The structure of Q = F_m ··· F_2 F_1: which coordinates meet, and where each stage's blocks come from.

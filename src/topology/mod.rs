@@ -5,18 +5,50 @@
 
 use core::fmt::Debug;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::error::Result;
 pub use crate::layout::{Sharing, StageLayout};
 
+mod any_butterfly;
+mod benes;
+mod binary_tree;
 mod block_diagonal;
 mod butterfly;
 mod explicit;
+mod generalized_boft;
+mod group_and_shuffle;
+mod kaleidoscope;
+mod kronecker;
+mod limits;
+mod meshes;
+mod mixed_radix;
+mod monarch;
+mod random;
+mod repeated;
+mod reversed;
+mod sequence;
+mod shared;
 
+pub use any_butterfly::AnyButterfly;
+pub use benes::Benes;
+pub use binary_tree::BinaryTree;
 pub use block_diagonal::BlockDiagonal;
 pub use butterfly::Butterfly;
 pub use explicit::Explicit;
+pub use generalized_boft::GeneralizedBoft;
+pub use group_and_shuffle::GroupAndShuffle;
+pub use kaleidoscope::Kaleidoscope;
+pub use kronecker::Kronecker;
+pub use meshes::{Brick, Triangle};
+pub use mixed_radix::MixedRadix;
+pub use monarch::Monarch;
+pub use random::{RandomPairings, RandomShuffle, RandomTables};
+pub use repeated::Repeated;
+pub use reversed::Reversed;
+pub use sequence::Sequence;
+pub use shared::Shared;
 
 /// Which coordinates meet in which stage, for every size it supports.
 ///
@@ -41,6 +73,21 @@ pub trait Topology: Debug + Send + Sync {
     /// Which blocks of stage `k` are one and the same block; by default each has its own parameters.
     fn sharing(&self, _n: usize, _k: usize) -> Sharing {
         Sharing::PerBlock
+    }
+}
+
+impl<T: Topology + ?Sized> Topology for Arc<T> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+    fn num_stages(&self, n: usize) -> Result<usize> {
+        (**self).num_stages(n)
+    }
+    fn stage(&self, n: usize, k: usize) -> StageLayout {
+        (**self).stage(n, k)
+    }
+    fn sharing(&self, n: usize, k: usize) -> Sharing {
+        (**self).sharing(n, k)
     }
 }
 

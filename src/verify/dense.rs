@@ -4,7 +4,7 @@
 //! ([`defect`]). O(n²·b·m) and more: for tests, not for work.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -82,35 +82,52 @@ pub fn apply<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, x: &[T::Wide], op:
     Ok(y)
 }
 
-/// QᵀQ − I of the exact product of the stored blocks, row-major n×n, computed in double-double and rounded once:
+/// QᴴQ − I of the exact product of the stored blocks, row-major n×n, computed in double-double and rounded once:
 /// its entries are right to about m·b·2⁻¹⁰⁴, far below eps. The 2-norm of this matrix is what
 /// [`certificate`](super::certificate) bounds.
 ///
 /// # Errors
-/// Those of [`matrix`]; [`Error::Unsupported`] for complex scalars.
-pub fn defect<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> Result<Vec<f64>> {
-    if T::IS_COMPLEX {
-        return Err(Error::Unsupported {
-            what: "double-double product",
-            expected: "a real scalar",
-            got: String::from("a complex one"),
-        });
-    }
-    let n = plan.n();
+/// Those of [`matrix`].
+pub fn defect<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>) -> Result<Vec<T::Wide>> {
     let (zero, one) = (DoubleDouble::default(), DoubleDouble::from(1.0));
+    // Row j is QᴴQ e_j, column j of the matrix.
+    let rows: Vec<T::Wide> = if T::IS_COMPLEX {
+        let add = |[re, im]: [DoubleDouble; 2], a: T::Wide, x: [DoubleDouble; 2]| {
+            [re + x[0] * a.re() + x[1] * -a.im(), im + x[0] * a.im() + x[1] * a.re()]
+        };
+        let rows = normal_minus_identity(plan, factors, [one, zero], [zero; 2], add, |[re, im]| [re - one, im])?;
+        rows.into_iter().map(|[re, im]| T::Wide::from_parts(re.to_f64(), im.to_f64())).collect()
+    } else {
+        let add = |sum: DoubleDouble, a: T::Wide, x: DoubleDouble| sum + x * a.re();
+        let rows = normal_minus_identity(plan, factors, one, zero, add, |x| x - one)?;
+        rows.into_iter().map(|x| T::Wide::from_real(x.to_f64())).collect()
+    };
+    let n = plan.n();
+    Ok((0..n * n).map(|at| rows[at % n * n + at / n]).collect())
+}
+
+/// Row j is (QᴴQ − I) e_j, in the arithmetic of `multiply_add` and `minus_one`.
+fn normal_minus_identity<T: Scalar, N: Copy>(
+    plan: &Plan<T>,
+    factors: &Factors<T>,
+    one: N,
+    zero: N,
+    multiply_add: impl Fn(N, T::Wide, N) -> N,
+    minus_one: impl Fn(N) -> N,
+) -> Result<Vec<N>> {
+    let n = plan.n();
     let mut images = identity(n, one, zero)?;
     let forward = stages(plan, factors)?;
-    let add = |sum: DoubleDouble, a: T::Wide, x: DoubleDouble| sum + x * a.re();
     for stage in &forward {
-        stage.run(n, &mut images, zero, add);
+        stage.run(n, &mut images, zero, &multiply_add);
     }
     for stage in forward.iter().rev() {
-        stage.adjoint().run(n, &mut images, zero, add);
+        stage.adjoint().run(n, &mut images, zero, &multiply_add);
     }
     for i in 0..n {
-        images[i * n + i] += -one;
+        images[i * n + i] = minus_one(images[i * n + i]);
     }
-    Ok(images.into_iter().map(DoubleDouble::to_f64).collect())
+    Ok(images)
 }
 
 /// One stage written out: block j acts on the coordinates `index[j·b..]` with the entries `blocks[j·b²..]`.
@@ -198,5 +215,27 @@ mod tests {
         assert_eq!(apply(&plan, &factors, &[1.0, 10.0, 100.0], Op::Adjoint).unwrap(), [310.0, 5.0, 420.0]);
         assert!(matches!(apply(&plan, &factors, &[1.0; 4], Op::None), Err(Error::Length { expected: 3, got: 4, .. })));
         assert_eq!(defect(&plan, &factors).unwrap(), [9.0, 0.0, 14.0, 0.0, 24.0, 0.0, 14.0, 0.0, 19.0]);
+    }
+
+    #[test]
+    fn complex_products_conjugate_where_they_should() {
+        use crate::scalar::c64;
+        // Q = [[1, i], [2, 1 + i]]: QᴴQ = [[5, 2 + 3i], [2 − 3i, 3]].
+        let z = |re: i32, im: i32| c64 { re: re.into(), im: im.into() };
+        let q = [z(1, 0), z(0, 1), z(2, 0), z(1, 1)];
+        let plan = Plan::<c64>::from_stages(2, [(StageLayout::contiguous(2, 1), Source::Fixed(Arc::from(q)))]).unwrap();
+        let factors = plan.realize::<f64>(&[]).unwrap();
+        assert_eq!(matrix(&plan, &factors).unwrap(), q);
+        assert_eq!(matrix(&plan.adjoint(), &factors).unwrap(), [z(1, 0), z(2, 0), z(0, -1), z(1, -1)]);
+        assert_eq!(defect(&plan, &factors).unwrap(), [z(4, 0), z(2, 3), z(2, -3), z(2, 0)]);
+        let x = [z(1, 1), z(0, -2)];
+        for (op, y) in [
+            (Op::None, [z(3, 1), z(4, 0)]),
+            (Op::Adjoint, [z(1, -3), z(-1, -3)]),
+            (Op::Transpose, [z(1, -3), z(1, -1)]),
+            (Op::Conj, [z(-1, 1), z(0, 0)]),
+        ] {
+            assert_eq!(apply(&plan, &factors, &x, op).unwrap(), y, "{op:?}");
+        }
     }
 }

@@ -8,6 +8,9 @@
 //! (Givens) must not have it; so for |t| > 1 a step scaled to t is tried as well and the better agreement counts: a wrong
 //! derivative agrees at no step. This resolves 1e-10.
 //!
+//! A complex cotangent pairs as ⟨G, dY⟩ = Re tr(Gᴴ dY), so G = ∂L/∂Re + i·∂L/∂Im, and the parts of every coordinate are moved
+//! one at a time; vectors and cotangents are genuinely complex.
+//!
 //! The error is max|g − g_fd| / max|g| over all components: where a component is tiny because the others are large,
 //! nobody can see it by differences.
 
@@ -18,7 +21,7 @@ use num_traits::Float;
 
 use super::isometry::larger;
 use super::outward::power_of_two_below;
-use super::sample::{inner, scalars};
+use super::sample::{inner, parts, scalars};
 use crate::batch::{Batch, BatchMut};
 use crate::error::{Result, check_length};
 use crate::generator::Generator;
@@ -67,7 +70,7 @@ pub fn chart_gradient<W: Wide>(chart: &dyn Parametrization<W>, b: usize, theta: 
 pub struct PlanGradient {
     /// Of the gradient with respect to θ, all parameters.
     pub theta: f64,
-    /// Of the gradient with respect to the input, all coordinates of all vectors.
+    /// Of the gradient with respect to the input, all coordinates of all vectors, real and imaginary parts.
     pub x: f64,
 }
 
@@ -122,10 +125,12 @@ pub fn plan_gradient<W: Wide>(plan: &Plan<W>, theta: &[f64], op: Op, seed: u64) 
             Ok(result)
         })?;
         let mut moved = x.clone();
-        let real_gx: Vec<f64> = gx.iter().map(|g| g.re()).collect();
-        // f is linear in x, so it is moved from zero: x_i ← t.
-        let input = Comparison::over(&vec![0.0; x.len()], &real_gx, |i, t| {
-            moved[i] = W::from_real(t);
+        let count = parts::<W>();
+        let gx: Vec<f64> = gx.iter().flat_map(|g| [g.re(), g.im()].into_iter().take(count)).collect();
+        // f is linear in the parts of x, so each is moved from zero: Re x_i ← t, Im x_i ← t.
+        let input = Comparison::over(&vec![0.0; gx.len()], &gx, |at, t| {
+            let i = at / count;
+            moved[i] = if at % count == 0 { W::from_parts(t, x[i].im()) } else { W::from_parts(x[i].re(), t) };
             let result = value(&factors, &moved)?.0;
             moved[i] = x[i];
             Ok(result)

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | is this dense matrix orthogonal? | [`orthogonality_ratio`], [`orthogonality`] |
 //! | how far from orthogonal can this plan's Q be? | [`certificate`]: a proof, in O(n·b²·m) |
+//! | how far apart are two products of the same layouts? | [`distance`], a proof as well |
 //! | does `apply` keep lengths and angles; is `Op::Adjoint` the adjoint? | [`isometry`], [`adjoint`] |
-//! | are the gradients right? | [`chart_gradient`], [`plan_gradient`] |
+//! | are the gradients right? | [`chart_gradient`], [`plan_gradient`]; [`plan_tangent`] for directional derivatives |
 //! | does my chart or topology keep its promises? | [`laws`] |
+//! | does a rotated weight keep its neurons' angles and energy? | [`neurons`](neurons()) |
 //! | what is Q, without any cleverness? | [`dense`] |
 //! | how do I write property tests over plans? | `strategies` (feature `proptest`) |
 //!
@@ -15,21 +17,28 @@
 mod adjoint;
 mod certificate;
 pub mod dense;
+mod distance;
 mod gradient;
 mod gram;
 mod isometry;
 pub mod laws;
+mod neurons;
 mod outward;
+mod panels;
 mod ratio;
 mod sample;
 mod spectrum;
 #[cfg(feature = "proptest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
 pub mod strategies;
+mod tangent;
 
 pub use adjoint::adjoint;
 pub use certificate::{Certificate, certificate};
+pub use distance::{Distance, distance};
 pub use gradient::{PlanGradient, chart_gradient, plan_gradient};
 pub use isometry::{Isometry, isometry};
 pub use laws::LawViolation;
+pub use neurons::{NeuronOptions, Neurons, neurons};
 pub use ratio::{Orthogonality, orthogonality, orthogonality_ratio};
+pub use tangent::plan_tangent;

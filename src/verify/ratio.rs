@@ -1,31 +1,25 @@
 //! How orthogonal a dense matrix is, as LAPACK measures it.
 //!
-//! xORT01 (LAPACK `TESTING/EIG/dort01.f`): ‖I − QᴴQ‖₁ / (m·eps) for an m×n matrix with m ≥ n, whose columns should be
+//! xORT01 and xUNT01 (LAPACK `TESTING/EIG/dort01.f`, `zunt01.f`): ‖I − QᴴQ‖₁ / (m·eps) for an m×n matrix with m ≥ n, whose columns should be
 //! orthonormal, and ‖I − QQᴴ‖₁ / (n·eps) for m < n, whose rows should be; eps = 2u is 2⁻⁵² or 2⁻²³. LAPACK accepts ratios
 //! up to 30. What papilio forms is far below: 0.02–0.2 for butterflies of n ≥ 64.
 //!
 //! The Gram matrix is accumulated in `f64`: for `f64` input its own rounding contributes about √m·u to every entry, far
 //! below m·eps. It costs m·n² operations (half of a full product, because it is symmetric) through the SIMD of the machine.
+//!
+//! Of a complex matrix, the column q is the real vector u = (Re q, Im q) of twice the length, and iq is Ju = (−Im q, Re q);
+//! qᵢᴴqⱼ = uᵢ·uⱼ − i·(uᵢ·Juⱼ). So the Gram matrix is two real ones, UᵀU and UᵀJU, and its entries count with their moduli.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-use bytemuck::Zeroable;
 use num_traits::Float;
 
-use crate::error::{Error, Result, check_length};
+use super::panels::{PANEL, STRIP, gram, pack, tile};
+use super::sample::parts;
+use crate::error::{Result, check_length};
 use crate::parallel::{Parallelism, for_each};
 use crate::scalar::{Real, Scalar};
-use crate::simd::{Isa, Job, Lanes, dispatch};
-
-/// Columns of a panel: a multiple of twice the lanes of every machine.
-const PANEL: usize = 16;
-/// Rows that stay in the first cache: 256·16 doubles are 32 KiB.
-const ROWS: usize = 256;
-/// Panels of a strip, the piece of work of a thread: their rows stay in the second cache.
-const STRIP: usize = 4;
-/// Rows of a register tile, of two SIMD vectors each.
-const TILE: usize = 4;
 
 /// Figures of one dense matrix.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,7 +32,7 @@ pub struct Orthogonality {
     pub defect: f64,
 }
 
-/// LAPACK's ratio (xORT01) of a dense row-major matrix: ‖I − QᴴQ‖₁ / (rows·eps), or ‖I − QQᴴ‖₁ / (cols·eps) if rows < cols.
+/// LAPACK's ratio (xORT01, xUNT01) of a dense row-major matrix: ‖I − QᴴQ‖₁ / (rows·eps), or ‖I − QQᴴ‖₁ / (cols·eps) if rows < cols.
 ///
 /// NaN or infinite entries give an infinite ratio; an empty matrix gives 0.
 ///
@@ -49,7 +43,7 @@ pub struct Orthogonality {
 /// ```
 ///
 /// # Errors
-/// [`Error::Length`] if `data` does not have rows·cols entries; [`Error::Unsupported`] for complex scalars.
+/// [`Error::Length`](crate::Error::Length) if `data` does not have rows·cols entries.
 pub fn orthogonality_ratio<T: Scalar>(rows: usize, cols: usize, data: &[T]) -> Result<f64> {
     orthogonality(rows, cols, data, Parallelism::default()).map(|o| o.ratio)
 }
@@ -65,22 +59,21 @@ pub fn orthogonality<T: Scalar>(
     parallelism: Parallelism,
 ) -> Result<Orthogonality> {
     check_length("dense matrix", rows.saturating_mul(cols), data.len())?;
-    if T::IS_COMPLEX {
-        return Err(Error::Unsupported {
-            what: "orthogonality of a dense matrix",
-            expected: "a real scalar",
-            got: alloc::string::String::from("a complex one"),
-        });
-    }
     let (depth, width) = (rows.max(cols), rows.min(cols));
     if width == 0 {
         return Ok(Orthogonality { ratio: 0.0, defect: 0.0 });
     }
     let at = |k: usize, j: usize| if rows < cols { data[j * cols + k] } else { data[k * cols + j] };
-    let panels = pack(depth, width, |k, j| at(k, j).to_wide().re());
+    let long = depth * parts::<T>();
+    let part = |k: usize, j: usize| {
+        let x = at(k % depth, j).to_wide();
+        if k < depth { x.re() } else { x.im() }
+    };
+    let turned = |k: usize, j: usize| if k < depth { -part(k + depth, j) } else { part(k - depth, j) };
+    let panels = Panels { u: pack(long, width, part), turned: T::IS_COMPLEX.then(|| pack(long, width, turned)) };
     let mut strips: Vec<Strip> =
         (0..width.div_ceil(STRIP * PANEL)).map(|index| Strip { index, sums: vec![0.0; width], squares: 0.0 }).collect();
-    for_each(parallelism, strips.iter_mut().collect(), |strip: &mut Strip| strip.measure(&panels, depth));
+    for_each(parallelism, strips.iter_mut().collect(), |strip: &mut Strip| strip.measure(&panels, long));
     let mut sums = vec![0.0; width];
     let mut squares = 0.0;
     for strip in &strips {
@@ -95,17 +88,10 @@ pub fn orthogonality<T: Scalar>(
     Ok(Orthogonality { ratio, defect })
 }
 
-/// Columns in panels of `PANEL`, each panel row by row, the last one filled up with zeros.
-fn pack(depth: usize, width: usize, at: impl Fn(usize, usize) -> f64) -> Vec<f64> {
-    let mut panels = vec![0.0; width.div_ceil(PANEL) * depth * PANEL];
-    for (p, panel) in panels.chunks_exact_mut((depth * PANEL).max(1)).enumerate() {
-        for (k, row) in panel.chunks_exact_mut(PANEL).enumerate() {
-            for (j, x) in (p * PANEL..width).zip(row) {
-                *x = at(k, j);
-            }
-        }
-    }
-    panels
+/// The columns as real vectors, and those of i times the columns if they are complex.
+struct Panels {
+    u: Vec<f64>,
+    turned: Option<Vec<f64>>,
 }
 
 /// The part of |I − QᴴQ| above the diagonal in `STRIP` panels of columns.
@@ -118,48 +104,33 @@ struct Strip {
 }
 
 impl Strip {
-    fn measure(&mut self, panels: &[f64], depth: usize) {
-        let size = depth * PANEL;
+    fn measure(&mut self, panels: &Panels, depth: usize) {
         let first = self.index * STRIP;
-        let last = (first + STRIP).min(panels.len() / size.max(1));
-        let mut gram = vec![0.0; last * (last - first) * PANEL * PANEL];
-        let mut k = 0;
-        while k < depth {
-            let rows = k * PANEL..depth.min(k + ROWS) * PANEL;
-            for p in 0..last {
-                for q in first.max(p)..last {
-                    let tile = (p * (last - first) + q - first) * PANEL * PANEL;
-                    dispatch(
-                        Isa::detect(),
-                        TileProduct {
-                            a: &panels[p * size..][rows.clone()],
-                            b: &panels[q * size..][rows.clone()],
-                            c: &mut gram[tile..][..PANEL * PANEL],
-                        },
-                    );
-                }
-            }
-            k += ROWS;
-        }
+        let last = (first + STRIP).min(panels.u.len() / (depth * PANEL).max(1));
+        let real = gram(&panels.u, &panels.u, depth, first..last);
+        let imaginary = panels.turned.as_ref().map(|turned| gram(&panels.u, turned, depth, first..last));
         for p in 0..last {
             for q in first.max(p)..last {
-                let tile = &gram[(p * (last - first) + q - first) * PANEL * PANEL..][..PANEL * PANEL];
-                self.add(p * PANEL, q * PANEL, tile);
+                let tile = |gram| tile(gram, p * (last - first) + q - first);
+                self.add(p * PANEL, q * PANEL, tile(&real), imaginary.as_deref().map(tile));
             }
         }
     }
 
-    /// Adds the entries on and above the diagonal of one tile, those above twice.
-    fn add(&mut self, row: usize, column: usize, tile: &[f64]) {
+    /// Adds the entries on and above the diagonal, which is real, of one tile, those above twice.
+    fn add(&mut self, row: usize, column: usize, real: &[f64], imaginary: Option<&[f64]>) {
         let width = self.sums.len();
-        for (i, tile_row) in (row..width).zip(tile.chunks_exact(PANEL)) {
+        for (i, tile_row) in (row..width).zip(real.chunks_exact(PANEL)) {
             for (j, &x) in (column..width).zip(tile_row) {
                 if i == j {
                     let e = Float::abs(x - 1.0);
                     self.sums[i] += e;
                     self.squares += e * e;
                 } else if i < j {
-                    let e = Float::abs(x);
+                    let e = match imaginary {
+                        Some(y) => Float::hypot(x, y[(i - row) * PANEL + j - column]),
+                        None => Float::abs(x),
+                    };
                     self.sums[i] += e;
                     self.sums[j] += e;
                     self.squares += 2.0 * e * e;
@@ -169,47 +140,10 @@ impl Strip {
     }
 }
 
-/// c += aᵀ·b for panels a and b of the same number of rows.
-struct TileProduct<'a> {
-    a: &'a [f64],
-    b: &'a [f64],
-    c: &'a mut [f64],
-}
-
-impl Job<f64> for TileProduct<'_> {
-    #[inline(always)]
-    fn run<S: Lanes<f64>>(self, s: S) {
-        let Self { a, b, c } = self;
-        let lanes = S::LANES;
-        for i in (0..PANEL).step_by(TILE) {
-            for j in (0..PANEL).step_by(2 * lanes) {
-                let mut sums = [[S::V::zeroed(); 2]; TILE];
-                for (a, b) in a.chunks_exact(PANEL).zip(b.chunks_exact(PANEL)) {
-                    let b = [load::<S>(&b[j..j + lanes]), load::<S>(&b[j + lanes..j + 2 * lanes])];
-                    for (sum, &x) in sums.iter_mut().zip(&a[i..i + TILE]) {
-                        let x = s.splat(x);
-                        *sum = [s.mul_add(x, b[0], sum[0]), s.mul_add(x, b[1], sum[1])];
-                    }
-                }
-                for (row, sum) in sums.iter().enumerate() {
-                    let out = &mut c[(i + row) * PANEL + j..][..2 * lanes];
-                    for (o, x) in out.iter_mut().zip(bytemuck::cast_slice::<S::V, f64>(sum)) {
-                        *o += x;
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn load<S: Lanes<f64>>(x: &[f64]) -> S::V {
-    bytemuck::pod_read_unaligned(bytemuck::cast_slice(x))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::generator::Generator;
 
     fn naive(rows: usize, cols: usize, q: &[f64]) -> (f64, f64) {
@@ -240,6 +174,53 @@ mod tests {
                 assert!((got.ratio - ratio).abs() <= 1e-13 * ratio, "{rows}×{cols}: {} {ratio}", got.ratio);
                 assert!((got.defect - defect).abs() <= 1e-13 * defect, "{rows}×{cols}: {} {defect}", got.defect);
             }
+        }
+    }
+
+    #[test]
+    fn complex_matrices_agree_with_the_definition_on_any_shape() {
+        use crate::scalar::c64;
+        let mut g = Generator::new(4);
+        for (rows, cols) in [(0, 0), (0, 3), (1, 1), (2, 2), (5, 3), (3, 5), (17, 70), (130, 67), (300, 65)] {
+            let q: Vec<c64> = (0..rows * cols).map(|_| c64 { re: g.uniform() - 0.5, im: g.uniform() - 0.5 }).collect();
+            let (depth, width) = (rows.max(cols), rows.min(cols));
+            let at = |k: usize, j: usize| if rows < cols { q[j * cols + k].conj() } else { q[k * cols + j] };
+            let e = |i: usize, j: usize| {
+                let sum: c64 = (0..depth).map(|k| at(k, i).conj() * at(k, j)).sum();
+                Float::hypot(sum.re - f64::from(u8::from(i == j)), sum.im)
+            };
+            let entries: Vec<f64> = (0..width * width).map(|at| e(at / width, at % width)).collect();
+            let one_norm = entries.chunks_exact(width.max(1)).map(|row| row.iter().sum()).fold(0.0, f64::max);
+            let squares: f64 = entries.iter().map(|e| e * e).sum();
+            let found = [Parallelism::None, Parallelism::Rayon].map(|p| orthogonality(rows, cols, &q, p).unwrap());
+            assert_eq!(found[0], found[1]);
+            let ratio = one_norm / (depth.max(1) as f64 * f64::EPSILON);
+            assert!((found[0].ratio - ratio).abs() <= 1e-13 * ratio, "{rows}×{cols}: {} {ratio}", found[0].ratio);
+            let defect = one_norm.min(squares.sqrt());
+            assert!((found[0].defect - defect).abs() <= 1e-13 * defect, "{rows}×{cols}");
+        }
+    }
+
+    #[test]
+    fn the_fourier_matrix_is_unitary() {
+        use crate::scalar::{c32, c64};
+        let n = 48;
+        let entry = |at: usize| {
+            let angle = core::f64::consts::TAU * ((at / n * (at % n)) % n) as f64 / n as f64;
+            let size = 1.0 / (n as f64).sqrt();
+            c64 { re: size * angle.cos(), im: size * angle.sin() }
+        };
+        let q: Vec<c64> = (0..n * n).map(entry).collect();
+        let single: Vec<c32> = q.iter().map(|&z| c32::from_wide(z)).collect();
+        assert!(orthogonality_ratio(n, n, &q).unwrap() < 1.0 && orthogonality_ratio(n, n, &single).unwrap() < 1.0);
+        assert!(orthogonality_ratio(n / 3, n, &q[..n / 3 * n]).unwrap() < 1.0);
+        let mut damaged = q.clone();
+        damaged[5].im += 1e-6;
+        let found = orthogonality_ratio(n, n, &damaged).unwrap() * n as f64 * f64::EPSILON;
+        assert!((1e-6..1e-5).contains(&found), "{found:e}");
+        for bad in [f64::NAN, f64::INFINITY] {
+            damaged[5].im = bad;
+            assert_eq!(orthogonality_ratio(n, n, &damaged).unwrap(), f64::INFINITY);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use papilio::adapter::storage::{Container, Dtype, FloatType, TensorSpec, Writer};
+use papilio::storage::{Container, Dtype, FloatType, TensorSpec, Writer};
 
 /// A tensor as numbers.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub fn path(relative: &str) -> PathBuf {
 /// All tensors of a file.
 pub fn tensors(path: &Path) -> HashMap<String, Tensor> {
     let file = Container::open(path).unwrap();
-    let read = |t: &papilio::adapter::storage::TensorInfo| Tensor {
+    let read = |t: &papilio::storage::TensorInfo| Tensor {
         shape: t.shape.clone(),
         dtype: t.dtype,
         data: match FloatType::from_dtype(t.dtype) {
@@ -52,7 +52,7 @@ pub fn tensors(path: &Path) -> HashMap<String, Tensor> {
 }
 
 /// An I64 tensor, found through the header by hand.
-fn integers(path: &Path, tensor: &papilio::adapter::storage::TensorInfo) -> Vec<f64> {
+fn integers(path: &Path, tensor: &papilio::storage::TensorInfo) -> Vec<f64> {
     assert_eq!(tensor.dtype, Dtype::I64);
     let bytes = raw(path).remove(&tensor.name).unwrap();
     bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect()

@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 
 use super::model_config::ModelConfig;
 use super::resolve::{Resolved, Shard};
-use crate::adapter::storage::{Checkpoint, FloatType, Output, file_error, unwritable};
 use crate::error::Result;
+use crate::storage::{Checkpoint, FloatType, Output, file_error, unwritable};
 
 /// Endings of weight files.
 const WEIGHTS: [&str; 14] = [

@@ -15,18 +15,21 @@ use std::vec::Vec;
 use serde::Serialize;
 
 use super::Adapter;
-use super::storage::{Checkpoint, FloatType, Output, file_error, parent};
 use crate::error::{Error, Result};
 use crate::parallel::Parallelism;
+use crate::storage::{Checkpoint, FloatType, Output, file_error, parent};
 
 mod companions;
 mod model_config;
+mod preserved;
 mod resolve;
+mod singular;
 mod strips;
 mod write;
 
 use companions::Companions;
 use model_config::ModelConfig;
+pub use preserved::{PreservedLayer, PreservedOptions, PreservedReport, preserved};
 use resolve::Resolved;
 use write::ModelWriter;
 
@@ -47,7 +50,7 @@ pub struct MergeOptions {
     pub parallelism: Parallelism,
 }
 
-/// What a merge tells while it runs.
+/// What a merge, or [`preserved`], tells while it runs.
 #[derive(Debug, Clone, Copy)]
 pub enum MergeEvent<'a> {
     /// A sentence that a user should know; also in [`MergeReport::warnings`], if the merge succeeds.
@@ -59,7 +62,7 @@ pub enum MergeEvent<'a> {
 /// How far a merge is, told after every portion.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// Bytes of the output that are written.
+    /// Bytes of the output that are written; of weights that are looked at, for [`preserved`].
     pub done: u64,
     /// Bytes that it will have.
     pub total: u64,

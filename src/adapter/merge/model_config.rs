@@ -5,8 +5,8 @@ use std::string::String;
 
 use serde_json::{Map, Value};
 
-use crate::adapter::storage::{FloatType, read_json};
 use crate::error::Result;
+use crate::storage::{FloatType, read_json};
 
 /// The fields of a model configuration.
 #[derive(Debug, Clone)]

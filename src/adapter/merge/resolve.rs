@@ -7,9 +7,9 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::model_config::ModelConfig;
-use crate::adapter::storage::{Checkpoint, Container, FloatType, TensorInfo, TensorSpec, tensor_error};
 use crate::adapter::{Adapter, Layer};
 use crate::error::Result;
+use crate::storage::{Checkpoint, Container, FloatType, TensorInfo, TensorSpec, tensor_error};
 
 /// All files of the output.
 pub(super) struct Resolved<'a> {

@@ -4,10 +4,10 @@
 use std::vec::Vec;
 
 use crate::adapter::RealizedRotation;
-use crate::adapter::storage::FloatType;
 use crate::error::Error;
 use crate::parallel::{self, Parallelism, Pool};
 use crate::plan::Workspace;
+use crate::storage::FloatType;
 
 /// Numbers in a strip, about: with its copy it stays in a cache of 1 MiB. One row if a row is longer.
 const STRIP: usize = 1 << 16;

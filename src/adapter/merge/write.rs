@@ -10,14 +10,14 @@ use std::vec::Vec;
 use super::resolve::{Action, Entry, Shard};
 use super::strips::{Change, Flaw, Strips, Types};
 use super::{LayerReport, MergeEvent, Progress, interrupted};
-use crate::adapter::storage::{FloatType, Writer, tensor_error, unravel, unwritable};
 use crate::adapter::{Adapter, Layer};
 use crate::error::{Error, Result};
 use crate::parallel::{Parallelism, Pool};
 use crate::plan::Workspace;
+use crate::storage::{FloatType, Writer, tensor_error, unravel, unwritable};
 
 /// Numbers rotated at a time: 8 MiB of `f64`. One row if a row is longer.
-const PORTION: usize = 1 << 20;
+pub(super) const PORTION: usize = 1 << 20;
 
 /// Bytes copied at a time.
 const COPY: u64 = 8 << 20;
@@ -105,15 +105,7 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
             let mut bytes = core::mem::take(&mut self.bytes);
             bytes.resize(numbers * to.size(), 0);
             let part = self.strips.rotate(&rotation, types, first, &window, &mut bytes);
-            let part = part.map_err(|flaw| match flaw {
-                Flaw::NotFinite { at, value } => {
-                    let got = format!("{value} at {:?}", unravel(first * n + at, &entry.source.shape));
-                    tensor_error(entry.file.path(), &entry.source.name, "finite numbers to rotate", got)
-                }
-                Flaw::Overflow { at } => overflow(entry, first * n + at, to),
-                Flaw::Other(error) => error,
-            })?;
-            change.add(part);
+            change.add(part.map_err(|flaw| flawed(entry, first * n, to, flaw))?);
             self.put(entry, &bytes, out)?;
             self.bytes = bytes;
         }
@@ -164,6 +156,18 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(interrupted(format!("at `{}`", entry.spec.name))),
         }
+    }
+}
+
+/// The error for what is wrong with a portion that begins at number `first` of the tensor.
+pub(super) fn flawed(entry: &Entry<'_>, first: usize, to: FloatType, flaw: Flaw) -> Error {
+    match flaw {
+        Flaw::NotFinite { at, value } => {
+            let got = format!("{value} at {:?}", unravel(first + at, &entry.source.shape));
+            tensor_error(entry.file.path(), &entry.source.name, "finite numbers to rotate", got)
+        }
+        Flaw::Overflow { at } => overflow(entry, first + at, to),
+        Flaw::Other(error) => error,
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use papilio::adapter::storage::{Checkpoint, Container, NpyArray, is_npy};
 use papilio::adapter::{Adapter, PeftConfig};
+use papilio::storage::{Checkpoint, Container, NpyArray, is_npy};
 use serde_json::{Value, json};
 
 use crate::Outcome;

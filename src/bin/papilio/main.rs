@@ -1,4 +1,4 @@
-//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality.
+//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality, compare topologies.
 
 use std::process::ExitCode;
 
@@ -6,12 +6,14 @@ use clap::{Parser, Subcommand};
 
 mod inspect;
 mod merge;
+mod preserved;
 mod signals;
 mod text;
+mod topology;
 mod verify;
 
 /// Structured orthogonal matrices on the command line: merge BOFT adapters into their base model, look into model
-/// files, check that a matrix is orthogonal.
+/// files, check that a matrix is orthogonal, compare topologies.
 #[derive(Debug, Parser)]
 #[command(name = "papilio", version, max_term_width = 100, arg_required_else_help = true, after_help = EXIT)]
 struct Arguments {
@@ -24,12 +26,13 @@ enum Command {
     Merge(merge::Arguments),
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
+    Topology(topology::Arguments),
 }
 
 const EXIT: &str = "\
 Exit codes:
   0    done
-  1    verify: not orthogonal
+  1    verify: not orthogonal, or not preserved
   2    bad usage, bad input, or a file that cannot be read or written
   130  interrupted (SIGINT, which is Ctrl-C, SIGTERM or SIGHUP)
 Every command takes --json and then, unless it fails with 2 or 130, prints one JSON object on standard output. Errors and \
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Merge(arguments) => arguments.run(),
         Command::Inspect(arguments) => arguments.run(),
         Command::Verify(arguments) => arguments.run(),
+        Command::Topology(arguments) => arguments.run(),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

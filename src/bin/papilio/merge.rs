@@ -7,8 +7,8 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use papilio::Parallelism;
-use papilio::adapter::storage::FloatType;
 use papilio::adapter::{MergeEvent, MergeOptions, MergeReport, merge};
+use papilio::storage::FloatType;
 
 use crate::Outcome;
 use crate::signals::Interruption;

@@ -1,4 +1,5 @@
 use alloc::vec;
+use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
@@ -115,7 +116,7 @@ fn the_map_is_accurate_not_only_orthogonal() {
 fn an_unlucky_order_of_pivots_is_noticed() {
     // Elimination without pivoting begins with the 1 beside the largest entries, and grows by their square.
     for seed in 0..20 {
-        let mut theta: Vec<f64> = normal(seed, skew_size(16)).iter().map(|x| 0.1 * x).collect();
+        let mut theta: Vec<f64> = normal(seed, skew_size::<f64>(16)).iter().map(|x| 0.1 * x).collect();
         theta[..8].fill(14.0);
         let error = map_error(16, &theta);
         assert!(error <= 32.0, "seed {seed}: {error}");

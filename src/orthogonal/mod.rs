@@ -14,7 +14,32 @@ use crate::parallel::Parallelism;
 use crate::plan::{Factors, Op, Plan, Source, Workspace};
 use crate::scalar::{Real, Scalar};
 
+mod bounds;
+#[cfg(feature = "rand")]
+mod random;
+mod rebase;
+mod truncate;
+
+pub use bounds::Condition;
+
 /// A structured orthogonal matrix Q that owns its numbers.
+///
+/// | verb | gives |
+/// |---|---|
+/// | [`apply`](Self::apply), [`multiply_left`](Self::multiply_left), [`rows`](Self::rows), … | products, parts of Q |
+/// | [`then`](Self::then), [`compose`](Self::compose), [`adjoint`](Self::adjoint) | other operators, with the same parameters |
+/// | [`truncate`](Self::truncate) | F_k ··· F_1: factors set to the identity one by one |
+/// | [`rebase`](Self::rebase) | the same Q at θ = 0 |
+/// | [`condition`](Self::condition), [`distance`](Self::distance) | rigorous bounds |
+///
+/// # One learning rate for all entries
+///
+/// Entry (i, j) of Q is a sum over the paths from input j to output i of the products of block entries along the path. In a
+/// butterfly every pair (i, j) has the same number of paths: the product of its factors' patterns, all blocks filled with
+/// ones, is constant (1 for unit 1 and any radix; unitᵐ⁻¹ for m stages of a larger unit, so (b/2)ᵐ⁻¹ for BOFT(m, b); with
+/// fewer stages than make Q dense, where it is not zero). So all entries of Q are sums of equally many products of equally
+/// many factors and respond to a step on their factors alike, and one learning rate serves all of them, as it would for a
+/// dense Q (Liu et al., arXiv 2311.06243, appendix G.1). Wirings that join some pairs more often than others lack this.
 ///
 /// ```
 /// use papilio::{Orthogonal, Plan, parametrization::Cayley, topology::Butterfly};
@@ -76,66 +101,6 @@ impl<T: Scalar> Orthogonal<T> {
         Self::new(plan, theta)
     }
 
-    /// Independent normal parameters with mean 0 and the given standard deviation: near the identity if it is small.
-    ///
-    /// # Errors
-    /// [`Error::Domain`] for a negative or non-finite deviation.
-    #[cfg(feature = "rand")]
-    pub fn random_normal(plan: Plan<T>, deviation: f64, rng: &mut impl rand::Rng) -> Result<Self> {
-        use rand_distr::Distribution;
-        let normal =
-            rand_distr::Normal::new(0.0, deviation).ok().filter(|_| deviation >= 0.0).ok_or(Error::Domain {
-                what: "standard deviation".to_string(),
-                expected: "a finite number of at least 0",
-                got: deviation.to_string(),
-            })?;
-        let theta: Vec<f64> = (0..plan.num_params()).map(|_| normal.sample(rng)).collect();
-        Self::new(plan, theta)
-    }
-
-    /// Every trainable block drawn independently from the Haar measure of the rotations (of the unitary matrices; of the
-    /// reflections, where a chart reaches those instead), by QR of a Gaussian matrix
-    /// with the signs of Mezzadri (2007, arXiv math-ph/0609050), then taken back to θ by the chart's inverse. The
-    /// product is not Haar distributed.
-    ///
-    /// # Errors
-    /// [`Error::Domain`] if a chart reaches none of 64 drawn blocks.
-    #[cfg(feature = "rand")]
-    pub fn random_haar(plan: Plan<T>, rng: &mut impl rand::Rng) -> Result<Self> {
-        use rand_distr::Distribution;
-        let mut theta = vec![0.0; plan.num_params()];
-        for stage in plan.stages() {
-            let Source::Chart { chart, .. } = stage.source() else { continue };
-            let b = stage.layout().block_size();
-            let params = stage.theta().len() / stage.num_groups().max(1);
-            let mut block = vec![<T::Wide as num_traits::Zero>::zero(); b * b];
-            for group in 0..stage.num_groups() {
-                let start = stage.theta().start + group * params;
-                let theta = &mut theta[start..start + params];
-                let mut result = Ok(());
-                for _ in 0..64 {
-                    let mut normal = || rand_distr::StandardNormal.sample(rng);
-                    for x in &mut block {
-                        let re = normal();
-                        *x = T::Wide::from_parts(re, if T::IS_COMPLEX { normal() } else { 0.0 });
-                    }
-                    dense::haar_rotation(b, &mut block);
-                    result = chart.inverse(b, &block, theta);
-                    if result.is_err() && !chart.starts_at_identity() {
-                        // Of determinant −1, distributed likewise.
-                        block[..b].iter_mut().for_each(|x| *x = -*x);
-                        result = chart.inverse(b, &block, theta);
-                    }
-                    if result.is_ok() {
-                        break;
-                    }
-                }
-                result?;
-            }
-        }
-        Self::new(plan, theta)
-    }
-
     /// The structure.
     pub fn plan(&self) -> &Plan<T> {
         &self.plan
@@ -165,6 +130,23 @@ impl<T: Scalar> Orthogonal<T> {
         self.factors = self.plan.realize(&theta)?;
         self.theta = theta;
         Ok(())
+    }
+
+    /// First this, then `next`: Q_next · Q, with the parameters of both, one after the other. As [`Plan::then`].
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the sizes differ.
+    pub fn then(&self, next: &Self) -> Result<Self> {
+        let theta: Vec<f64> = self.theta.iter().chain(&next.theta).copied().collect();
+        Self::new(self.plan.clone().then(next.plan.clone())?, theta)
+    }
+
+    /// Composition as functions compose: `a.compose(&b)` is A·B, first B and then A. The same as `b.then(&a)`.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the sizes differ.
+    pub fn compose(&self, first: &Self) -> Result<Self> {
+        first.then(self)
     }
 
     /// Qᴴ, with the same parameters.

@@ -168,6 +168,24 @@ impl Container {
         self.each_portion(tensor, |_| ())
     }
 
+    /// A whole tensor of type U32.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File) if it has another type, or memory does not suffice.
+    pub fn read_indices(&self, tensor: &TensorInfo) -> Result<Vec<u32>> {
+        let what = |expected: &str, got| tensor_error(&self.path, &tensor.name, expected, got);
+        if tensor.dtype != Dtype::U32 {
+            return Err(what("type U32", format!("{}", tensor.dtype)));
+        }
+        let mut numbers = Vec::new();
+        if numbers.try_reserve_exact(tensor.len()).is_err() {
+            return Err(what("a tensor that fits into memory", format!("{} numbers", tensor.len())));
+        }
+        let bytes = self.window(tensor, 0..tensor.num_bytes())?;
+        numbers.extend(bytes.as_chunks::<4>().0.iter().map(|chunk| u32::from_le_bytes(*chunk)));
+        Ok(numbers)
+    }
+
     fn each_portion(&self, tensor: &TensorInfo, mut visit: impl FnMut(&[f64])) -> Result<()> {
         const PORTION: usize = 1 << 16;
         let kind = self.float_type(tensor)?;

@@ -1,0 +1,305 @@
+//! What an adapter preserves of a model: the weights as a merge would write them, beside what they were.
+//!
+//! W' = diag(s)·W·Rᵀ, rounded to the type of W. The rotation alone should keep the inner products of diag(s)·W's rows, so
+//! their angles, lengths and hyperspherical energy (`verify::neurons`), and its singular values. The scale s stretches
+//! neurons: it changes lengths and singular values, not angles (a negative one turns its neuron round). So what the rotation
+//! did is told by comparing diag(s)·W with W', and what the adapter did to the spectral norm by comparing W with W'.
+//!
+//! Rounding to a type with eps = 2u moves the weight by at most ½·eps·‖diag(s)W‖_F, and by Weyl each of its singular
+//! values by no more; this is their unit in [`PreservedLayer::ratio`].
+
+use core::ops::ControlFlow;
+use std::format;
+use std::path::PathBuf;
+use std::string::{String, ToString};
+use std::time::Instant;
+use std::vec::Vec;
+
+use serde::Serialize;
+
+use super::resolve::{Action, Entry, resolve};
+use super::strips::{Strips, Types};
+use super::write::{PORTION, flawed};
+use super::{MergeEvent, Progress, finite, singular};
+use crate::adapter::{Adapter, Layer};
+use crate::error::{Error, Result};
+use crate::parallel::{Parallelism, Pool};
+use crate::plan::Workspace;
+use crate::storage::{Checkpoint, FloatType, file_error, reserve, tensor_error};
+use crate::verify::{NeuronOptions, Neurons, neurons};
+
+/// What to compare, and how much work to put into it.
+#[derive(Debug, Clone)]
+pub struct PreservedOptions {
+    /// The base model, as for [`merge`](super::merge()).
+    pub base: PathBuf,
+    /// The adapter, likewise.
+    pub adapter: PathBuf,
+    /// Only layers whose path contains one of these; all if there are none.
+    pub layers: Vec<String>,
+    /// All singular values of weights with up to so many rows or columns, whichever are fewer; of larger ones the largest
+    /// alone, by power iteration. Time grows with the third power.
+    pub singular_values: usize,
+    /// Neurons whose pairs are compared, at most: a seeded sample of more.
+    pub neurons: usize,
+    /// Seed of the sample.
+    pub seed: u64,
+    /// Threads.
+    pub parallelism: Parallelism,
+}
+
+impl PreservedOptions {
+    /// All layers, all singular values up to 1024, all pairs of up to 1024 neurons.
+    pub fn new(base: impl Into<PathBuf>, adapter: impl Into<PathBuf>) -> Self {
+        let (base, adapter, layers) = (base.into(), adapter.into(), Vec::new());
+        Self { base, adapter, layers, singular_values: 1024, neurons: 1024, seed: 0, parallelism: Parallelism::Rayon }
+    }
+}
+
+/// What became of one weight. Numbers beyond the range of doubles are given as the largest one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PreservedLayer {
+    /// Path of the module.
+    pub name: String,
+    /// Rows of the weight: neurons.
+    pub rows: usize,
+    /// Numbers in a row: the size of the rotated space.
+    pub n: usize,
+    /// Type of the weight.
+    pub dtype: String,
+    /// Smallest and largest factor of s; `None` if all are 1.
+    pub scale: Option<[f64; 2]>,
+    /// Neurons that were compared.
+    pub neurons: usize,
+    /// Whether they are a sample.
+    pub sampled: bool,
+    /// Pairs of them.
+    pub pairs: usize,
+    /// Largest change of the cosine of a pair.
+    #[serde(serialize_with = "finite")]
+    pub cosine_max: f64,
+    /// Root mean square of these changes.
+    #[serde(serialize_with = "finite")]
+    pub cosine_rms: f64,
+    /// Largest relative change of a neuron's length by the rotation.
+    #[serde(serialize_with = "finite")]
+    pub norm_max: f64,
+    /// Mean of 1/‖ŵ_i − ŵ_j‖ over the pairs, before and after: the hyperspherical energy over rows·(rows − 1).
+    pub energy: [f64; 2],
+    /// ‖W‖₂ and ‖W'‖₂; lower bounds by power iteration unless `all_singular_values`.
+    pub spectral_norm: [f64; 2],
+    /// Whether all singular values were compared, not only the largest.
+    pub all_singular_values: bool,
+    /// Largest change of a singular value by the rotation, over the largest of them.
+    #[serde(serialize_with = "finite")]
+    pub singular_max: f64,
+    /// Rigorous bound on ‖RᵀR − I‖₂.
+    #[serde(serialize_with = "finite")]
+    pub defect: f64,
+    /// The largest change by the rotation in units of what rounding to the weight's type may do; about 1 or below.
+    #[serde(serialize_with = "finite")]
+    pub ratio: f64,
+    /// Time spent on the layer.
+    #[serde(serialize_with = "finite")]
+    pub seconds: f64,
+}
+
+/// What became of all of them.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PreservedReport {
+    /// Adapted layers, in the order of the base's files.
+    pub layers: Vec<PreservedLayer>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+impl PreservedReport {
+    /// The largest [`PreservedLayer::ratio`].
+    pub fn ratio(&self) -> f64 {
+        self.layers.iter().fold(0.0, |worst, layer| layer.ratio.max(worst))
+    }
+}
+
+/// Compares every adapted weight with what [`merge`](super::merge()) makes of it. `tell` hears of warnings and progress, and
+/// may stop it.
+///
+/// Holds the largest adapted weight twice in double precision. Neither file is changed.
+///
+/// # Errors
+/// [`Error::File`](crate::Error::File) as [`merge`](super::merge()) before it writes, for weights that are not finite, for
+/// numbers beyond their type, and if no layer has the wanted name; [`Error::Interrupted`](crate::Error::Interrupted) if
+/// `tell` stops it.
+pub fn preserved(
+    options: &PreservedOptions,
+    mut tell: impl FnMut(MergeEvent<'_>) -> ControlFlow<()>,
+) -> Result<PreservedReport> {
+    let base = Checkpoint::open(&options.base)?;
+    let adapter = Adapter::open(&options.adapter)?;
+    let resolved = resolve(&base, &adapter, None, None)?;
+    let warnings = [adapter.warnings(), &resolved.warnings].concat();
+    for warning in &warnings {
+        go_on(tell(MergeEvent::Warning(warning)), "the first layer")?;
+    }
+    let wanted = |layer: &Layer| {
+        options.layers.is_empty() || options.layers.iter().any(|part| layer.module.contains(part.as_str()))
+    };
+    let work: Vec<_> = resolved
+        .shards
+        .iter()
+        .flat_map(|shard| &shard.entries)
+        .filter_map(|entry| match entry.action {
+            Action::Rotate { layer, from, .. } if wanted(layer) => Some((entry, layer, from)),
+            _ => None,
+        })
+        .collect();
+    if work.is_empty() {
+        let expected = format!("a layer whose path contains {}", options.layers.join(" or "));
+        return Err(file_error(adapter.file().path(), expected, "none"));
+    }
+    let total = work.iter().map(|(entry, ..)| entry.source.num_bytes()).sum();
+    let strips = Strips { parallelism: options.parallelism, workspace: Workspace::new(), numbers: Pool::default() };
+    let (mut layers, mut done) = (Vec::with_capacity(work.len()), 0);
+    for (entry, layer, kind) in work {
+        let mut step = |bytes: u64| {
+            let progress = Progress { done: done + bytes, total, tensor: &entry.spec.name };
+            go_on(tell(MergeEvent::Portion(progress)), &entry.spec.name)
+        };
+        layers.push(look_at(options, &adapter, layer, entry, kind, &strips, &mut step)?);
+        done += entry.source.num_bytes();
+    }
+    Ok(PreservedReport { layers, warnings })
+}
+
+fn go_on(flow: ControlFlow<()>, at: &str) -> Result<()> {
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Interrupted {
+            what: "verify",
+            expected: "to run to its end",
+            got: format!("an interruption at `{at}`"),
+        }),
+    }
+}
+
+fn look_at(
+    options: &PreservedOptions,
+    adapter: &Adapter,
+    layer: &Layer,
+    entry: &Entry<'_>,
+    kind: FloatType,
+    strips: &Strips,
+    step: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<PreservedLayer> {
+    let start = Instant::now();
+    let rotation = adapter.rotation(layer)?;
+    let (n, scale) = (rotation.plan().n(), rotation.scale().to_vec());
+    let rotation = rotation.realize()?;
+    let defect = rotation.certificate()?.defect;
+    let mut before = entry.file.read_finite(entry.source)?;
+    let rows = before.len() / n;
+    let too_large = |got| tensor_error(entry.file.path(), &entry.source.name, "a tensor that fits into memory", got);
+    let mut after = reserve(before.len()).map_err(too_large)?;
+    after.resize(before.len(), 0.0);
+    let (portion, mut bytes) = ((PORTION / n).max(1) * n, Vec::new());
+    for first in (0..before.len()).step_by(portion) {
+        let numbers = first..before.len().min(first + portion);
+        let range = (numbers.start * kind.size()) as u64..(numbers.end * kind.size()) as u64;
+        bytes.resize(numbers.len() * kind.size(), 0);
+        let (window, types) = (entry.file.window(entry.source, range.clone())?, Types { from: kind, to: kind });
+        let part = strips.rotate(&rotation, types, first / n, &window, &mut bytes);
+        part.map_err(|flaw| flawed(entry, first, kind, flaw))?;
+        kind.decode(&bytes, &mut after[numbers]);
+        step(range.end / 2)?;
+    }
+    let values = |weight: &[f64]| Values::of(options, rows, n, weight);
+    let is_scaled = scale.iter().any(|s| *s != 1.0);
+    let old = if is_scaled { Some(values(&before)) } else { None };
+    step(entry.source.num_bytes() / 2)?;
+    for (row, s) in before.chunks_exact_mut(n).zip(&scale) {
+        row.iter_mut().for_each(|w| *w *= s);
+    }
+    let turned = values(&before);
+    step(entry.source.num_bytes() / 2)?;
+    let new = values(&after);
+    step(entry.source.num_bytes() / 2)?;
+    let compare =
+        NeuronOptions { eps: kind.eps(), most: options.neurons, seed: options.seed, parallelism: options.parallelism };
+    let found = neurons(n, &before, &after, compare)
+        .map_err(|e| tensor_error(entry.file.path(), &entry.source.name, "finite numbers", e))?;
+    let change = turned.largest_change(&new);
+    let ratio = found.ratio.max(change.in_units_of(0.5 * kind.eps() * frobenius(&before)));
+    let smallest = scale.iter().copied().fold(f64::INFINITY, f64::min);
+    let largest = scale.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let Neurons { cosine_max, cosine_rms, norm_max, energy_before, energy_after, .. } = found;
+    Ok(PreservedLayer {
+        name: layer.module.clone(),
+        rows,
+        n,
+        dtype: kind.to_string(),
+        scale: is_scaled.then_some([smallest, largest]),
+        neurons: found.compared,
+        sampled: found.sampled,
+        pairs: found.pairs,
+        cosine_max: capped(cosine_max),
+        cosine_rms: capped(cosine_rms),
+        norm_max: capped(norm_max),
+        energy: [capped(energy_before), capped(energy_after)],
+        spectral_norm: [capped(old.as_ref().unwrap_or(&turned).largest), capped(new.largest)],
+        all_singular_values: turned.all.is_some() && new.all.is_some(),
+        singular_max: capped(change.in_units_of(turned.largest)),
+        defect: capped(defect),
+        ratio: capped(ratio),
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// Singular values of a weight, as far as they were asked for.
+struct Values {
+    all: Option<Vec<f64>>,
+    largest: f64,
+}
+
+impl Values {
+    fn of(options: &PreservedOptions, rows: usize, n: usize, weight: &[f64]) -> Self {
+        if rows.min(n) <= options.singular_values
+            && let Some(all) = singular::all(rows, n, weight)
+        {
+            return Self { largest: all.first().copied().unwrap_or(0.0), all: Some(all) };
+        }
+        Self { all: None, largest: singular::largest(rows, n, weight, options.parallelism) }
+    }
+
+    fn largest_change(&self, after: &Self) -> Change {
+        Change(match (&self.all, &after.all) {
+            (Some(old), Some(new)) => old.iter().zip(new).fold(0.0, |worst, (a, b)| larger(worst, (a - b).abs())),
+            _ => (self.largest - after.largest).abs(),
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Change(f64);
+
+impl Change {
+    /// No change is none, in any unit.
+    fn in_units_of(self, unit: f64) -> f64 {
+        if self.0 == 0.0 { 0.0 } else { self.0 / unit }
+    }
+}
+
+/// The larger one; infinite if a number is none.
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::INFINITY } else { a.max(b) }
+}
+
+fn capped(x: f64) -> f64 {
+    if x.is_nan() { f64::MAX } else { x.min(f64::MAX) }
+}
+
+/// ‖W‖_F, without overflow.
+fn frobenius(weight: &[f64]) -> f64 {
+    let unit = weight.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+    if unit == 0.0 { 0.0 } else { unit * weight.iter().map(|x| (x / unit) * (x / unit)).sum::<f64>().sqrt() }
+}

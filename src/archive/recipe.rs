@@ -1,0 +1,166 @@
+//! A plan as text: everything about it but the numbers in its tensors.
+
+use std::format;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::layout::{Sharing, StageLayout};
+use crate::plan::{Plan, Source};
+use crate::scalar::Scalar;
+
+/// The JSON of `docs/format.md`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recipe {
+    pub(super) n: usize,
+    pub(super) stages: Vec<StageRecipe>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) theta_order: Option<Vec<usize>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StageRecipe {
+    pub(super) layout: LayoutRecipe,
+    pub(super) source: SourceRecipe,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub(super) adjoint: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum LayoutRecipe {
+    Strided { unit: usize, radix: usize, distance: usize, groups: usize },
+    Table { block: usize },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum SourceRecipe {
+    Chart { id: String, sharing: SharingRecipe },
+    Fixed,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SharingRecipe {
+    PerBlock,
+    All,
+    Groups,
+}
+
+impl Recipe {
+    /// The recipe of a plan.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for sources that have no place in the format.
+    pub(super) fn of<T: Scalar>(plan: &Plan<T>) -> Result<Self> {
+        let (mut stages, mut order) = (Vec::new(), Vec::new());
+        for (k, part) in plan.parts().iter().enumerate() {
+            let layout = match &part.layout {
+                &StageLayout::Strided { unit, radix, distance, groups } => {
+                    LayoutRecipe::Strided { unit, radix, distance, groups }
+                }
+                StageLayout::Table { block, .. } => LayoutRecipe::Table { block: *block },
+            };
+            let source = match &part.source {
+                Source::Chart { chart, sharing } => {
+                    SourceRecipe::Chart { id: chart.id(), sharing: SharingRecipe::of(sharing) }
+                }
+                Source::Fixed(_) => SourceRecipe::Fixed,
+                Source::Reflectors { .. } => {
+                    return Err(Error::Unsupported {
+                        what: "saving a plan",
+                        expected: "charts and fixed blocks",
+                        got: format!("reflectors in stage {k}"),
+                    });
+                }
+            };
+            stages.push(StageRecipe { layout, source, adjoint: part.adjoint });
+            order.push((part.rank, k));
+        }
+        order.sort_unstable();
+        let order: Vec<usize> = order.into_iter().map(|(_, k)| k).collect();
+        let theta_order = if order.is_sorted() { None } else { Some(order) };
+        Ok(Self { n: plan.n(), stages, theta_order })
+    }
+
+    /// The rank of every stage in θ, or what is wrong with the order.
+    pub(super) fn ranks(&self) -> core::result::Result<Vec<usize>, String> {
+        let count = self.stages.len();
+        let Some(order) = &self.theta_order else { return Ok((0..count).collect()) };
+        let mut ranks = std::vec![usize::MAX; count];
+        for (rank, &k) in order.iter().enumerate() {
+            match ranks.get_mut(k) {
+                Some(free) if *free == usize::MAX => *free = rank,
+                _ => return Err(format!("stage {k} in place {rank}")),
+            }
+        }
+        if order.len() == count { Ok(ranks) } else { Err(format!("{} numbers", order.len())) }
+    }
+}
+
+impl SharingRecipe {
+    fn of(sharing: &Sharing) -> Self {
+        match sharing {
+            Sharing::PerBlock => Self::PerBlock,
+            Sharing::All => Self::All,
+            Sharing::Groups(_) => Self::Groups,
+        }
+    }
+}
+
+/// What a plan may make of a file: so many numbers, and so many times the numbers that the file has room for.
+const MOST_NUMBERS: usize = 1 << 28;
+const MOST_TIMES: usize = 16;
+
+/// Numbers that a plan will take memory for, counted before it does.
+#[derive(Debug)]
+pub(super) struct Budget {
+    left: usize,
+    all: usize,
+}
+
+impl Budget {
+    /// For a file of so many bytes of tensors.
+    pub(super) fn new(bytes: u64) -> Self {
+        let numbers = usize::try_from(bytes / 8).unwrap_or(usize::MAX);
+        let all = numbers.saturating_mul(MOST_TIMES).saturating_add(MOST_NUMBERS);
+        Self { left: all, all }
+    }
+
+    /// Takes the entries of a stage, and for every block the group it belongs to if blocks are shared. `layout` is valid.
+    ///
+    /// # Errors
+    /// [`Error::Size`] beyond the budget.
+    pub(super) fn take_stage(&mut self, layout: &StageLayout, sharing: &Sharing) -> Result<()> {
+        let (size, count) = (layout.block_size() * layout.block_size(), layout.num_blocks());
+        self.take(match sharing {
+            Sharing::PerBlock => count.saturating_mul(size),
+            Sharing::All => size.saturating_add(count),
+            Sharing::Groups(_) => count.saturating_mul(size).saturating_add(count), // or fewer: groups are not counted
+        })
+    }
+
+    /// Takes what the check of a table needs: a byte for each coordinate, to find those named twice.
+    ///
+    /// # Errors
+    /// [`Error::Size`] beyond the budget.
+    pub(super) fn take_table(&mut self, n: usize) -> Result<()> {
+        self.take(n / 8)
+    }
+
+    /// Takes so many numbers of eight bytes.
+    fn take(&mut self, numbers: usize) -> Result<()> {
+        let left = self.left.checked_sub(numbers);
+        self.left = left.ok_or_else(|| Error::Size {
+            what: "plan in a file",
+            expected: format!("at most {} numbers for a file of this size", self.all),
+            got: (self.all - self.left).saturating_add(numbers).to_string(),
+        })?;
+        Ok(())
+    }
+}

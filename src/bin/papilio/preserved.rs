@@ -1,0 +1,87 @@
+//! `papilio verify --base … --adapter …`: what an adapter preserves of a model.
+
+use std::ops::ControlFlow;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use papilio::adapter::{MergeEvent, PreservedLayer, PreservedOptions, PreservedReport, preserved};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::signals::Interruption;
+use crate::text::{Table, complain, count, number, print, print_json, printable, seconds};
+
+/// Compares, prints, and judges by the largest ratio that passes.
+pub(crate) fn run(options: &PreservedOptions, limit: f64, json: bool) -> Result<Outcome, String> {
+    let interruption = Interruption::listen();
+    let bar = ProgressBar::no_length(); // draws on a terminal only
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {eta} {wide_msg}") {
+        bar.set_style(style);
+    }
+    let report = preserved(options, |event| {
+        match event {
+            MergeEvent::Warning(warning) => bar.suspend(|| complain("warning", warning)),
+            MergeEvent::Portion(progress) => {
+                bar.set_length(progress.total);
+                bar.set_position(progress.done);
+                bar.set_message(printable(progress.tensor));
+            }
+        }
+        if interruption.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    let report = match report {
+        Err(papilio::Error::Interrupted { .. }) => {
+            complain("interrupted", "nothing is reported");
+            return Ok(Outcome::Interrupted);
+        }
+        report => report.map_err(|e| e.to_string())?,
+    };
+    let (ratio, kept) = (report.ratio(), report.ratio() <= limit);
+    if json {
+        print_json(&json!({"layers": report.layers, "ratio": ratio, "preserved": kept}))?;
+    } else {
+        print(&text(&report, limit))?;
+    }
+    Ok(if kept { Outcome::Done } else { Outcome::NotOrthogonal })
+}
+
+fn text(report: &PreservedReport, limit: f64) -> String {
+    let header = ["layer", "weight", "max |Δcos|", "rms", "energy", "max |Δσ|/σ₁", "‖W‖₂", "s", "ratio", "time"];
+    let mut table = Table::new(header);
+    for layer in &report.layers {
+        let arrow = |[before, after]: [f64; 2]| format!("{} → {}", number(before), number(after));
+        let mark = |holds: bool, mark: &'static str| if holds { mark } else { "" };
+        table.row([
+            layer.name.clone(),
+            format!("{}×{} {}", layer.rows, layer.n, layer.dtype),
+            format!("{:.1e}{}", layer.cosine_max, mark(layer.sampled, "*")),
+            format!("{:.1e}{}", layer.cosine_rms, mark(layer.sampled, "*")),
+            format!("{}{}", arrow(layer.energy), mark(layer.sampled, "*")),
+            format!("{:.1e}{}", layer.singular_max, mark(!layer.all_singular_values, "†")),
+            format!("{}{}", arrow(layer.spectral_norm), mark(!layer.all_singular_values, "†")),
+            layer.scale.map_or("1".into(), |[low, high]| format!("{}…{}", number(low), number(high))),
+            format!("{}{}", number(layer.ratio), mark(layer.ratio > limit, " !")),
+            seconds(layer.seconds),
+        ]);
+    }
+    let mut text = table.render() + "\n";
+    let layers = || report.layers.iter();
+    let most = |of: fn(&PreservedLayer) -> usize| layers().filter(|l| l.sampled).map(of).max();
+    if let (Some(neurons), Some(pairs)) = (most(|l| l.neurons), most(|l| l.pairs)) {
+        text += &format!("* {pairs} pairs of a sample of {neurons} neurons (--neurons, --seed)\n");
+    }
+    if layers().any(|l| !l.all_singular_values) {
+        text += "† the largest singular value alone, a lower bound by power iteration (--singular-values)\n";
+    }
+    if layers().any(|l| l.scale.is_some()) {
+        text += "s ≠ 1 scales neurons: it changes their lengths and the spectral norm, not their angles. Δσ is the \
+                 rotation's part.\n";
+    }
+    if layers().any(|l| l.scale.is_some_and(|[low, _]| low < 0.0)) {
+        text += "s < 0 turns neurons round: the energy is that of the weight with its signs.\n";
+    }
+    let worst = report.ratio();
+    let verdict = if worst <= limit { "preserved" } else { "NOT preserved" };
+    let layers = count(report.layers.len(), "layer");
+    text + &format!("{verdict}: ratio {} (limit {limit}) over {layers}\n", number(worst))
+}

@@ -1,0 +1,179 @@
+//! Parameters and effective dimension against density, as SVG.
+//!
+//! On the left, density below one: a faint line for each topology leads through its first stages, with a point where it ends.
+//! Most end dense, at density one; on the right these have a column each, in the order of their dimension.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::Finding;
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+const INK: RGBColor = RGBColor(40, 40, 40);
+const FAINT: RGBColor = RGBColor(225, 225, 225);
+const PARAMETERS: RGBColor = RGBColor(37, 99, 235);
+const DIMENSION: RGBColor = RGBColor(194, 65, 12);
+
+/// One topology.
+struct Dot<'a> {
+    name: &'a str,
+    density: f64,
+    params: f64,
+    dimension: Option<f64>,
+    /// Density and parameters of the first 1, 2, … stages.
+    way: Vec<(f64, f64)>,
+}
+
+/// The plot of all that fit.
+pub(crate) fn density(n: usize, findings: &[Finding]) -> Result<String, String> {
+    let mut dots: Vec<Dot> = findings.iter().filter_map(dot).collect();
+    dots.sort_by(|a, b| key(a).total_cmp(&key(b)).then(a.name.cmp(b.name)));
+    let mut svg = String::new();
+    draw(n, &dots, &mut svg).map_err(|e| format!("plot: {e}"))?;
+    Ok(svg)
+}
+
+fn key(dot: &Dot) -> f64 {
+    dot.dimension.unwrap_or(dot.params)
+}
+
+fn dot(finding: &Finding) -> Option<Dot<'_>> {
+    let figures = finding.figures.as_ref().ok()?;
+    let report = &figures.report;
+    let way = report.densities.iter().zip(&figures.params).skip(1);
+    Some(Dot {
+        name: finding.name,
+        density: report.density(),
+        params: (report.params as f64).max(1.0),
+        dimension: report.dimension.map(|d| (d.value() as f64).max(1.0)),
+        way: way.map(|(density, params)| (*density, (*params as f64).max(1.0))).collect(),
+    })
+}
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn draw(n: usize, dots: &[Dot], svg: &mut String) -> Outcome {
+    let dense: Vec<&Dot> = dots.iter().filter(|dot| dot.density == 1.0).collect();
+    let (left_width, column) = (520, 26);
+    let size = (left_width + 30 + column * dense.len().max(3) as u32, 560);
+    let root = SVGBackend::with_string(svg, size).into_drawing_area();
+    root.fill(&WHITE)?;
+    let values = || dots.iter().flat_map(|dot| [Some(dot.params), dot.dimension]).flatten();
+    let lowest = values().chain(dots.iter().flat_map(|dot| dot.way.iter().map(|w| w.1))).fold(f64::INFINITY, f64::min);
+    let highest = values().fold(1.0, f64::max);
+    let range = (lowest.min(highest) / 1.6).max(0.5)..highest * 1.8;
+    let (left, right) = root.split_horizontally(left_width);
+    let title = format!("n = {n}: parameters and effective dimension against the density of the product");
+    text(&root, &title, (16, 12), 16, &INK)?;
+    legend(&root)?;
+    scatter(n, &left, dots, range.clone())?;
+    columns(&right, &dense, range)?;
+    root.present()?;
+    Ok(())
+}
+
+fn font(size: u32, color: &'static RGBColor) -> TextStyle<'static> {
+    TextStyle::from(("sans-serif", size)).color(color)
+}
+
+fn text(area: &Area, text: &str, at: (i32, i32), size: u32, color: &'static RGBColor) -> Outcome {
+    Ok(area.draw_text(text, &font(size, color), at)?)
+}
+
+fn legend(root: &Area) -> Outcome {
+    root.draw(&Circle::new((22, 46), 4, PARAMETERS.stroke_width(1)))?;
+    text(root, "parameters", (32, 40), 12, &INK)?;
+    root.draw(&Circle::new((122, 46), 4, DIMENSION.filled()))?;
+    text(root, "effective dimension (none: not known)", (132, 40), 12, &INK)
+}
+
+const TOP: u32 = 62;
+const BOTTOM: u32 = 130;
+
+/// Density below one.
+fn scatter(n: usize, area: &Area, dots: &[Dot], range: std::ops::Range<f64>) -> Outcome {
+    let least = dots.iter().flat_map(|dot| dot.way.iter().map(|w| w.0)).fold(0.5 / n as f64 * 2.0, f64::min);
+    let mut chart = ChartBuilder::on(area)
+        .margin_top(TOP)
+        .margin_right(6)
+        .margin_bottom(BOTTOM - 44)
+        .x_label_area_size(44)
+        .y_label_area_size(64)
+        .build_cartesian_2d((least / 1.3..1.12).log_scale(), range.log_scale())?;
+    chart
+        .configure_mesh()
+        .bold_line_style(FAINT)
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .label_style(font(12, &INK))
+        .x_desc("density of the product (lines: of the first stages)")
+        .x_label_formatter(&|x| {
+            if *x >= 0.0999 { format!("{:.0} %", 100.0 * x) } else { format!("{} %", (1e4 * x).round() / 100.0) }
+        })
+        .y_label_formatter(&|y| format!("{y:.0}"))
+        .draw()?;
+    for dot in dots {
+        chart.draw_series([PathElement::new(dot.way.clone(), RGBColor(170, 170, 170).stroke_width(1))])?;
+    }
+    // Names to the right of their points, moved down where they would cover each other.
+    let mut taken: Vec<(i32, i32)> = Vec::new();
+    for dot in dots.iter().filter(|dot| dot.density < 1.0).rev() {
+        mark(&mut chart, dot.density, dot)?;
+        let (x, y) = chart.backend_coord(&(dot.density, key(dot)));
+        let (base, top) = area.get_base_pixel();
+        let (x, mut y) = (x - base + 9, y - top - 6);
+        while taken.iter().any(|(tx, ty)| (tx - x).abs() < 150 && (ty - y).abs() < 13) {
+            y += 1;
+        }
+        taken.push((x, y));
+        text(area, dot.name, (x, y), 12, &INK)?;
+    }
+    Ok(())
+}
+
+/// Density one: a column each.
+fn columns(area: &Area, dots: &[&Dot], range: std::ops::Range<f64>) -> Outcome {
+    let count = dots.len().max(3) as f64;
+    let mut chart = ChartBuilder::on(area)
+        .margin_top(TOP)
+        .margin_right(24)
+        .margin_bottom(BOTTOM)
+        .build_cartesian_2d(0.0..count, range.log_scale())?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .bold_line_style(FAINT)
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .draw()?;
+    let (base, top) = area.get_base_pixel();
+    for (at, dot) in dots.iter().enumerate() {
+        let x = at as f64 + 0.5;
+        mark(&mut chart, x, dot)?;
+        let foot = area.dim_in_pixel().1 as i32 - BOTTOM as i32 + 8;
+        let style = font(12, &INK).transform(FontTransform::Rotate270).pos(Pos::new(HPos::Right, VPos::Center));
+        let (x, _) = chart.backend_coord(&(x, 1.0f64.max(dot.params)));
+        area.draw_text(dot.name, &style, (x - base, foot))?;
+    }
+    let _ = top;
+    text(area, "density 100 %", (4, TOP as i32 - 18), 12, &INK)
+}
+
+/// Parameters as a ring, dimension as a disc, and a line between them.
+fn mark<
+    X: plotters::coord::ranged1d::Ranged<ValueType = f64>,
+    Y: plotters::coord::ranged1d::Ranged<ValueType = f64>,
+>(
+    chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<X, Y>>,
+    x: f64,
+    dot: &Dot,
+) -> Outcome {
+    if let Some(dimension) = dot.dimension {
+        chart.draw_series([PathElement::new([(x, dot.params), (x, dimension)], INK.stroke_width(1))])?;
+        chart.draw_series([Circle::new((x, dimension), 4, DIMENSION.filled())])?;
+    }
+    chart.draw_series([Circle::new((x, dot.params), 5, PARAMETERS.stroke_width(1))])?;
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The derivative of all stages along given directions of x and of the blocks: two tiles go through the stages together.
+//!
+//! With x_{k+1} = F_k x_k the directions obey ẋ_{k+1} = F_k ẋ_k + Ḟ_k x_k. Coordinates that a stage does not name pass
+//! through in both tiles.
+
+use alloc::vec::Vec;
+
+use super::{Step, choose, largest_block, pack, tile};
+use crate::batch::{Batch, BatchMut};
+use crate::parallel::{self, Parallelism, Pool};
+use crate::scalar::{Element, Scalar};
+use crate::simd::{self, Isa, Job, Lanes, Vectorize, dispatch};
+
+/// dy ← the derivative of steps(x) along `dx` (zero if absent) and `d_entries`, the plan's entries' directions (likewise).
+#[allow(clippy::too_many_arguments)] // one verb, its two optional directions and who runs it
+pub(crate) fn apply_jvp<E: Element>(
+    steps: &[Step<'_, E::Scalar>],
+    x: Batch<'_, E>,
+    dx: Option<Batch<'_, E>>,
+    d_entries: Option<&[E::Scalar]>,
+    dy: BatchMut<'_, E>,
+    isa: Isa,
+    parallelism: Parallelism,
+    pool: &Pool,
+) {
+    let (n, batch) = (x.n(), x.batch());
+    let lanes = simd::lanes::<E::Scalar>(isa);
+    let width = choose::tile_width::<E::Scalar>(n, batch, 2);
+    let scratch = largest_block(steps) * E::Scalar::WIDTH;
+    let directions: Option<Vec<_>> = d_entries.map(|d| {
+        steps.iter().map(|step| Step { entries: &d[step.offset..step.offset + step.entries.len()], ..*step }).collect()
+    });
+    let cuts = (1..=batch.div_ceil(width)).map(|c| (c * width).min(batch));
+    let pieces: Vec<_> = dy
+        .split(cuts)
+        .scan(0, |start, piece| {
+            let from = (x.chunk(*start, piece.batch()), dx.map(|dx| dx.chunk(*start, piece.batch())));
+            *start += piece.batch();
+            Some((from, piece))
+        })
+        .collect();
+    parallel::for_each(parallelism, pieces, |((x, dx), dy)| {
+        pool.with(2 * n * width + scratch, |buffer: &mut [E::Scalar]| {
+            let (tile, rest) = buffer.split_at_mut(n * width);
+            let (direction, scratch) = rest.split_at_mut(n * width);
+            match dx {
+                Some(dx) => pack::pack(dx, direction, width, lanes),
+                None => direction.fill(num_traits::Zero::zero()),
+            }
+            if directions.is_some() {
+                pack::pack(x, tile, width, lanes);
+            }
+            let directions = directions.as_deref();
+            dispatch(isa, Tangent { steps, directions, tile, direction: &mut *direction, scratch, width });
+            pack::unpack(direction, width, lanes, dy);
+        });
+    });
+}
+
+struct Tangent<'a, T> {
+    steps: &'a [Step<'a, T>],
+    directions: Option<&'a [Step<'a, T>]>,
+    tile: &'a mut [T],
+    direction: &'a mut [T],
+    scratch: &'a mut [T],
+    width: usize,
+}
+
+impl<T: Scalar> Job<T> for Tangent<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(self, s: S) {
+        let registers = self.width / S::LANES;
+        let tile: &mut [S::V] = bytemuck::cast_slice_mut(self.tile);
+        let direction: &mut [S::V] = bytemuck::cast_slice_mut(self.direction);
+        let scratch: &mut [S::V] = bytemuck::cast_slice_mut(self.scratch);
+        for (k, step) in self.steps.iter().enumerate() {
+            tile::apply_stage(s, step, direction, registers, scratch);
+            if let Some(directions) = self.directions {
+                tile::add_stage(s, &directions[k], tile, direction, registers);
+                tile::apply_stage(s, step, tile, registers, scratch);
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! How far apart two products are, bounded rigorously from their blocks, without forming either.
+//!
+//! For Q = F_m ··· F_1 and Q' = F'_m ··· F'_1 with the same layouts,
+//!
+//! Q − Q' = Σ_k F'_m ··· F'_{k+1} (F_k − F'_k) F_{k−1} ··· F_1,
+//!
+//! so in either norm ‖Q − Q'‖ ≤ Σ_k (Π_{l>k} φ'_l)·‖F_k − F'_k‖·(Π_{l<k} φ_l), where φ_l ≥ ‖F_l‖₂ and φ'_l ≥ ‖F'_l‖₂ come from
+//! the [`certificate`](super::certificate()) and are 1 up to rounding. A stage is, up to a permutation, the direct sum of its
+//! blocks: ‖F_k − F'_k‖_F² = Σ_j ‖B_j − B'_j‖_F², ‖F_k − F'_k‖₂ = max_j ‖B_j − B'_j‖₂. The latter is √λ_max(ΔᵀΔ), its
+//! spectrum enclosed as in `spectrum.rs` (over by at most b^{1/32} and rounding); everything is rounded outward. A complex Δ
+//! is taken for the real [[Re, −Im], [Im, Re]], which has each singular value of Δ twice.
+//!
+//! *Tightness.* The sum is attained when the stages move Q in parallel. Stages that move it in orthogonal directions, as
+//! those of a butterfly do near the identity, add like √m, so there the bound is up to √m too large.
+
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use num_traits::{Float, Zero};
+
+use super::certificate::certificate;
+use super::outward::{U, frobenius_up, gamma, min, power_of_two_below, sqrt_up, up};
+use super::spectrum::Spectrum;
+use crate::error::{Error, Result, check_length};
+use crate::plan::{Factors, Plan, Stage};
+use crate::scalar::Scalar;
+
+/// What [`distance`] proves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Distance {
+    /// ‖Q − Q'‖_F is at most this.
+    pub frobenius: f64,
+    /// ‖Q − Q'‖₂ is at most this.
+    pub spectral: f64,
+}
+
+/// Bounds the distance of two products of the same layouts, for the exact products of their stored blocks.
+///
+/// The plans may differ in everything else: charts, sharing, fixed blocks, adjoint stages. Costs O(n·b²·m).
+///
+/// ```
+/// use papilio::{Plan, parametrization::Givens, topology::Butterfly, verify::distance};
+/// let plan = Plan::<f64>::new(64, &Butterfly::classic(2), Givens)?;
+/// let (a, b) = (plan.realize(&vec![0.3; plan.num_params()])?, plan.realize(&vec![0.3001; plan.num_params()])?);
+/// let bound = distance((&plan, &a), (&plan, &b))?;
+/// assert!(bound.spectral < 6.0001e-4); // six stages, each turned by 1e-4
+/// # Ok::<(), papilio::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Length`] for another n or number of stages, [`Error::Size`] for other layouts or factors that do not belong to
+/// their plan; what [`certificate`] refuses.
+pub fn distance<T: Scalar>(
+    (plan, factors): (&Plan<T>, &Factors<T>),
+    (other, others): (&Plan<T>, &Factors<T>),
+) -> Result<Distance> {
+    check_length("n of the other plan", plan.n(), other.n())?;
+    check_length("stages of the other plan", plan.num_stages(), other.num_stages())?;
+    for (k, (stage, with)) in plan.stages().iter().zip(other.stages()).enumerate() {
+        if stage.layout() != with.layout() {
+            let expected = format!("the same layout as in the first plan, {:?}", stage.layout());
+            let got = format!("{:?} in stage {k}", with.layout());
+            return Err(Error::Size { what: "layout of the other plan", expected, got });
+        }
+    }
+    let norms = |plan, factors| -> Result<Vec<f64>> {
+        let proof = certificate(plan, factors)?;
+        Ok(proof.per_stage.iter().map(|defect| sqrt_up(up(1.0 + defect))).collect())
+    };
+    let (before, after) = (norms(plan, factors)?, norms(other, others)?);
+    let mut differences = Vec::with_capacity(plan.num_stages());
+    for k in 0..plan.num_stages() {
+        differences.push(stage_difference((plan, factors), (other, others), k)?);
+    }
+    // Horner's way: the sum over the first k stages is multiplied by φ'_{k+1} when stage k + 1 joins it.
+    let mut sum = Distance { frobenius: 0.0, spectral: 0.0 };
+    let (mut first, mut second) = (1.0, 1.0);
+    for ((step, phi), phi_after) in differences.iter().zip(before).zip(after) {
+        let add = |sum: f64, step: f64| up(up(phi_after * sum) + up(step * first));
+        sum = Distance { frobenius: add(sum.frobenius, step.frobenius), spectral: add(sum.spectral, step.spectral) };
+        (first, second) = (up(first * phi), up(second * phi_after));
+    }
+    let spectral = min(min(sum.spectral, sum.frobenius), up(first + second));
+    let frobenius = min(sum.frobenius, up(sqrt_up(plan.n() as f64) * spectral));
+    let known = |x: f64| if x.is_nan() { f64::INFINITY } else { x };
+    Ok(Distance { frobenius: known(frobenius), spectral: known(spectral) })
+}
+
+/// ‖F_k − F'_k‖_F and ‖F_k − F'_k‖₂, from above.
+fn stage_difference<T: Scalar>(
+    (plan, factors): (&Plan<T>, &Factors<T>),
+    (other, others): (&Plan<T>, &Factors<T>),
+    k: usize,
+) -> Result<Distance> {
+    let (stage, with) = (&plan.stages()[k], &other.stages()[k]);
+    let b = stage.layout().block_size();
+    let (mut one, mut two) = (vec![T::zero(); b * b], vec![T::zero(); b * b]);
+    let mut norms = Norms::new(if T::IS_COMPLEX { 2 * b } else { b });
+    let (mut squares, mut largest) = (0.0, 0.0);
+    let mut last = None;
+    for j in 0..stage.layout().num_blocks() {
+        let groups = (stage.group_of(j), with.group_of(j));
+        let difference = match last {
+            Some((known, difference)) if known == groups => difference,
+            _ => {
+                plan.block(factors, k, groups.0, &mut one)?;
+                other.block(others, k, groups.1, &mut two)?;
+                norms.load(b, |i, l| {
+                    acting(stage, &one, i * b + l, l * b + i) - acting(with, &two, i * b + l, l * b + i)
+                });
+                norms.of::<T>()
+            }
+        };
+        last = Some((groups, difference));
+        squares = up(squares + up(difference.frobenius * difference.frobenius));
+        largest = super::outward::max(largest, difference.spectral);
+    }
+    Ok(Distance { frobenius: sqrt_up(squares), spectral: largest })
+}
+
+/// An entry of the block as it acts: of the block itself, or of its adjoint.
+fn acting<T: Scalar>(stage: &Stage<T>, block: &[T], at: usize, transposed: usize) -> T::Wide {
+    if stage.is_adjoint() { block[transposed].conj().to_wide() } else { block[at].to_wide() }
+}
+
+/// Norms of one real matrix.
+struct Norms {
+    size: usize,
+    delta: Vec<f64>,
+    gram: Vec<f64>,
+    spectrum: Spectrum,
+}
+
+impl Norms {
+    fn new(size: usize) -> Self {
+        Self { size, delta: vec![0.0; size * size], gram: vec![0.0; size * size], spectrum: Spectrum::default() }
+    }
+
+    /// Takes a b×b matrix in, real or as [[Re, −Im], [Im, Re]].
+    fn load<W: Scalar<Real = f64>>(&mut self, b: usize, entry: impl Fn(usize, usize) -> W) {
+        for (i, l) in (0..b).flat_map(|i| (0..b).map(move |l| (i, l))) {
+            let x = entry(i, l);
+            self.delta[i * self.size + l] = x.re();
+            if self.size > b {
+                self.delta[(b + i) * self.size + b + l] = x.re();
+                self.delta[i * self.size + b + l] = -x.im();
+                self.delta[(b + i) * self.size + l] = x.im();
+            }
+        }
+    }
+
+    /// Of the exact difference, of which every entry was rounded once: off by at most 2u‖Δ‖_F together.
+    fn of<T: Scalar>(&mut self) -> Distance {
+        if self.delta.iter().all(|x| *x == 0.0) {
+            return Distance { frobenius: 0.0, spectral: 0.0 };
+        }
+        let frobenius = up(frobenius_up(&self.delta) * up(1.0 + 2.0 * U));
+        let spectral = min(frobenius, up(self.spectral() + up(2.0 * U * frobenius)));
+        let twice = if T::IS_COMPLEX { core::f64::consts::FRAC_1_SQRT_2.next_up() } else { 1.0 };
+        Distance { frobenius: up(frobenius * twice), spectral }
+    }
+
+    /// ‖Δ‖₂ or more, of the entries as they are. Δ is scaled to norm 1 or 2 first.
+    fn spectral(&mut self) -> f64 {
+        let (size, frobenius) = (self.size, frobenius_up(&self.delta));
+        if size == 1 || !(f64::MIN_POSITIVE..1e300).contains(&frobenius) {
+            return frobenius;
+        }
+        let scale = power_of_two_below(frobenius);
+        self.delta.iter_mut().for_each(|x| *x /= scale);
+        self.gram.fill(0.0);
+        for row in self.delta.chunks_exact(size) {
+            for (i, x) in row.iter().enumerate() {
+                for (sum, y) in self.gram[i * size..].iter_mut().zip(row) {
+                    *sum += x * y;
+                }
+            }
+        }
+        // |Δ|ᵀ|Δ| has Frobenius norm at most ‖Δ‖_F² ≤ 4; what underflowed is below 2⁻¹⁰²² an entry, before or after.
+        let lost = up((size * size) as f64 * f64::MIN_POSITIVE);
+        let error = up(up(gamma(size, U) * 4.0) + up(8.0 * lost));
+        let found = self.spectrum.of(size, &self.gram, error).hi;
+        up(sqrt_up(Float::max(found, f64::zero())) * scale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generator::Generator;
+
+    fn norms(size: usize, delta: &[f64]) -> Distance {
+        let mut norms = Norms::new(size);
+        norms.load(size, |i, l| delta[i * size + l]);
+        norms.of::<f64>()
+    }
+
+    #[test]
+    fn norms_of_matrices_with_known_singular_values() {
+        let mut g = Generator::new(3);
+        for b in [1, 2, 3, 8, 16] {
+            for scale in [1e-200, 1e-9, 1.0] {
+                // diag(σ) between two reflections I − 2vvᵀ/(vᵀv).
+                let sigma: Vec<f64> = (0..b).map(|_| scale * g.uniform()).collect();
+                let mut reflect = || {
+                    let v: Vec<f64> = (0..b).map(|_| g.uniform() - 0.5).collect();
+                    let vv: f64 = v.iter().map(|x| x * x).sum();
+                    move |i: usize, k: usize| f64::from(u8::from(i == k)) - 2.0 * v[i] * v[k] / vv
+                };
+                let (left, right) = (reflect(), reflect());
+                let entry = |at: usize| (0..b).map(|k| left(at / b, k) * sigma[k] * right(k, at % b)).sum::<f64>();
+                let delta: Vec<f64> = (0..b * b).map(entry).collect();
+                let largest = sigma.iter().fold(0.0f64, |m, s| m.max(*s));
+                let frobenius = scale * sigma.iter().map(|s| (s / scale).powi(2)).sum::<f64>().sqrt();
+                let found = norms(b, &delta);
+                let slack = 1e-14 * frobenius; // of the entries
+                assert!(found.frobenius >= frobenius - slack && found.frobenius <= frobenius + 20.0 * slack + 1e-170);
+                assert!(found.spectral >= largest - slack && found.spectral <= 1.12 * largest + 20.0 * slack + 1e-170);
+            }
+        }
+    }
+
+    #[test]
+    fn differences_of_plane_rotations_are_met_to_rounding() {
+        let found = norms(2, &[-0.003, 0.004, -0.004, -0.003]);
+        assert!(found.spectral >= 0.005 && found.spectral <= 0.005 * (1.0 + 1e-14), "{found:?}");
+        assert!(found.frobenius >= 0.005 * 2f64.sqrt() && found.frobenius <= 0.005 * 2f64.sqrt() * (1.0 + 1e-14));
+        assert!(!(norms(2, &[f64::NAN, 0.0, 0.0, 1.0]).spectral < f64::INFINITY));
+    }
+}

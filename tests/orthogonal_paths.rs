@@ -1,0 +1,165 @@
+//! Ways through a family of operators: composition, interpolation, truncation, re-basing.
+
+use std::sync::Arc;
+
+use papilio::parametrization::{Cayley, Givens};
+use papilio::topology::{BlockDiagonal, Butterfly, Explicit};
+use papilio::verify::orthogonality_ratio;
+use papilio::{Error, Orthogonal, Parametrization, Plan, Scalar, Sharing, Source, StageLayout, Topology};
+use rand::SeedableRng;
+
+type Rng = rand::rngs::StdRng;
+
+fn boft(n: usize) -> Plan<f64> {
+    Plan::new(n, &Butterfly::boft(3, 4).unwrap(), Cayley).unwrap()
+}
+
+fn classic(n: usize) -> Plan<f64> {
+    Plan::new(n, &Butterfly::classic(2), Givens).unwrap()
+}
+
+fn random<T: Scalar>(plan: Plan<T>, seed: u64) -> Orthogonal<T> {
+    Orthogonal::random_normal(plan, 0.7, &mut Rng::seed_from_u64(seed)).unwrap()
+}
+
+/// Row-major product of n×n matrices.
+fn product(a: &[f64], b: &[f64], n: usize) -> Vec<f64> {
+    let mut c = vec![0.0; n * n];
+    for (at, c) in c.iter_mut().enumerate() {
+        *c = (0..n).map(|k| a[at / n * n + k] * b[k * n + at % n]).sum();
+    }
+    c
+}
+
+/// Largest difference of entries.
+fn miss<T: Scalar<Wide = f64>>(a: &Orthogonal<T>, b: &Orthogonal<T>) -> f64 {
+    let (a, b) = (a.to_dense().unwrap(), b.to_dense().unwrap());
+    a.iter().zip(&b).map(|(a, b)| (a.to_wide() - b.to_wide()).abs()).fold(0.0, f64::max)
+}
+
+/// Stage k as a matrix, from its blocks and its layout.
+fn factor(q: &Orthogonal<f64>, k: usize) -> Vec<f64> {
+    let (n, layout) = (q.n(), q.plan().stages()[k].layout());
+    let (b, blocks) = (layout.block_size(), papilio::verify::dense::blocks(q.plan(), q.factors(), k).unwrap());
+    let mut matrix: Vec<f64> = (0..n * n).map(|at| f64::from(at % (n + 1) == 0)).collect();
+    for (at, x) in blocks.iter().enumerate() {
+        let j = at / (b * b);
+        matrix[layout.index(j, at / b % b) * n + layout.index(j, at % b)] = *x;
+    }
+    matrix
+}
+
+/// A plan with everything in it: charts, an adjoint, shared blocks, a fixed rotation, a table, an untouched coordinate.
+fn mixed() -> Plan<f64> {
+    let n = 13;
+    let chart = |sharing| Source::Chart { chart: Arc::new(Cayley) as Arc<dyn Parametrization<f64>>, sharing };
+    let (c, s) = (0.6, 0.8);
+    let stages = [
+        (StageLayout::contiguous(3, 4), chart(Sharing::Groups([0, 1, 0, 1].into()))),
+        (StageLayout::contiguous(2, 6), Source::Fixed([c, -s, s, c].repeat(6).into())),
+        (StageLayout::contiguous(2, 6), chart(Sharing::All)),
+    ];
+    let explicit = Explicit::new(n, [(4, vec![12, 3, 0, 7, 8, 1, 2, 11])]).unwrap();
+    let plan = Plan::from_stages(n, stages).unwrap();
+    let tables = Plan::new(n, &explicit, Cayley).unwrap();
+    plan.then(tables.adjoint()).unwrap()
+}
+
+#[test]
+fn composition_is_the_product_of_matrices() {
+    let n = 16;
+    let (a, b) = (random(boft(n), 1).adjoint(), random(classic(n), 2));
+    let ab = a.then(&b).unwrap();
+    let truth = product(&b.to_dense().unwrap(), &a.to_dense().unwrap(), n);
+    let worst = ab.to_dense().unwrap().iter().zip(&truth).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
+    assert!(worst <= 8.0 * f64::EPSILON, "{worst:e}");
+    assert_eq!(ab.theta(), [a.theta(), b.theta()].concat());
+    assert_eq!(b.compose(&a).unwrap().to_dense().unwrap(), ab.to_dense().unwrap());
+    let back = ab.then(&ab.adjoint()).unwrap();
+    assert!(miss(&back, &Orthogonal::identity(Plan::identity(n).unwrap()).unwrap()) <= 8.0 * f64::EPSILON);
+    assert!(matches!(a.then(&random(boft(32), 1)), Err(Error::Length { expected: 16, got: 32, .. })));
+}
+
+#[test]
+fn truncation_sets_the_leftmost_factors_to_the_identity() {
+    for plan in [boft(16), classic(16), mixed(), mixed().adjoint()] {
+        let q = random(plan.clone(), 3);
+        let m = plan.num_stages();
+        for k in 0..=m {
+            let cut = q.truncate(k).unwrap();
+            assert_eq!(cut.plan().num_stages(), k);
+            assert_eq!(cut.plan().stages().iter().map(|s| s.theta().len()).sum::<usize>(), cut.theta().len());
+            let mut truth: Vec<f64> = (0..q.n().pow(2)).map(|at| f64::from(at % (q.n() + 1) == 0)).collect();
+            for stage in 0..k {
+                truth = product(&factor(&q, stage), &truth, q.n());
+            }
+            let dense = cut.to_dense().unwrap();
+            let worst = dense.iter().zip(&truth).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
+            assert!(worst <= 8.0 * f64::EPSILON, "k = {k}: {worst:e}");
+            assert!(orthogonality_ratio(q.n(), q.n(), &dense).unwrap() <= 2.0);
+        }
+        assert_eq!(q.truncate(m).unwrap().theta(), q.theta());
+        assert!(matches!(q.truncate(m + 1), Err(Error::Index { .. })));
+    }
+}
+
+#[test]
+fn rebasing_keeps_every_bit_the_first_time_and_piles_up_nothing() {
+    for (plan, trained) in [(boft(16), 3), (classic(16), 4), (mixed(), 3), (mixed().adjoint(), 3)] {
+        let q = random(plan.clone(), 4);
+        let fresh = q.rebase().unwrap();
+        assert_eq!(fresh.theta(), vec![0.0; q.theta().len()]);
+        assert_eq!(fresh.plan().num_params(), plan.num_params());
+        assert!(miss(&fresh, &q) <= 4.0 * f64::EPSILON, "{:e}", miss(&fresh, &q));
+        let stages = fresh.plan().num_stages();
+        assert!(stages <= plan.num_stages() + trained, "{stages}");
+        assert!(fresh.plan().is_exact());
+        // θ keeps its order: a step from zero is a step from the old place, R₀·C(θ').
+        let step: Vec<f64> = random(plan.clone(), 5).theta().to_vec();
+        let mut moved = fresh.clone();
+        moved.set_theta(&step).unwrap();
+        let again = moved.rebase().unwrap();
+        assert_eq!(again.plan().num_stages(), stages);
+        assert!(miss(&again, &moved) <= 8.0 * f64::EPSILON, "{:e}", miss(&again, &moved));
+    }
+    // In single precision the first time changes no bit: the fixed blocks are those before rounding.
+    let plan = Plan::<f32>::new(24, &BlockDiagonal::new(3), Cayley).unwrap();
+    let q = random(plan, 6);
+    assert_eq!(q.rebase().unwrap().to_dense().unwrap(), q.to_dense().unwrap());
+}
+
+#[test]
+fn a_hundred_rebasings_stay_orthogonal_and_unsaturate_a_chart() {
+    let plan = Plan::<f64>::new(12, &BlockDiagonal::new(4), Cayley).unwrap();
+    let mut q = Orthogonal::new(plan, vec![1e4; 18]).unwrap();
+    let mut rng = Rng::seed_from_u64(7);
+    for _ in 0..100 {
+        let step = Orthogonal::random_normal(q.plan().clone(), 0.3, &mut rng).unwrap().theta().to_vec();
+        q.set_theta(step).unwrap();
+        let fresh = q.rebase().unwrap();
+        assert!(miss(&fresh, &q) <= 4.0 * f64::EPSILON);
+        q = fresh;
+    }
+    assert_eq!(q.plan().num_stages(), 2);
+    assert!(q.plan().is_exact() && orthogonality_ratio(12, 12, &q.to_dense().unwrap()).unwrap() <= 1.0);
+    // Far out the chart is flat: the same step of θ moves Q by a million times less than after re-basing.
+    let far = Orthogonal::new(q.plan().clone(), vec![1e4; 18]).unwrap();
+    let nudge = |q: &Orthogonal<f64>| {
+        let mut moved = q.clone();
+        moved.set_theta(q.theta().iter().map(|t| t + 1e-3).collect::<Vec<_>>()).unwrap();
+        miss(&moved, q)
+    };
+    assert!(nudge(&far) < 1e-9 && nudge(&far.rebase().unwrap()) > 1e-3, "{:e}", nudge(&far));
+}
+
+#[test]
+fn rebasing_beside_a_reflection_trains_determinant_minus_one() {
+    let mut reflect = [1.0, 0.0, 0.0, 1.0].repeat(4);
+    reflect[0] = -1.0;
+    let layout = BlockDiagonal::new(2).stage(8, 0);
+    let stages = [(layout.clone(), Source::chart(Cayley)), (layout, Source::Fixed(reflect.into()))];
+    let q = random(Plan::<f64>::from_stages(8, stages).unwrap(), 8);
+    let fresh = q.rebase().unwrap();
+    assert_eq!((fresh.plan().num_stages(), fresh.determinant_sign().unwrap()), (2, -1));
+    assert!(miss(&fresh, &q) <= 2.0 * f64::EPSILON);
+}
