@@ -53,7 +53,7 @@ pub(crate) fn rank(
             first = norm;
         }
         // Also where the first pivot, or everything, is zero or NaN.
-        if !(norm > tolerance * first) {
+        if norm.is_nan() || norm <= tolerance * first {
             return Some(Rank { rank: k, kept, dropped: if first > 0.0 { norm / first } else { 0.0 } });
         }
         kept = norm / first;
@@ -65,7 +65,7 @@ pub(crate) fn rank(
             let factor = beta * dot(pivot, row);
             row.iter_mut().zip(&*pivot).for_each(|(y, v)| *y -= factor * v);
             norm.0 -= row[0] * row[0];
-            if !(norm.0 > 1e-6 * norm.1) {
+            if norm.0.is_nan() || norm.0 <= 1e-6 * norm.1 {
                 let sum = dot(&row[1..], &row[1..]);
                 *norm = (sum, sum);
             }

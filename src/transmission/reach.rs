@@ -153,10 +153,10 @@ pub fn smallest_dense_depth<F: Topology>(
     mut family: impl FnMut(usize) -> Result<F>,
 ) -> Result<Option<usize>> {
     for depth in 0..=most {
-        if let Ok(network) = family(depth).and_then(|member| Network::new(n, &member)) {
-            if network.reachability()?.is_dense() {
-                return Ok(Some(depth));
-            }
+        if let Ok(network) = family(depth).and_then(|member| Network::new(n, &member))
+            && network.reachability()?.is_dense()
+        {
+            return Ok(Some(depth));
         }
     }
     Ok(None)
