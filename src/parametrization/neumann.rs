@@ -261,7 +261,7 @@ mod tests {
         // The table of the module, to its two digits.
         let table = [(3, 0.3, 7.3e-4), (5, 0.3, 5.9e-6), (3, 0.5, 1.6e-2), (5, 0.5, 9.8e-4), (4, 0.3, 1.6e-2)];
         for (order, omega, shown) in table {
-            assert!((CayleyNeumann { order }.defect_bound(omega) / shown - 1.0).abs() < 0.02, "{order}, {omega}");
+            assert!((CayleyNeumann { order }.defect_bound(omega) / shown - 1.0).abs() < 0.03, "{order}, {omega}");
         }
         for odd in [1, 3, 5, 7] {
             let [less, mine, more] = [odd + 3, odd, odd + 1].map(|order| CayleyNeumann { order }.defect_bound(0.1));
