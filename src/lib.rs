@@ -58,10 +58,14 @@
 //! | in [`parametrization`] | blocks | parameters of one |
 //! |---|---|---|
 //! | [`Cayley`](parametrization::Cayley) | b×b rotations, (I − A)(I + A)⁻¹ with A skew | b(b − 1)/2, the upper triangle of A row by row |
+//! | [`Exponential`](parametrization::Exponential) | b×b rotations and unitary blocks, exp A with A skew(-Hermitian) | b(b − 1)/2 (unitary: b²), likewise |
 //! | [`Givens`](parametrization::Givens) | 2×2 rotations | the angle |
 //!
 //! Both traits are open: `examples/own_chart_and_topology.rs` adds a chart of 3×3 rotations and a wiring of its own,
 //! and [`verify::laws`] checks them as it checks the ones here.
+//!
+//! For a matrix that is given, [`synthesis`] finds the parameters: any rotation as a mesh of neighbouring pairs or as pairs of
+//! butterflies B·Bᵀ, any permutation as a Beneš network.
 //!
 //! # One object: the plan
 //!
@@ -231,7 +235,7 @@
 //! | `rayon` | yes | threads |
 //! | `rand` | with `std` | random initialisers of [`Orthogonal`] that take an `impl rand::Rng` |
 //! | `proptest` | | strategies for the property tests of crates that build on papilio |
-//! | `files` | | [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
+//! | `files` | | [`archive`](archive/index.html): operators saved and loaded; [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
 //! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify` |
 //!
 //! Without default features the crate is `no_std` with `alloc`, and computes the same numbers on [`Isa::Portable`] or with
@@ -261,6 +265,7 @@ mod scalar;
 mod simd;
 #[cfg(feature = "files")]
 pub mod storage;
+pub mod synthesis;
 pub mod topology;
 pub mod transmission;
 pub mod verify;

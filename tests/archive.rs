@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use papilio::archive::Charts;
-use papilio::parametrization::{Cayley, Givens};
-use papilio::topology::{BlockDiagonal, Butterfly, Explicit};
+use papilio::parametrization::{Cayley, Exponential, Givens};
+use papilio::topology::{AnyButterfly, BlockDiagonal, Butterfly, Explicit, Shared};
 use papilio::{Error, Orthogonal, Parametrization, Plan, Result, Scalar, Sharing, Source, StageLayout, c32, c64};
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -78,6 +78,10 @@ fn round_trips_keep_every_bit() {
     }
     assert_round_trip(&random(mixed::<f32>(), 2));
     assert_round_trip(&random(mixed::<f32>(), 2).rebase().unwrap());
+    let shared = Plan::<f64>::new(16, &Shared::by_group(Butterfly::classic(2)), Givens).unwrap();
+    let tables = Plan::<f64>::new(13, &AnyButterfly::new(3), Cayley).unwrap();
+    assert_round_trip(&random(shared, 4));
+    assert_round_trip(&random(tables.adjoint(), 5));
     let butterfly = Plan::<f64>::new(64, &Butterfly::classic(2), Givens).unwrap();
     let mut theta: Vec<f64> = random(butterfly.clone(), 3).theta().to_vec();
     (theta[0], theta[1], theta[2]) = (-0.0, f64::MIN_POSITIVE / 8.0, 1e300);
@@ -93,6 +97,8 @@ fn complex_blocks_are_pairs() {
     assert_round_trip(&Orthogonal::identity(Plan::<c64>::from_stages(6, [stage(), stage()]).unwrap()).unwrap());
     let q = Orthogonal::identity(Plan::<c32>::from_stages(7, [narrow()]).unwrap().adjoint()).unwrap();
     assert_round_trip(&q);
+    let unitary = Plan::<c64>::new(12, &AnyButterfly::new(3), Exponential).unwrap();
+    assert_round_trip(&random(unitary.adjoint(), 12));
     let work = TempDir::new().unwrap();
     q.save(file(&work)).unwrap();
     let (header, _) = split(&fs::read(file(&work)).unwrap());
@@ -144,7 +150,7 @@ impl Parametrization<f64> for Cubic {
         "Cubic"
     }
     fn num_params(&self, b: usize) -> Result<usize> {
-        Givens.num_params(b)
+        Parametrization::<f64>::num_params(&Givens, b)
     }
     fn forward(&self, b: usize, theta: &[f64], block: &mut [f64]) {
         Givens.forward(b, &[theta[0].powi(3)], block);
@@ -173,7 +179,7 @@ impl Parametrization<f64> for Geared {
         format!("Geared({})", self.0)
     }
     fn num_params(&self, b: usize) -> Result<usize> {
-        Givens.num_params(b)
+        Parametrization::<f64>::num_params(&Givens, b)
     }
     fn forward(&self, b: usize, theta: &[f64], block: &mut [f64]) {
         Givens.forward(b, &[theta[0] * f64::from(self.0)], block);
@@ -192,7 +198,7 @@ fn charts_of_users_are_registered() {
     let q = random(Plan::<f64>::new(8, &BlockDiagonal::new(2), Cubic).unwrap(), 5);
     q.save(file(&work)).unwrap();
     let message = Orthogonal::<f64>::load(file(&work)).unwrap_err().to_string();
-    for word in ["q.safetensors", "stage 0", "`Cubic`", "Charts::register", "Cayley, Givens"] {
+    for word in ["q.safetensors", "stage 0", "`Cubic`", "Charts::register", "Cayley, Exponential, Givens"] {
         assert!(message.contains(word), "{word}: {message}");
     }
     let mut charts = Charts::new();

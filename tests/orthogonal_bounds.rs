@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use papilio::parametrization::{Cayley, Givens};
-use papilio::topology::{BlockDiagonal, Butterfly, Explicit};
+use papilio::parametrization::{Cayley, Exponential, Givens};
+use papilio::topology::{BlockDiagonal, Butterfly, Explicit, Shared};
 use papilio::verify::distance;
-use papilio::{Error, Orthogonal, Parametrization, Plan, Scalar, Sharing, Source, StageLayout, Topology};
+use papilio::{Error, Orthogonal, Parametrization, Plan, Scalar, Sharing, Source, StageLayout, Topology, c64};
 use proptest::prelude::*;
 use rand::SeedableRng;
 
@@ -48,6 +48,8 @@ fn plans() -> Vec<Plan<f64>> {
         Plan::new(16, &Butterfly::boft(3, 4).unwrap(), Cayley).unwrap(),
         mixed.then(Plan::new(12, &table, Cayley).unwrap().adjoint()).unwrap(),
         Plan::new(7, &BlockDiagonal::new(7), Cayley).unwrap(),
+        Plan::new(9, &BlockDiagonal::new(3), Exponential).unwrap(),
+        Plan::new(16, &Shared::by_group(Butterfly::classic(2)), Givens).unwrap(),
         Plan::identity(3).unwrap(),
     ]
 }
@@ -102,9 +104,11 @@ fn stages_in_parallel_attain_the_bounds() {
 fn one_stage_and_shared_angles_attain_the_bounds() {
     // Cayley at θ = 0 moves at ‖dQ‖_F = 2√2·‖dθ‖, ‖dQ‖₂ = 2‖dθ‖ for one plane; N/2 shared angles at √N·|dθ|.
     let cayley = Plan::<f64>::new(3, &BlockDiagonal::new(3), Cayley).unwrap();
-    let source = Source::Chart { chart: Arc::new(Givens) as Arc<dyn Parametrization<f64>>, sharing: Sharing::All };
-    let scalar = Plan::<f64>::from_stages(32, [(StageLayout::contiguous(2, 16), source)]).unwrap();
-    for plan in [cayley, scalar] {
+    let one = Butterfly::classic(2).with_stages(1);
+    let scalar = Plan::<f64>::new(32, &Shared::by_stage(one), Givens).unwrap();
+    assert!((scalar.lipschitz().unwrap().frobenius - 32f64.sqrt()).abs() < 1e-14);
+    let exponential = Plan::<f64>::new(3, &BlockDiagonal::new(3), Exponential).unwrap();
+    for plan in [cayley, exponential, scalar] {
         let a = Orthogonal::identity(plan.clone()).unwrap();
         let mut theta = vec![0.0; plan.num_params()];
         theta[0] = 1e-5;
@@ -144,6 +148,32 @@ fn distances_in_single_precision_and_between_plans() {
     assert!(matches!(x.distance(&longer), Err(Error::Length { .. })));
     let strange = distance((x.plan(), y.factors()), (x.plan(), x.factors()));
     assert!(matches!(strange, Err(Error::Size { .. })));
+}
+
+#[test]
+fn unitary_blocks_have_distances_too() {
+    // B = e^{iα}R and B' = e^{iβ}R: B − B' is |e^{iα} − e^{iβ}| times an orthogonal matrix, and stages on the same
+    // blocks add up to |e^{imα} − e^{imβ}|, nearly m times as much for close phases.
+    let phase = |phi: f64| c64::new(phi.cos(), phi.sin());
+    let (c, s) = (0.6, 0.8);
+    let stages = 3;
+    let q = |alpha: f64| {
+        let block = [c, -s, s, c].map(|x| phase(alpha) * x);
+        let stage = || (StageLayout::contiguous(2, 4), Source::Fixed(block.repeat(4).into()));
+        Orthogonal::<c64>::identity(Plan::from_stages(8, (0..stages).map(|_| stage())).unwrap()).unwrap()
+    };
+    let proof = q(0.3).distance(&q(0.3 + 1e-5)).unwrap();
+    let spectral = 2.0 * (1.5e-5f64).sin(); // |e^{imα} − e^{imβ}| = 2 sin(m|α − β|/2)
+    let frobenius = spectral * 8f64.sqrt();
+    assert!(proof.spectral >= spectral * (1.0 - 1e-10) && proof.spectral <= spectral * (1.0 + 1e-9), "{proof:?}");
+    assert!(proof.frobenius >= frobenius * (1.0 - 1e-10) && proof.frobenius <= frobenius * (1.0 + 1e-9), "{proof:?}");
+    assert!(q(1.0).condition().unwrap().condition < 1.0 + 1e-14);
+    // An adjoint acts by conjugates: B and B̄ᵀ are far apart, B and (B̄ᵀ)ᴴ are not.
+    let backwards = q(-0.3).plan().adjoint();
+    let far = q(0.3).distance(&Orthogonal::identity(backwards).unwrap()).unwrap();
+    assert!(far.spectral > 0.5, "{far:?}"); // Rᵀ instead of R
+    let same = q(0.3).distance(&q(0.3).adjoint().adjoint()).unwrap();
+    assert_eq!((same.spectral <= 1e-320, same.frobenius <= 1e-320), (true, true));
 }
 
 #[test]

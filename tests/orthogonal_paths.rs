@@ -163,3 +163,40 @@ fn rebasing_beside_a_reflection_trains_determinant_minus_one() {
     assert_eq!((fresh.plan().num_stages(), fresh.determinant_sign().unwrap()), (2, -1));
     assert!(miss(&fresh, &q) <= 2.0 * f64::EPSILON);
 }
+
+/// −1 times a plane rotation: half a turn at θ = 0.
+#[derive(Debug)]
+struct HalfTurned;
+
+impl Parametrization<f64> for HalfTurned {
+    fn name(&self) -> &'static str {
+        "half-turned"
+    }
+    fn num_params(&self, b: usize) -> papilio::Result<usize> {
+        Parametrization::<f64>::num_params(&Givens, b)
+    }
+    fn forward(&self, b: usize, theta: &[f64], block: &mut [f64]) {
+        Givens.forward(b, theta, block);
+        block.iter_mut().for_each(|x| *x = -*x);
+    }
+    fn vjp(&self, b: usize, theta: &[f64], block: &[f64], d_block: &[f64], d_theta: &mut [f64]) {
+        let negated = |x: &[f64]| x.iter().map(|x| -x).collect::<Vec<_>>();
+        Givens.vjp(b, theta, &negated(block), &negated(d_block), d_theta);
+    }
+    fn inverse(&self, b: usize, block: &[f64], theta: &mut [f64]) -> papilio::Result<()> {
+        Givens.inverse(b, &block.iter().map(|x| -x).collect::<Vec<_>>(), theta)
+    }
+}
+
+#[test]
+fn charts_that_do_not_start_at_the_identity_are_rebased_and_interpolated_as_well() {
+    let plan = Plan::<f64>::new(8, &Butterfly::classic(2), HalfTurned).unwrap();
+    let q = random(plan, 9);
+    for q in [q.clone(), q.adjoint()] {
+        let fresh = q.rebase().unwrap();
+        assert_eq!(fresh.theta(), [0.0; 12]);
+        assert!(miss(&fresh, &q) <= 2.0 * f64::EPSILON && miss(&fresh.rebase().unwrap(), &q) <= 4.0 * f64::EPSILON);
+        let start = q.interpolate(0.0).unwrap();
+        assert!(miss(&start, &Orthogonal::identity(Plan::identity(8).unwrap()).unwrap()) <= 4.0 * f64::EPSILON);
+    }
+}

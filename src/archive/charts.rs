@@ -9,7 +9,7 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::parametrization::{
-    Cayley, CayleyNeumann, Givens, MachZehnder, NewtonSchulz, Parametrization, Signed, UnitaryPhases,
+    Cayley, CayleyNeumann, Exponential, Givens, MachZehnder, NewtonSchulz, Parametrization, Signed, UnitaryPhases,
 };
 use crate::scalar::{Wide, c64};
 
@@ -91,9 +91,9 @@ impl<W: Wide> fmt::Debug for Charts<W> {
 
 /// This crate's charts over `W`. A list for the other field does not pass for one of `W` and falls away.
 fn built_in<W: Wide>() -> Vec<Chart<W>> {
-    let real: Vec<Chart<f64>> = vec![Arc::new(Cayley), Arc::new(Givens)];
+    let real: Vec<Chart<f64>> = vec![Arc::new(Cayley), Arc::new(Exponential), Arc::new(Givens)];
     let complex: Vec<Chart<c64>> =
-        vec![Arc::new(Cayley), Arc::new(Givens), Arc::new(UnitaryPhases), Arc::new(MachZehnder)];
+        vec![Arc::new(Cayley), Arc::new(Exponential), Arc::new(Givens), Arc::new(UnitaryPhases), Arc::new(MachZehnder)];
     let lists: [&dyn Any; 2] = [&real, &complex];
     lists.iter().filter_map(|list| list.downcast_ref::<Vec<Chart<W>>>()).flatten().cloned().collect()
 }

@@ -40,6 +40,21 @@ pub(crate) fn inverse(b: usize, m: &[DoubleDouble]) -> Vec<DoubleDouble> {
     rows.into_iter().flat_map(|row| row.into_iter().skip(b)).collect()
 }
 
+/// The exponential of an n×n matrix: its series at norm ⅛, squared.
+pub(crate) fn exponential(n: usize, a: &[DoubleDouble]) -> Vec<DoubleDouble> {
+    let norm = a.chunks_exact(n).map(|row| row.iter().map(|x| x.to_f64().abs()).sum()).fold(0.0, f64::max);
+    let squarings = if norm > 0.125 { (8.0 * norm).log2().ceil() as i32 } else { 0 };
+    let a: Vec<DoubleDouble> = a.iter().map(|&x| x * 0.5f64.powi(squarings)).collect();
+    let identity = |at: usize| DoubleDouble::from(f64::from(u8::from(at / n == at % n)));
+    let mut x: Vec<DoubleDouble> = (0..n * n).map(identity).collect();
+    for k in (1..=21).rev() {
+        let next = product(n, &a, &x).into_iter().enumerate();
+        x = next.map(|(at, x)| identity(at) + x / DoubleDouble::from(f64::from(k))).collect();
+    }
+    (0..squarings).for_each(|_| x = product(n, &x, &x));
+    x
+}
+
 /// (I + A)⁻¹ for the skew A with strict upper triangle `theta`.
 pub(crate) fn skew_resolvent(b: usize, theta: &[f64]) -> Vec<DoubleDouble> {
     let mut m: Vec<DoubleDouble> =

@@ -6,16 +6,22 @@
 //! * [`defect`], [`orthogonality_ratio`]: how far a block is from orthogonal.
 //! * [`polish`]: Newton–Schulz steps that take rounding errors out of a nearly orthogonal block.
 //! * [`solve`]: X·M = B with partial pivoting.
+//! * [`exp_skew`]: the exponential of a skew (skew-Hermitian) block.
+//! * [`log_rotation`]: the principal logarithm of a rotation or unitary block.
 //! * [`skew_resolvent`]: (I + A)⁻¹ for a skew (skew-Hermitian) A of any size, structure preserved.
 
 mod determinant;
 pub(crate) mod double_double;
+mod exponential;
 #[cfg(test)]
 pub(crate) mod extended;
 mod gram;
 #[cfg(feature = "rand")]
 mod haar;
+mod jacobi;
+mod logarithm;
 pub(crate) mod pack;
+mod planes;
 mod polish;
 mod product;
 mod rank;
@@ -25,10 +31,13 @@ mod solve;
 
 pub(crate) use determinant::determinant_sign;
 pub(crate) use double_double::DoubleDouble;
+pub use exponential::exp_skew;
+pub(crate) use exponential::{Series, closed_dexp, exponentials, is_closed};
 pub(crate) use gram::subtract_gram;
 pub use gram::{defect, orthogonality_ratio};
 #[cfg(feature = "rand")]
 pub(crate) use haar::haar_rotation;
+pub use logarithm::log_rotation;
 pub use polish::polish;
 pub(crate) use polish::{newton_schulz, polish_with};
 pub(crate) use product::{product, update};

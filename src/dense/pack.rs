@@ -14,8 +14,7 @@ pub(crate) trait Number:
 {
     fn from_f64(x: f64) -> Self;
     fn conj(self) -> Self;
-    /// The absolute value, as a number of the same kind; of a complex number |re| + |im|, which is at most √2 larger and
-    /// takes no root.
+    /// The absolute value as a number of the same kind; |re| + |im| of a complex number, at most √2 times that.
     fn magnitude(self) -> Self;
 }
 
@@ -30,25 +29,22 @@ impl<W: Wide> Number for W {
     }
     #[inline(always)]
     fn magnitude(self) -> Self {
-        if W::IS_COMPLEX { W::from_real(self.re().abs() + self.im().abs()) } else { W::from_real(self.abs()) }
+        let re = f64::abs(self.re());
+        W::from_real(if W::IS_COMPLEX { re + f64::abs(self.im()) } else { re })
     }
 }
 
-/// Numbers from `COUNT` blocks side by side.
-pub(crate) trait Pack: Number {
-    /// What the blocks are made of.
-    type Entry: Wide;
+/// Numbers of the field `W` from `COUNT` blocks side by side.
+pub(crate) trait Pack<W: Wide = f64>: Number {
     const COUNT: usize;
     /// The pack whose lane `l` holds `f(l)`.
-    fn gather(f: impl FnMut(usize) -> Self::Entry) -> Self;
-    fn lane(&self, l: usize) -> Self::Entry;
-    fn set_lane(&mut self, l: usize, x: Self::Entry);
-    /// 1/x; for complex numbers by the plain formula, which wants |x|² in range.
+    fn gather(f: impl FnMut(usize) -> W) -> Self;
+    fn lane(&self, l: usize) -> W;
+    fn set_lane(&mut self, l: usize, x: W);
     fn recip(self) -> Self;
 }
 
-impl<W: Wide> Pack for W {
-    type Entry = W;
+impl<W: Wide> Pack<W> for W {
     const COUNT: usize = 1;
     #[inline(always)]
     fn gather(mut f: impl FnMut(usize) -> W) -> Self {
@@ -64,12 +60,19 @@ impl<W: Wide> Pack for W {
     }
     #[inline(always)]
     fn recip(self) -> Self {
-        if !W::IS_COMPLEX {
-            return W::from_real(1.0 / self.re());
-        }
-        let r = 1.0 / (self.re() * self.re() + self.im() * self.im());
-        W::from_parts(self.re() * r, -(self.im() * r))
+        if W::IS_COMPLEX { recip(self) } else { W::from_real(1.0 / self.re()) }
     }
+}
+
+/// A field with a pack of eight.
+pub(crate) trait Packed: Wide {
+    type Lanes: Pack<Self>;
+}
+impl Packed for f64 {
+    type Lanes = Lanes;
+}
+impl Packed for c64 {
+    type Lanes = ComplexLanes;
 }
 
 /// Eight lanes: one AVX-512 register, two of AVX2, four of SSE2 or NEON. The loops are left to the compiler.
@@ -93,7 +96,6 @@ impl Number for Lanes {
 }
 
 impl Pack for Lanes {
-    type Entry = f64;
     const COUNT: usize = 8;
     #[inline(always)]
     fn gather(f: impl FnMut(usize) -> f64) -> Self {
@@ -134,7 +136,7 @@ impl Neg for Lanes {
     }
 }
 
-/// Eight complex lanes, with the arithmetic of one [`c64`].
+/// Complex numbers from eight blocks: their real parts side by side, and their imaginary parts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ComplexLanes {
     re: Lanes,
@@ -156,51 +158,49 @@ impl Number for ComplexLanes {
     }
 }
 
-impl Pack for ComplexLanes {
-    type Entry = c64;
+impl Pack<c64> for ComplexLanes {
     const COUNT: usize = 8;
     #[inline(always)]
-    fn gather(mut f: impl FnMut(usize) -> c64) -> Self {
-        let mut z = Self::from_f64(0.0);
-        (0..8).for_each(|l| z.set_lane(l, f(l)));
-        z
+    fn gather(f: impl FnMut(usize) -> c64) -> Self {
+        let lanes: [c64; 8] = from_fn(f);
+        Self { re: Lanes(lanes.map(|z| z.re)), im: Lanes(lanes.map(|z| z.im)) }
     }
     #[inline(always)]
     fn lane(&self, l: usize) -> c64 {
-        c64 { re: self.re.0[l], im: self.im.0[l] }
+        c64::new(self.re.0[l], self.im.0[l])
     }
     #[inline(always)]
-    fn set_lane(&mut self, l: usize, x: c64) {
-        (self.re.0[l], self.im.0[l]) = (x.re, x.im);
+    fn set_lane(&mut self, l: usize, z: c64) {
+        (self.re.0[l], self.im.0[l]) = (z.re, z.im);
     }
     #[inline(always)]
     fn recip(self) -> Self {
-        let r = (self.re * self.re + self.im * self.im).recip();
-        Self { re: self.re * r, im: -(self.im * r) }
+        Self::gather(|l| recip(self.lane(l)))
     }
 }
 
 impl Add for ComplexLanes {
     type Output = Self;
     #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        Self { re: self.re + other.re, im: self.im + other.im }
+    fn add(self, z: Self) -> Self {
+        Self { re: self.re + z.re, im: self.im + z.im }
     }
 }
 
 impl Sub for ComplexLanes {
     type Output = Self;
     #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        Self { re: self.re - other.re, im: self.im - other.im }
+    fn sub(self, z: Self) -> Self {
+        Self { re: self.re - z.re, im: self.im - z.im }
     }
 }
 
+/// As `num_complex` multiplies, so that a lane has the bits of a single number.
 impl Mul for ComplexLanes {
     type Output = Self;
     #[inline(always)]
-    fn mul(self, other: Self) -> Self {
-        Self { re: self.re * other.re - self.im * other.im, im: self.re * other.im + self.im * other.re }
+    fn mul(self, z: Self) -> Self {
+        Self { re: self.re * z.re - self.im * z.im, im: self.re * z.im + self.im * z.re }
     }
 }
 
@@ -224,17 +224,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_complex_lane_computes_as_one_complex_number_does() {
-        let x = |l: usize| c64 { re: 0.3 + l as f64, im: 1.0 / (1.0 + l as f64) };
-        let y = |l: usize| c64 { re: (l as f64).sin(), im: -0.7 };
-        let (xs, ys) = (ComplexLanes::gather(x), ComplexLanes::gather(y));
+    fn a_lane_has_the_bits_of_a_single_number() {
+        let z = |l: usize| c64::new((l as f64 * 1.7).sin(), (l as f64 * 0.3 + 1.0).cos());
+        let w = |l: usize| c64::new(1.0 / (l as f64 - 2.5), (l as f64).exp());
+        let (x, y) = (ComplexLanes::gather(z), ComplexLanes::gather(w));
         for l in 0..8 {
-            let (x, y) = (x(l), y(l));
-            assert_eq!((xs * ys).lane(l), x * y);
-            assert_eq!((xs + ys - -xs.conj()).lane(l), x + y - -Number::conj(x));
-            assert_eq!(xs.recip().lane(l), Pack::recip(x));
-            assert_eq!(ys.magnitude().lane(l), Number::magnitude(y));
-            assert!((xs * xs.recip() - ComplexLanes::from_f64(1.0)).magnitude().lane(l).re <= 4e-16);
+            assert_eq!((x * y).lane(l), z(l) * w(l));
+            assert_eq!((x + y).lane(l), z(l) + w(l));
+            assert_eq!((x - y).lane(l), z(l) - w(l));
+            assert_eq!((-x).lane(l), -z(l));
+            assert_eq!(Number::conj(x).lane(l), Number::conj(z(l)));
+            assert_eq!(x.magnitude().lane(l), Number::magnitude(z(l)));
+            assert_eq!(Pack::recip(x).lane(l), Pack::recip(z(l)));
         }
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn skew_resolvent_with<W: Wide>(b: usize, theta: &[f64], inverse: &mu
     let largest = theta.iter().fold(0.0, |m: f64, t| m.max(t.abs()));
     let unit = if largest > 1e270 { TINY } else { 1.0 };
     (0..b).for_each(|i| s[i * b + i] = W::from_real(unit));
-    fill_skew(b, k, |at, _| unit * theta[at]);
+    fill_skew::<W, W>(b, k, |at, _| unit * theta[at]);
     let mut order: Vec<usize> = (0..b).collect();
     let mut sizes = Vec::with_capacity(b);
     let mut at = 0;
@@ -278,7 +278,7 @@ mod tests {
             for scale in [1e-8, 0.3, 1.0, 30.0, 1e3, 1e6] {
                 let theta: Vec<f64> = noise(b * b).iter().map(|t| t * scale).collect();
                 let mut a = alloc::vec![c64::default(); b * b];
-                fill_skew(b, &mut a, |at, _| theta[at]);
+                fill_skew::<c64, c64>(b, &mut a, |at, _| theta[at]);
                 let part = |i: usize, j: usize| {
                     let z = a[i % b * b + j % b];
                     [[z.re, -z.im], [z.im, z.re]][i / b][j / b]

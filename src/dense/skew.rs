@@ -1,40 +1,39 @@
-//! How a skew block is stored in real numbers θ, and what the gradient of that is.
+//! How a skew-Hermitian matrix is stored in real numbers, b(b − 1)/2 for a real one and b² for a complex one.
 //!
-//! A real skew A (Aᵀ = −A) is its strict upper triangle, row-major: A[i][j] = θ, A[j][i] = −θ. A skew-Hermitian A
-//! (Aᴴ = −A) is its imaginary diagonal, b numbers first, and then (re, im) of the strict upper triangle, row-major:
-//! A[j][j] = iθ, A[i][j] = x + iy, A[j][i] = −x + iy.
+//! Real: the strict upper triangle, row-major; A[i][j] = θ, A[j][i] = −θ. Complex: first the b imaginary diagonal entries,
+//! then (re, im) pairs of the strict upper triangle, row-major; A[j][i] = −conj(A[i][j]).
 //!
-//! *Pullback.* ⟨G, dA⟩ = Re tr(Gᴴ dA), and with Z = G − Gᴴ, twice the skew part of G: dx += Re Z_ij and dy += Im Z_ij for
-//! i < j, dθ_j += ½ Im Z_jj. And A itself is ½(A − Aᴴ), so the same function reads θ out of a matrix.
+//! *Pullback.* ⟨G, dA⟩ = Re tr(Gᴴ dA), and with Z = G − Gᴴ, twice the skew part of G: for A[i][j] = x + iy above the diagonal
+//! dx += Re Z_ij and dy += Im Z_ij, on it dθ_j += ½ Im Z_jj. As A is its own skew part, θ can be read out of a matrix likewise.
 
 use super::pack::Pack;
-use crate::scalar::{Scalar, Wide};
+use crate::scalar::Wide;
 
-/// Parameters of a b×b skew (skew-Hermitian) block.
+/// Real parameters of a b×b skew-Hermitian matrix.
 pub(crate) fn skew_size<W: Wide>(b: usize) -> usize {
     if W::IS_COMPLEX { b.saturating_mul(b) } else { b * b.saturating_sub(1) / 2 }
 }
 
-/// Writes A to `m`, θ number `at` of lane `l` being `theta(at, l)`; returns ½‖A‖_F², which is Σθ² for real A.
+/// A from its parameters, number `at` of lane `l` being `theta(at, l)`; returns ½‖A‖_F², which is Σθ² for real A. No zero
+/// becomes negative.
 #[inline(always)]
-pub(crate) fn fill_skew<T: Pack>(b: usize, m: &mut [T], theta: impl Fn(usize, usize) -> f64) -> T {
+pub(crate) fn fill_skew<W: Wide, T: Pack<W>>(b: usize, m: &mut [T], theta: impl Fn(usize, usize) -> f64) -> T {
     let zero = T::from_f64(0.0);
-    let real = |at: usize| T::gather(|l| T::Entry::from_real(theta(at, l)));
-    let imaginary = |at: usize| T::gather(|l| T::Entry::from_parts(0.0, theta(at, l)));
-    let (mut squares, mut at) = (zero, if T::Entry::IS_COMPLEX { b } else { 0 });
+    let real = |at: usize| T::gather(|l| W::from_real(theta(at, l)));
+    let (mut squares, mut at) = (zero, if W::IS_COMPLEX { b } else { 0 });
     for i in 0..b {
         m[i * b + i] = zero;
-        if T::Entry::IS_COMPLEX {
-            m[i * b + i] = imaginary(i);
+        if W::IS_COMPLEX {
+            m[i * b + i] = T::gather(|l| W::from_parts(0.0, theta(i, l)));
             squares = squares + T::from_f64(0.5) * (real(i) * real(i));
         }
         for j in i + 1..b {
             let mut z = real(at);
             squares = squares + z * z;
             at += 1;
-            if T::Entry::IS_COMPLEX {
+            if W::IS_COMPLEX {
                 squares = squares + real(at) * real(at);
-                z = z + imaginary(at);
+                z = T::gather(|l| W::from_parts(theta(at - 1, l), theta(at, l)));
                 at += 1;
             }
             m[i * b + j] = z;
@@ -46,11 +45,11 @@ pub(crate) fn fill_skew<T: Pack>(b: usize, m: &mut [T], theta: impl Fn(usize, us
 
 /// Adds `scale` times the pullback of G to the gradients of θ, one block after the other in `d_theta`.
 #[inline(always)]
-pub(crate) fn pull_skew<T: Pack>(b: usize, g: &[T], scale: f64, d_theta: &mut [f64]) {
-    let params = skew_size::<T::Entry>(b);
+pub(crate) fn pull_skew<W: Wide, T: Pack<W>>(b: usize, g: &[T], scale: f64, d_theta: &mut [f64]) {
+    let params = skew_size::<W>(b);
     let count = d_theta.len() / params.max(1);
     let mut at = 0;
-    if T::Entry::IS_COMPLEX {
+    if W::IS_COMPLEX {
         for i in 0..b {
             (0..count).for_each(|l| d_theta[l * params + i] += scale * g[i * b + i].lane(l).im());
         }
@@ -61,7 +60,7 @@ pub(crate) fn pull_skew<T: Pack>(b: usize, g: &[T], scale: f64, d_theta: &mut [f
             let z = g[i * b + j] - g[j * b + i].conj();
             (0..count).for_each(|l| d_theta[l * params + at] += scale * z.lane(l).re());
             at += 1;
-            if T::Entry::IS_COMPLEX {
+            if W::IS_COMPLEX {
                 (0..count).for_each(|l| d_theta[l * params + at] += scale * z.lane(l).im());
                 at += 1;
             }
@@ -70,54 +69,75 @@ pub(crate) fn pull_skew<T: Pack>(b: usize, g: &[T], scale: f64, d_theta: &mut [f
 }
 
 /// θ of the skew part ½(A − Aᴴ) of one block.
-pub(crate) fn read_skew<T: Pack>(b: usize, a: &[T], theta: &mut [f64]) {
+pub(crate) fn skew_part<W: Wide>(b: usize, a: &[W], theta: &mut [f64]) {
     theta.fill(0.0);
-    pull_skew(b, a, 0.5, theta);
-    if T::Entry::IS_COMPLEX {
+    pull_skew::<W, W>(b, a, 0.5, theta);
+    if W::IS_COMPLEX {
         theta[..b].iter_mut().for_each(|t| *t *= 2.0);
+    }
+}
+
+/// The parameters of the skew-Hermitian matrix with the entries `entry(i·b + j)`, as `put(at, value)`; only entries on and
+/// above the diagonal are read.
+#[inline(always)]
+pub(crate) fn read_skew<W: Wide>(b: usize, entry: impl Fn(usize) -> W, mut put: impl FnMut(usize, f64)) {
+    let mut at = if W::IS_COMPLEX { b } else { 0 };
+    for i in 0..b {
+        if W::IS_COMPLEX {
+            put(i, entry(i * b + i).im());
+        }
+        for j in i + 1..b {
+            let x = entry(i * b + j);
+            put(at, x.re());
+            at += 1;
+            if W::IS_COMPLEX {
+                put(at, x.im());
+                at += 1;
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-    use alloc::vec::Vec;
-
     use super::*;
-    use crate::scalar::c64;
+    use crate::scalar::{Scalar, c64};
+    use alloc::{vec, vec::Vec};
 
-    fn storage<T: Wide>(b: usize) {
-        let params = skew_size::<T>(b);
-        let theta: Vec<f64> = (1..=params).map(|i| (i as f64).sin()).collect();
-        let mut a = vec![T::one(); b * b];
-        let half = fill_skew(b, &mut a, |at, _| theta[at]);
-        for at in 0..b * b {
-            assert_eq!(a[at], T::zero() - Scalar::conj(a[at % b * b + at / b]));
-        }
-        let norm: f64 = a.iter().map(|x| Scalar::abs(*x).powi(2)).sum();
+    fn round_trip<W: Wide>(b: usize) {
+        let theta: Vec<f64> = (1..=skew_size::<W>(b)).map(|i| i as f64).collect();
+        let mut m = vec![W::zero(); b * b];
+        let half = fill_skew::<W, W>(b, &mut m, |at, _| theta[at]);
+        let norm: f64 = m.iter().map(|x| Scalar::abs(*x).powi(2)).sum();
         assert!((half.re() - 0.5 * norm).abs() <= 1e-15 * norm);
-        let mut back = vec![f64::NAN; params];
-        read_skew(b, &a, &mut back);
+        for (i, j) in (0..b).flat_map(|i| (0..b).map(move |j| (i, j))) {
+            assert_eq!(m[i * b + j], -Scalar::conj(m[j * b + i]));
+        }
+        let mut back = vec![f64::NAN; theta.len()];
+        read_skew(b, |at| m[at], |at, x| back[at] = x);
         assert_eq!(back, theta);
-        // The pullback of G against its definition: ⟨G, dA⟩ for unit dθ, where A is linear in θ.
-        let g: Vec<T> = (0..b * b).map(|at| T::from_parts((at as f64).cos(), 0.1 * at as f64)).collect();
-        let mut d = vec![0.25; params];
-        pull_skew(b, &g, 2.0, &mut d);
+        back.fill(f64::NAN);
+        skew_part(b, &m, &mut back);
+        assert_eq!(back, theta);
+        // The pullback of G against its definition: ⟨G, dA⟩ for unit dθ, as A is linear in θ.
+        let g: Vec<W> = (0..b * b).map(|at| W::from_parts((at as f64).cos(), 0.1 * at as f64)).collect();
+        let mut d = vec![0.25; theta.len()];
+        pull_skew::<W, W>(b, &g, 2.0, &mut d);
         for (i, d) in d.iter().enumerate() {
-            fill_skew(b, &mut a, |at, _| f64::from(u8::from(at == i)));
-            let pairing: f64 = g.iter().zip(&a).map(|(g, a)| (Scalar::conj(*g) * *a).re()).sum();
+            fill_skew::<W, W>(b, &mut m, |at, _| f64::from(u8::from(at == i)));
+            let pairing: f64 = g.iter().zip(&m).map(|(g, a)| (Scalar::conj(*g) * *a).re()).sum();
             assert!((d - 0.25 - 2.0 * pairing).abs() <= 1e-14 * pairing.abs().max(1.0), "b = {b}, {i}");
         }
     }
 
     #[test]
-    fn storage_is_read_back_and_its_pullback_is_the_definitions() {
-        for b in 0..=5 {
-            storage::<f64>(b);
-            storage::<c64>(b);
+    fn order_and_round_trip() {
+        for b in 0..6 {
+            round_trip::<f64>(b);
+            round_trip::<c64>(b);
         }
-        let mut a = [c64::default(); 4];
-        fill_skew(2, &mut a, |at, _| [1.0, 2.0, 3.0, 4.0][at]);
-        assert_eq!(a, [(0.0, 1.0), (3.0, 4.0), (-3.0, 4.0), (0.0, 2.0)].map(|(re, im)| c64 { re, im }));
+        let mut m = [c64::new(0.0, 0.0); 4];
+        fill_skew::<c64, c64>(2, &mut m, |at, _| at as f64);
+        assert_eq!(m, [c64::new(0.0, 0.0), c64::new(2.0, 3.0), c64::new(-2.0, 3.0), c64::new(0.0, 1.0)]);
     }
 }

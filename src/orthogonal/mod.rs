@@ -11,10 +11,11 @@ use crate::batch::{Batch, BatchMut};
 use crate::dense;
 use crate::error::{Error, Result};
 use crate::parallel::Parallelism;
-use crate::plan::{Factors, Op, Plan, Source, Workspace};
-use crate::scalar::{Real, Scalar};
+use crate::plan::{Factors, Op, Plan, Source, Stage, Workspace};
+use crate::scalar::{Real, Scalar, Wide};
 
 mod bounds;
+mod interpolate;
 #[cfg(feature = "rand")]
 mod random;
 mod rebase;
@@ -28,6 +29,7 @@ pub use bounds::Condition;
 /// |---|---|
 /// | [`apply`](Self::apply), [`multiply_left`](Self::multiply_left), [`rows`](Self::rows), … | products, parts of Q |
 /// | [`then`](Self::then), [`compose`](Self::compose), [`adjoint`](Self::adjoint) | other operators, with the same parameters |
+/// | [`interpolate`](Self::interpolate) | Q(t): every block along exp(t·log B), from I to Q |
 /// | [`truncate`](Self::truncate) | F_k ··· F_1: factors set to the identity one by one |
 /// | [`rebase`](Self::rebase) | the same Q at θ = 0 |
 /// | [`condition`](Self::condition), [`distance`](Self::distance) | rigorous bounds |
@@ -283,4 +285,18 @@ impl<T: Scalar> Orthogonal<T> {
         }
         Ok(sign)
     }
+}
+
+/// The block at θ = 0 of a stage with a chart and with blocks.
+fn start<T: Scalar>(stage: &Stage<T>) -> Option<Vec<T::Wide>> {
+    let (Source::Chart { chart, .. }, true) = (stage.source(), stage.num_groups() > 0) else { return None };
+    let b = stage.layout().block_size();
+    let mut block = identity(b);
+    chart.forward(b, &vec![0.0; stage.theta().len() / stage.num_groups()], &mut block);
+    Some(block)
+}
+
+/// The b×b identity.
+fn identity<W: Wide>(b: usize) -> Vec<W> {
+    (0..b * b).map(|at| if at % (b + 1) == 0 { W::one() } else { W::zero() }).collect()
 }

@@ -1,9 +1,9 @@
 //! Re-basing: Q stays, θ starts again at zero.
 //!
 //! Every trainable stage F(θ) becomes C(0) followed by a fixed stage that holds the blocks of F(θ): R = R₀·C(θ') at θ' = 0.
-//! At zero every chart is the identity and best conditioned, so this undoes the saturation of a chart that was driven far
+//! At zero a chart is the identity (or fixed signs, B = R₀·C(0)) and best conditioned, so this undoes the saturation of a chart that was driven far
 //! out (Cayley flattens like 1/‖A‖² there); it is the merge-then-reinitialise step of POET (arXiv 2506.08001); and beside a
-//! fixed reflection it trains operators of determinant −1, which no chart reaches.
+//! fixed reflection it trains operators of determinant −1, which charts of rotations do not reach.
 //!
 //! The fixed blocks are those of F(θ) before rounding, so the first re-basing changes no entry of Q. A fixed stage merges
 //! with a fixed neighbour of the same layout: B₀ ← B₀·B in double precision, and one Newton–Schulz polish keeps a thousand
@@ -13,12 +13,12 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::Orthogonal;
+use super::{Orthogonal, identity, start};
 use crate::dense;
 use crate::error::Result;
 use crate::layout::StageLayout;
-use crate::plan::{Part, Plan, Source};
-use crate::scalar::Scalar;
+use crate::plan::{Part, Plan, Source, Stage};
+use crate::scalar::{Scalar, Wide};
 
 impl<T: Scalar> Orthogonal<T> {
     /// The same Q with θ = 0: each chart stage at zero, composed with a fixed stage that holds its present blocks.
@@ -51,6 +51,7 @@ impl<T: Scalar> Orthogonal<T> {
             }
             theta[stage.theta()].fill(0.0);
             let (blocks, size) = (self.factors.wide_blocks(stage), stage.layout().block_size().pow(2));
+            let blocks = without_start::<T>(stage, blocks);
             let groups = (0..stage.layout().num_blocks()).map(|j| stage.group_of(j) * size);
             let fixed: Vec<T::Wide> = groups.flat_map(|at| blocks[at..at + size].iter().copied()).collect();
             let fixed = Part { source: Source::Fixed(fixed.into()), rank: part.rank + 1, ..part.clone() };
@@ -60,6 +61,18 @@ impl<T: Scalar> Orthogonal<T> {
             push(&mut parts, second);
         }
         Self::new(Plan::assemble(self.n(), parts)?, theta)
+    }
+}
+
+/// The stored blocks as B₀ = B·C(0)ᴴ. C(0) is the identity, or a diagonal of signs, so nothing is rounded.
+fn without_start<T: Scalar>(stage: &Stage<T>, blocks: Vec<T::Wide>) -> Vec<T::Wide> {
+    let b = stage.layout().block_size();
+    match start(stage) {
+        Some(start) if start != identity::<T::Wide>(b) => {
+            let start = acting::<T>(stage.layout(), &start, true);
+            blocks.chunks_exact(b * b).flat_map(|block| product(b, block, &start)).collect()
+        }
+        _ => blocks,
     }
 }
 
@@ -90,19 +103,25 @@ fn acting<T: Scalar>(layout: &StageLayout, blocks: &[T::Wide], adjoint: bool) ->
 /// Block by block left·right, polished where both are orthogonal.
 fn products<T: Scalar>(layout: &StageLayout, left: &[T::Wide], right: &[T::Wide]) -> Arc<[T::Wide]> {
     let b = layout.block_size();
-    let mut out = vec![<T::Wide as num_traits::Zero>::zero(); left.len()];
-    let blocks = left.chunks_exact(b * b).zip(right.chunks_exact(b * b));
-    for ((left, right), out) in blocks.zip(out.chunks_exact_mut(b * b)) {
-        for (at, out) in out.iter_mut().enumerate() {
-            for k in 0..b {
-                *out += left[at / b * b + k] * right[k * b + at % b];
-            }
-        }
+    let mut all = Vec::with_capacity(left.len());
+    for (left, right) in left.chunks_exact(b * b).zip(right.chunks_exact(b * b)) {
+        let mut out = product(b, left, right);
         let exact = |block: &[T::Wide]| dense::orthogonality_ratio(b, block).is_ok_and(|ratio| ratio <= 2.0);
         if exact(left) && exact(right) {
             // Far inside its domain: the product of two blocks is off by some b·eps.
-            let _ = dense::polish(b, out);
+            let _ = dense::polish(b, &mut out);
+        }
+        all.extend(out);
+    }
+    all.into()
+}
+
+fn product<W: Wide>(b: usize, left: &[W], right: &[W]) -> Vec<W> {
+    let mut out = vec![W::zero(); b * b];
+    for (at, out) in out.iter_mut().enumerate() {
+        for k in 0..b {
+            *out += left[at / b * b + k] * right[k * b + at % b];
         }
     }
-    out.into()
+    out
 }

@@ -26,11 +26,11 @@
 use alloc::{format, vec};
 
 use super::Parametrization;
-use crate::dense::pack::{ComplexLanes, Lanes, Pack};
-use crate::dense::skew::{read_skew, skew_size};
+use crate::dense::pack::{Lanes, Pack, Packed};
+use crate::dense::skew::{skew_part, skew_size};
 use crate::dense::{ORTHOGONAL, orthogonality_ratio, solve};
 use crate::error::{Error, Result, check_length};
-use crate::scalar::{Wide, c64};
+use crate::scalar::c64;
 use crate::simd::{self, Isa, Job, dispatch};
 
 #[cfg(test)]
@@ -52,9 +52,8 @@ use packs::{forward_packs, pushforward, vjp_packs};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cayley;
 
-/// What blocks over the two fields do differently: their packs, and the block that is one plane, a rotation by φ.
-trait Field: Wide {
-    type Packs: Pack<Entry = Self>;
+/// What blocks over the two fields do differently: the block that is one plane, a rotation by φ.
+trait Field: Packed {
     /// Size of that block, which has one parameter.
     const PLANE: usize;
     /// The block at the angle with this cosine and sine.
@@ -66,7 +65,6 @@ trait Field: Wide {
 }
 
 impl Field for f64 {
-    type Packs = Lanes;
     const PLANE: usize = 2;
     #[inline(always)]
     fn turned(c: f64, s: f64, block: &mut [Self]) {
@@ -83,7 +81,6 @@ impl Field for f64 {
 
 /// A positive θ turns by a negative phase, e^(−iφ).
 impl Field for c64 {
-    type Packs = ComplexLanes;
     const PLANE: usize = 1;
     #[inline(always)]
     fn turned(c: f64, s: f64, block: &mut [Self]) {
@@ -114,11 +111,11 @@ macro_rules! over {
             }
 
             fn forward(&self, b: usize, theta: &[f64], block: &mut [$field]) {
-                forward_packs::<$field>(b, theta, block);
+                forward_packs::<$field, $field>(b, theta, block);
             }
 
             fn vjp(&self, b: usize, theta: &[f64], block: &[$field], d_block: &[$field], d_theta: &mut [f64]) {
-                vjp_packs::<$field>(b, theta, block, d_block, d_theta);
+                vjp_packs::<$field, $field>(b, theta, block, d_block, d_theta);
             }
 
             fn jvp(&self, b: usize, theta: &[f64], block: &[$field], d_theta: &[f64], d_block: &mut [$field]) {
@@ -174,11 +171,11 @@ fn inverse<W: Field>(b: usize, block: &[W], theta: &mut [f64]) -> Result<()> {
             a[i * b + i] = W::from_real(2.0);
         }
         solve(b, &mut m, &mut a).map_err(|_| outside("eigenvalue −1".into()))?;
-        read_skew(b, &a, theta);
+        skew_part(b, &a, theta);
     }
     // The section's own law decides about eigenvalues close to −1, and about determinants.
     let mut again = vec![W::zero(); b * b];
-    forward_packs::<W>(b, theta, &mut again);
+    forward_packs::<W, W>(b, theta, &mut again);
     let column = |j: usize| (0..b).map(|i| (again[i * b + j] - block[i * b + j]).abs()).sum::<f64>();
     let miss = (0..b).map(column).fold(0.0, f64::max) / (b as f64 * f64::EPSILON);
     if theta.iter().all(|t| t.is_finite()) && miss <= ORTHOGONAL {
@@ -212,8 +209,8 @@ impl<W: Field> Job<f64> for ForwardBatch<'_, W> {
         let packed = packed(self.b, self.blocks.len());
         let (theta, rest) = self.theta.split_at(packed * skew_size::<W>(self.b));
         let (blocks, others) = self.blocks.split_at_mut(packed * self.b * self.b);
-        forward_packs::<W::Packs>(self.b, theta, blocks);
-        forward_packs::<W>(self.b, rest, others);
+        forward_packs::<W, W::Lanes>(self.b, theta, blocks);
+        forward_packs::<W, W>(self.b, rest, others);
     }
 }
 
@@ -234,8 +231,8 @@ impl<W: Field> Job<f64> for VjpBatch<'_, W> {
         let (blocks, others) = self.blocks.split_at(packed * self.b * self.b);
         let (d_blocks, d_others) = self.d_blocks.split_at(packed * self.b * self.b);
         let (d_theta, d_rest) = self.d_theta.split_at_mut(packed * skew_size::<W>(self.b));
-        vjp_packs::<W::Packs>(self.b, theta, blocks, d_blocks, d_theta);
-        vjp_packs::<W>(self.b, rest, others, d_others, d_rest);
+        vjp_packs::<W, W::Lanes>(self.b, theta, blocks, d_blocks, d_theta);
+        vjp_packs::<W, W>(self.b, rest, others, d_others, d_rest);
     }
 }
 

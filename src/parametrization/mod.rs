@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::scalar::Wide;
 
 mod cayley;
+mod exponential;
 mod givens;
 mod mach_zehnder;
 mod neumann;
@@ -21,6 +22,7 @@ mod signed;
 mod unitary_phases;
 
 pub use cayley::Cayley;
+pub use exponential::Exponential;
 pub use givens::Givens;
 pub use mach_zehnder::MachZehnder;
 pub use neumann::CayleyNeumann;

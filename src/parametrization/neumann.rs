@@ -37,7 +37,7 @@ use alloc::{format, vec, vec::Vec};
 use num_traits::Float;
 
 use super::Parametrization;
-use crate::dense::skew::{fill_skew, pull_skew, read_skew, skew_size};
+use crate::dense::skew::{fill_skew, pull_skew, skew_part, skew_size};
 use crate::dense::{self, ORTHOGONAL, product};
 use crate::error::{Error, Result, check_length};
 use crate::scalar::Wide;
@@ -110,7 +110,7 @@ impl CayleyNeumann {
 /// X = −A.
 fn minus_skew<W: Wide>(b: usize, theta: &[f64]) -> Vec<W> {
     let mut x = vec![W::zero(); b * b];
-    fill_skew(b, &mut x, |at, _| 0.0 - theta[at]);
+    fill_skew::<W, W>(b, &mut x, |at, _| 0.0 - theta[at]);
     x
 }
 
@@ -153,7 +153,7 @@ impl<W: Wide> Parametrization<W> for CayleyNeumann {
             product(b, &x, &g, &mut next);
             g.iter_mut().zip(&next).for_each(|(g, n)| *g = -*n);
         }
-        pull_skew(b, &d_x, -1.0, d_theta);
+        pull_skew::<W, W>(b, &d_x, -1.0, d_theta);
     }
 
     fn jvp(&self, b: usize, theta: &[f64], _block: &[W], d_theta: &[f64], d_block: &mut [W]) {
@@ -189,7 +189,7 @@ impl<W: Wide> Parametrization<W> for CayleyNeumann {
             a[i * b + i] = W::from_real(2.0);
         }
         dense::solve(b, &mut m, &mut a).map_err(singular)?;
-        read_skew(b, &a, theta);
+        skew_part(b, &a, theta);
         let mut scratch = vec![W::zero(); b * b];
         let mut last = f64::INFINITY;
         for _ in 0..32 {
@@ -211,7 +211,7 @@ impl<W: Wide> Parametrization<W> for CayleyNeumann {
             }
             last = size;
             let next: Vec<W> = x.iter().zip(&step).map(|(x, s)| *s - *x).collect();
-            read_skew(b, &next, theta);
+            skew_part(b, &next, theta);
         }
         let mut again = vec![W::zero(); b * b];
         self.forward(b, theta, &mut again);

@@ -27,7 +27,7 @@ use alloc::{format, vec, vec::Vec};
 use num_traits::Float;
 
 use super::Parametrization;
-use crate::dense::skew::{fill_skew, pull_skew, read_skew, skew_size};
+use crate::dense::skew::{fill_skew, pull_skew, skew_part, skew_size};
 use crate::dense::{self, ORTHOGONAL, newton_schulz, product, subtract_gram};
 use crate::error::{Error, Result, check_length};
 use crate::scalar::Wide;
@@ -76,7 +76,7 @@ impl<W: Wide> Start<W> {
     fn new(b: usize, theta: &[f64]) -> Self {
         let m = theta.iter().fold(1.0, |m: f64, t| m.max(t.abs()));
         let mut a = vec![W::zero(); b * b];
-        let half = fill_skew(b, &mut a, |at, _| theta[at] / m).re();
+        let half = fill_skew::<W, W>(b, &mut a, |at, _| theta[at] / m).re();
         let r = 1.0 / Float::sqrt(1.0 / m / m + half);
         a.iter_mut().for_each(|a| *a = *a * W::from_real(r));
         Self { a, inverse_c: r / m }
@@ -158,7 +158,7 @@ impl<W: Wide> Parametrization<W> for NewtonSchulz {
         }
         let along = W::from_real(0.5 * pairing(&g, &iterates[..size]));
         g.iter_mut().zip(&start.a).for_each(|(g, a)| *g += along * *a);
-        pull_skew(b, &g, -start.inverse_c, d_theta);
+        pull_skew::<W, W>(b, &g, -start.inverse_c, d_theta);
     }
 
     fn jvp(&self, b: usize, theta: &[f64], _block: &[W], d_theta: &[f64], d_block: &mut [W]) {
@@ -166,7 +166,7 @@ impl<W: Wide> Parametrization<W> for NewtonSchulz {
         let start = Start::new(b, theta);
         let iterates = start.iterates(b, self.steps);
         // dX₀ = −dA/c − X₀ dc/c
-        fill_skew(b, d_block, |at, _| d_theta[at] * start.inverse_c);
+        fill_skew::<W, W>(b, d_block, |at, _| d_theta[at] * start.inverse_c);
         let along = W::from_real(0.5 * pairing(&start.a, d_block));
         d_block.iter_mut().zip(&iterates).for_each(|(d, x)| *d = W::zero() - *d - along * *x);
         let (mut e, mut de) = (vec![W::zero(); size], vec![W::zero(); size]);
@@ -197,7 +197,7 @@ impl<W: Wide> Parametrization<W> for NewtonSchulz {
         // X·H = −K
         let (mut a, mut h) = (part(1.0), part(-1.0));
         dense::solve(b, &mut h, &mut a).map_err(|_| outside("no symmetric part to divide by".into()))?;
-        read_skew(b, &a, theta);
+        skew_part(b, &a, theta);
         let mut again = vec![W::zero(); b * b];
         self.forward(b, theta, &mut again);
         let miss = super::miss(b, &again, block);
@@ -279,7 +279,7 @@ mod tests {
                 assert!(((1.0 - stretch) - bound).abs() <= 4e-15, "{steps} at {scale}: {} {bound}", 1.0 - stretch);
                 for theta in [wave(4, scale), vec![scale, 0.0, 0.0, 0.0]] {
                     let mut a = vec![c64::default(); 4];
-                    let norm = (2.0 * fill_skew(2, &mut a, |at, _| theta[at]).re).sqrt();
+                    let norm = (2.0 * fill_skew::<c64, c64>(2, &mut a, |at, _| theta[at]).re).sqrt();
                     let q = forward::<c64>(steps, 2, &theta);
                     // ‖E‖₂ ≤ ‖E‖₁ ≤ √2‖E‖₂
                     let defect = dense::defect(2, &q).unwrap() / 2.0_f64.sqrt();

@@ -9,8 +9,8 @@
 //!
 //! and Cauchy–Schwarz over the stages gives the two constants √(Σ L_k²s_k) and c·√(Σ L_k²). Here c = 1/√2 for real blocks:
 //! ‖B − B'‖₂ is the norm of I − BᵀB', which is normal, and a rotation BᵀB' has its eigenvalues ≠ ±1 in conjugate pairs and
-//! its −1s in an even number; so every non-zero singular value of B − B' comes twice, and 2‖B − B'‖₂² ≤ ‖B − B'‖_F². (All
-//! blocks of a real chart are rotations, being connected to its B(0) = I.) For complex blocks c = 1.
+//! its −1s in an even number; so every non-zero singular value of B − B' comes twice, and 2‖B − B'‖₂² ≤ ‖B − B'‖_F². (θ
+//! moves without jumps, so B and B' have the same determinant.) For complex blocks c = 1.
 //!
 //! For a b = 2 butterfly of L stages of angles, L_k = √2, this is ‖Q − Q'‖_F ≤ √(2L)·‖θ − θ'‖₂. Stages on the same blocks
 //! with parallel steps attain it; where every stage meets other pairs, as in a butterfly, steps from θ = 0 are orthogonal to

@@ -183,7 +183,7 @@ fn check_target(target: &Path, replace: bool, kind: &Kind) -> Result<()> {
             Err(file_error(target, "no such file or directory yet (--force replaces it)", "an existing one"))
         }
         _ if found.is_symlink() => {
-            Err(file_error(target, "a file or directory itself (--force replaces no link)", "a symbolic link"))
+            Err(file_error(target, "a file or directory itself (links are not replaced)", "a symbolic link"))
         }
         Kind::File if !found.is_file() => Err(file_error(target, "a regular file to replace", "a special file")),
         Kind::Directory(_) if !found.is_dir() => Err(file_error(target, "a directory to replace", "a special file")),
@@ -192,13 +192,13 @@ fn check_target(target: &Path, replace: bool, kind: &Kind) -> Result<()> {
             if is_empty || Container::open(target).is_ok() {
                 return Ok(());
             }
-            let expected = "an empty or a safetensors file (--force replaces no other)";
+            let expected = "an empty or a safetensors file (no other is replaced)";
             Err(file_error(target, expected, "a file with something else in it"))
         }
         Kind::Directory(files) => match stranger(target, files).map_err(|e| unwritable(target, e))? {
             None => Ok(()),
             Some(name) => {
-                let expected = "an empty directory or one with nothing but a model (--force replaces no other)";
+                let expected = "an empty directory or one with nothing but a model (no other is replaced)";
                 Err(file_error(target, expected, format!("one with `{name}`")))
             }
         },

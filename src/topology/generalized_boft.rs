@@ -4,7 +4,7 @@
 //!
 //! where every R(m, b) is a matrix of BOFT(m, b): m stages of b×b blocks. So R_{1,2}ᵀ acts first: its stages in reverse
 //! order, longest stride first. With (log₂ n, 2, log₂ n, 2, n − 1) the product is all of SO(n), up to closure for charts that
-//! leave out single rotations (Theorem 1 of the paper; as a construction: `synthesis::reflector_pairs`).
+//! leave out single rotations (Theorem 1 of the paper; as a construction: [`reflector_pairs`](crate::synthesis::reflector_pairs)).
 
 use super::limits::check_stages;
 use super::{Butterfly, StageLayout, Topology};

@@ -4,6 +4,8 @@
 //!   its diagonal by rotations of neighbours, as parallel as it can be.
 //! - **Brick** (Clements et al., Optica 3, 1460 (2016), arXiv 1603.08788): n stages, (0,1), (2,3), … and (1,2), (3,4), … in
 //!   turn. Half the depth, the same count.
+//!
+//! The angles of a given rotation: [`synthesis::triangle`](crate::synthesis::triangle), [`synthesis::brick`](crate::synthesis::brick).
 
 use super::limits::check_stages;
 use super::{StageLayout, Topology};

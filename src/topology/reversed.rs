@@ -2,7 +2,7 @@
 //!
 //! Butterflies here have increasing strides; reversed, they have decreasing ones. What is reversed is the wiring: every
 //! block keeps a chart of its own. Where the blocks themselves are to be transposed, with the same θ, it is
-//! [`Plan::adjoint`](https://docs.rs/papilio/latest/papilio/struct.Plan.html#method.adjoint) that one wants.
+//! [`Plan::adjoint`](crate::Plan::adjoint) that one wants.
 
 use super::{Sharing, StageLayout, Topology};
 use crate::error::Result;

@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 7] = [
     &["dense"],
     &["parametrization", "topology", "kernel"],
     &["plan"],
-    &["verify", "storage", "transmission"],
+    &["verify", "storage", "transmission", "synthesis"],
     &["orthogonal"],
     &["adapter", "archive"],
 ];

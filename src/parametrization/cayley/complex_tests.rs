@@ -20,7 +20,7 @@ fn forward(b: usize, theta: &[f64]) -> Vec<c64> {
 /// θ of the real skew [[X, −Y], [Y, X]], A = X + iY.
 fn embedded(b: usize, theta: &[f64]) -> Vec<f64> {
     let mut a = vec![c64::default(); b * b];
-    fill_skew(b, &mut a, |at, _| theta[at]);
+    fill_skew::<c64, c64>(b, &mut a, |at, _| theta[at]);
     let n = 2 * b;
     let mut real = vec![0.0; n * n];
     for at in 0..b * b {
@@ -29,7 +29,7 @@ fn embedded(b: usize, theta: &[f64]) -> Vec<f64> {
         (real[(b + i) * n + j], real[(b + i) * n + b + j]) = (z.im, z.re);
     }
     let mut out = vec![0.0; skew_size::<f64>(n)];
-    read_skew(n, &real, &mut out);
+    skew_part(n, &real, &mut out);
     out
 }
 

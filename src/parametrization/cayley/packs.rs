@@ -20,15 +20,15 @@ const CANCELLED: f64 = 0.125;
 
 /// Blocks of consecutive θ, `T::COUNT` at a time.
 #[inline(always)]
-pub(super) fn forward_packs<T: Pack<Entry: Field>>(b: usize, theta: &[f64], blocks: &mut [T::Entry]) {
-    let (p, size) = (skew_size::<T::Entry>(b), b * b);
+pub(super) fn forward_packs<W: Field, T: Pack<W>>(b: usize, theta: &[f64], blocks: &mut [W]) {
+    let (p, size) = (skew_size::<W>(b), b * b);
     if p == 0 {
-        return blocks.fill(T::Entry::from_real(1.0));
+        return blocks.fill(W::from_real(1.0));
     }
-    if b == T::Entry::PLANE {
+    if b == W::PLANE {
         for (theta, block) in theta.iter().zip(blocks.chunks_exact_mut(size)) {
             let (c, s, _) = plane(*theta);
-            T::Entry::turned(c, s, block);
+            W::turned(c, s, block);
         }
         return;
     }
@@ -37,9 +37,9 @@ pub(super) fn forward_packs<T: Pack<Entry: Field>>(b: usize, theta: &[f64], bloc
     let mut safe = Safe::default();
     for (blocks, theta) in blocks.chunks_mut(size * T::COUNT).zip(theta.chunks(p * T::COUNT)) {
         let count = blocks.len() / size;
-        let squares = fill_skew(b, &mut q, |at, l| if l < count { theta[l * p + at] } else { 0.0 });
+        let squares = fill_skew::<W, T>(b, &mut q, |at, l| if l < count { theta[l * p + at] } else { 0.0 });
         add_identity(b, &mut q, 1.0);
-        invert_unpivoted(b, &mut q, &mut row);
+        invert_unpivoted::<W, T>(b, &mut q, &mut row);
         double_minus_identity(b, &mut q, &mut row);
         let defect = subtract_gram(b, &q, &mut e);
         newton_schulz(b, &mut q, &e, &mut row);
@@ -56,26 +56,26 @@ pub(super) fn forward_packs<T: Pack<Entry: Field>>(b: usize, theta: &[f64], bloc
 
 /// Pullbacks of consecutive blocks, `T::COUNT` at a time: `p` holds Pᴴ, `t` PᴴG, and `g` first G and then PᴴGPᴴ.
 #[inline(always)]
-pub(super) fn vjp_packs<T: Pack<Entry: Field>>(
+pub(super) fn vjp_packs<W: Field, T: Pack<W>>(
     b: usize,
     theta: &[f64],
-    blocks: &[T::Entry],
-    d_blocks: &[T::Entry],
+    blocks: &[W],
+    d_blocks: &[W],
     d_theta: &mut [f64],
 ) {
-    let (params, size) = (skew_size::<T::Entry>(b), b * b);
+    let (params, size) = (skew_size::<W>(b), b * b);
     if params == 0 {
         return;
     }
-    if b == T::Entry::PLANE {
+    if b == W::PLANE {
         // The pullback of a rotation by φ, times dφ/dθ = 2/(1 + θ²).
         for ((theta, g), d_theta) in theta.iter().zip(d_blocks.chunks_exact(size)).zip(d_theta) {
             let (c, s, speed) = plane(*theta);
-            *d_theta += speed * T::Entry::torque(c, s, g);
+            *d_theta += speed * W::torque(c, s, g);
         }
         return;
     }
-    let (zero, nothing) = (T::from_f64(0.0), T::Entry::from_real(0.0));
+    let (zero, nothing) = (T::from_f64(0.0), W::from_real(0.0));
     let (mut p, mut g, mut t) = (vec![zero; size], vec![zero; size], vec![zero; size]);
     let mut safe = Safe::default();
     let chunks = blocks.chunks(size * T::COUNT).zip(d_blocks.chunks(size * T::COUNT));
@@ -95,13 +95,13 @@ pub(super) fn vjp_packs<T: Pack<Entry: Field>>(
         for (l, theta) in theta.chunks_exact(params).enumerate() {
             if sum.lane(l).re() < CANCELLED * b as f64 {
                 let x = safe.resolvent(b, theta);
-                let two = T::Entry::from_real(2.0);
+                let two = W::from_real(2.0);
                 (0..size).for_each(|at| p[at].set_lane(l, two * Scalar::conj(x[at % b * b + at / b])));
             }
         }
         product(b, &p, &g, &mut t);
         product(b, &t, &p, &mut g);
-        pull_skew(b, &g, -0.5, d_theta);
+        pull_skew::<W, T>(b, &g, -0.5, d_theta);
     }
 }
 
@@ -124,14 +124,14 @@ pub(super) fn pushforward<W: Field>(b: usize, theta: &[f64], block: &[W], d_thet
         p.iter_mut().zip(safe.resolvent(b, theta)).for_each(|(p, x)| *p = *x + *x);
     }
     let (mut a, mut t) = (vec![W::zero(); size], vec![W::zero(); size]);
-    fill_skew(b, &mut a, |at, _| -0.5 * d_theta[at]);
+    fill_skew::<W, W>(b, &mut a, |at, _| -0.5 * d_theta[at]);
     product(b, &p, &a, &mut t);
     product(b, &t, &p, d_block);
 }
 
 /// M + x·I in place.
 #[inline(always)]
-fn add_identity<T: Pack>(b: usize, m: &mut [T], x: f64) {
+fn add_identity<T: Number>(b: usize, m: &mut [T], x: f64) {
     for m in m.iter_mut().step_by(b + 1) {
         *m = *m + T::from_f64(x);
     }
@@ -139,7 +139,7 @@ fn add_identity<T: Pack>(b: usize, m: &mut [T], x: f64) {
 
 /// Q = 2X − I in place.
 #[inline(always)]
-fn double_minus_identity<T: Pack>(b: usize, x: &mut [T], row: &mut [T]) {
+fn double_minus_identity<T: Number>(b: usize, x: &mut [T], row: &mut [T]) {
     for (i, x) in x.chunks_exact_mut(b).enumerate() {
         row.copy_from_slice(x);
         update(x, row, |x, y| x + y);

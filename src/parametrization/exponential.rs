@@ -1,0 +1,228 @@
+//! The exponential chart: Q = exp A, A skew (unitary blocks: skew-Hermitian), θ its skew storage.
+//!
+//! *Domain.* Every rotation is reached (every unitary block), each infinitely often: A and A′ with the same eigenplanes and
+//! angles that differ by multiples of 2π. Blocks with determinant −1 are not.
+//!
+//! *Signs.* A[i][j] = θ for i < j, A[j][i] = −θ, so for b = 2 Q = [[cos θ, sin θ], [−sin θ, cos θ]], which
+//! [`Givens`](super::Givens) calls −θ. [`Cayley`](super::Cayley) of the same storage is (I − A)(I + A)⁻¹ = I − 2A + …: it turns
+//! the other way and twice as fast, Cayley(tan(θ/2)) = Exponential(−θ) for b = 2, and in general for A of every size with
+//! the tangent of a matrix.
+//!
+//! *Pullback* of the exact exponential. d exp A = dexp_A(dA)·Q = Q·dexp_{−A}(dA), dexp_A(K) = ∫₀¹ e^{tA} K e^{−tA} dt, whose
+//! adjoint is dexp_{−A}. So ⟨G, dQ⟩ = ⟨QᴴG, dexp_{−A}(dA)⟩ = ⟨dexp_A(K), dA⟩ with K the skew part of QᴴG. In terms of the
+//! eigenvalues iω of A this is the formula of Daleckii and Krein; here no eigenvalues are computed, so clustered and equal
+//! ones are as good as others (`dense/exponential/`).
+//!
+//! *Section.* The principal logarithm, angles in [−π, π] (`dense/logarithm.rs`).
+//!
+//! *Conditioning.* dexp_A is an average of rotations, so Q never moves by more than ‖dA‖, and a relative change ε of A moves
+//! it by at most ε‖A‖: that is the accuracy of angles. The chart is singular only where two eigenvalues of A differ by a
+//! multiple of 2π other than zero.
+
+use alloc::{format, vec};
+
+use super::Parametrization;
+use crate::dense::pack::{Number, Pack, Packed};
+use crate::dense::skew::{fill_skew, read_skew, skew_size};
+use crate::dense::{Series, closed_dexp, exponentials, is_closed, log_rotation, product};
+use crate::error::{Error, Result, check_length};
+use crate::scalar::{Wide, c64};
+use crate::simd::{self, Isa, Job, dispatch};
+
+#[cfg(test)]
+mod tests;
+
+/// The exponential chart of b×b rotations, b ≥ 1: b(b − 1)/2 parameters for real blocks, b² for unitary ones.
+///
+/// ```
+/// use papilio::parametrization::{Exponential, Parametrization};
+/// let mut block = [0.0; 4];
+/// Exponential.forward(2, &[0.5], &mut block);
+/// let mut theta = [0.0];
+/// Exponential.inverse(2, &block, &mut theta)?;
+/// assert!((theta[0] - 0.5).abs() < 1e-15);
+/// # Ok::<(), papilio::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exponential;
+
+macro_rules! chart {
+    ($($w:ident),*) => {$(
+        impl Parametrization<$w> for Exponential {
+            fn name(&self) -> &'static str {
+                "Exponential"
+            }
+            fn num_params(&self, b: usize) -> Result<usize> {
+                // b² numbers must be addressable.
+                if b >= 1 && b.checked_mul(b).is_some() {
+                    return Ok(skew_size::<$w>(b));
+                }
+                Err(Error::Size { what: "Exponential block", expected: "b ≥ 1".into(), got: format!("b = {b}") })
+            }
+            fn forward(&self, b: usize, theta: &[f64], block: &mut [$w]) {
+                exponentials::<$w, $w>(b, theta, block);
+            }
+            fn vjp(&self, b: usize, theta: &[f64], block: &[$w], d_block: &[$w], d_theta: &mut [f64]) {
+                pull::<$w, $w>(b, theta, block, d_block, d_theta);
+            }
+            fn jvp(&self, b: usize, theta: &[f64], block: &[$w], d_theta: &[f64], d_block: &mut [$w]) {
+                push::<$w>(b, theta, block, d_theta, d_block);
+            }
+            /// ‖dQ‖_F ≤ ‖dA‖_F ≤ √2·‖dθ‖₂, attained at θ = 0.
+            fn lipschitz(&self, _b: usize) -> Option<f64> {
+                Some(core::f64::consts::SQRT_2)
+            }
+
+            fn inverse(&self, b: usize, block: &[$w], theta: &mut [f64]) -> Result<()> {
+                check_length("theta", Parametrization::<$w>::num_params(self, b)?, theta.len())?;
+                let mut a = vec![$w::from(0.0); block.len()];
+                log_rotation(b, block, &mut a)?;
+                read_skew(b, |at| a[at], |at, t| theta[at] = t);
+                Ok(())
+            }
+            fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [$w]) {
+                dispatch(Isa::detect(), ForwardBatch { b, theta, blocks });
+            }
+            fn vjp_batch(&self, b: usize, theta: &[f64], blocks: &[$w], d_blocks: &[$w], d_theta: &mut [f64]) {
+                dispatch(Isa::detect(), VjpBatch { b, theta, blocks, d_blocks, d_theta });
+            }
+        }
+    )*};
+}
+chart!(f64, c64);
+
+/// How many of the blocks in `numbers` entries go in packs, one block per lane: whole packs, and what is left of them if
+/// most lanes are used. From b = 64 on a pack leaves the caches.
+fn packed(b: usize, numbers: usize) -> usize {
+    let count = numbers / (b * b).max(1);
+    match (b, count % 8) {
+        (64.., _) => 0,
+        (_, rest) if rest > 4 => count,
+        (_, rest) => count - rest,
+    }
+}
+
+/// `forward_batch`, compiled for each instruction set. Nothing is fused, so all give the same bits.
+struct ForwardBatch<'a, W> {
+    b: usize,
+    theta: &'a [f64],
+    blocks: &'a mut [W],
+}
+
+impl<W: Packed> Job<f64> for ForwardBatch<'_, W> {
+    #[inline(always)]
+    fn run<S: simd::Lanes<f64>>(self, _: S) {
+        let packed = packed(self.b, self.blocks.len());
+        let (theta, rest) = self.theta.split_at(packed * skew_size::<W>(self.b));
+        let (blocks, others) = self.blocks.split_at_mut(packed * self.b * self.b);
+        exponentials::<W, W::Lanes>(self.b, theta, blocks);
+        exponentials::<W, W>(self.b, rest, others);
+    }
+}
+
+/// `vjp_batch`, likewise.
+struct VjpBatch<'a, W> {
+    b: usize,
+    theta: &'a [f64],
+    blocks: &'a [W],
+    d_blocks: &'a [W],
+    d_theta: &'a mut [f64],
+}
+
+impl<W: Packed> Job<f64> for VjpBatch<'_, W> {
+    #[inline(always)]
+    fn run<S: simd::Lanes<f64>>(self, _: S) {
+        let packed = packed(self.b, self.blocks.len());
+        let params = packed * skew_size::<W>(self.b);
+        let (theta, rest) = self.theta.split_at(params);
+        let (blocks, others) = self.blocks.split_at(packed * self.b * self.b);
+        let (d_blocks, d_others) = self.d_blocks.split_at(packed * self.b * self.b);
+        let (d_theta, d_rest) = self.d_theta.split_at_mut(params);
+        pull::<W, W::Lanes>(self.b, theta, blocks, d_blocks, d_theta);
+        pull::<W, W>(self.b, rest, others, d_others, d_rest);
+    }
+}
+
+/// Pullbacks of consecutive blocks, `T::COUNT` at a time where there is no closed form.
+#[inline(always)]
+fn pull<W: Wide, T: Pack<W>>(b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]) {
+    if is_closed::<W>(b) {
+        return pull_closed(b, theta, blocks, d_blocks, d_theta);
+    }
+    if blocks.is_empty() {
+        return;
+    }
+    let (params, size) = (skew_size::<W>(b), b * b);
+    let zero = T::from_f64(0.0);
+    let (mut q, mut g, mut t) = (vec![zero; size], vec![zero; size], vec![zero; size]);
+    let mut series = Series::<T>::new(b, true);
+    let chunks = blocks.chunks(size * T::COUNT).zip(d_blocks.chunks(size * T::COUNT));
+    let thetas = theta.chunks(params * T::COUNT).zip(d_theta.chunks_mut(params * T::COUNT));
+    for ((blocks, d_blocks), (theta, d_theta)) in chunks.zip(thetas) {
+        let count = blocks.len() / size;
+        for at in 0..size {
+            let (i, j) = (at / b, at % b);
+            g[at] = T::gather(|l| if l < count { d_blocks[l * size + at] } else { W::zero() });
+            q[at] = T::gather(|l| if l < count { blocks[l * size + j * b + i] } else { W::zero() }).conj();
+        }
+        product(b, &q, &g, &mut t);
+        double_skew_part(b, &t, series.direction());
+        series.load(params, theta);
+        let k = series.dexp();
+        for (l, d_theta) in d_theta.chunks_exact_mut(params).enumerate() {
+            read_skew(b, |at| k[at].lane(l), |at, d| d_theta[at] += weight::<W>(b, at) * d);
+        }
+    }
+}
+
+/// [`pull`] for blocks with a closed form.
+fn pull_closed<W: Wide>(b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]) {
+    let (params, size) = (skew_size::<W>(b), b * b);
+    if params == 0 {
+        return;
+    }
+    let (mut q, mut t, mut k) = ([W::zero(); 16], [W::zero(); 16], [0.0; 6]);
+    let mut d = [0.0; 6];
+    let chunks = blocks.chunks_exact(size).zip(d_blocks.chunks_exact(size));
+    let thetas = theta.chunks_exact(params).zip(d_theta.chunks_exact_mut(params));
+    for ((block, g), (theta, d_theta)) in chunks.zip(thetas) {
+        (0..size).for_each(|at| q[at] = Number::conj(block[at % b * b + at / b]));
+        product(b, &q[..size], g, &mut t[..size]);
+        double_skew_part(b, &t[..size], &mut q[..size]);
+        read_skew(b, |at| q[at], |at, x| k[at] = x);
+        closed_dexp::<W>(b, theta, &k[..params], &mut d[..params]);
+        d_theta.iter_mut().enumerate().for_each(|(at, x)| *x += weight::<W>(b, at) * d[at]);
+    }
+}
+
+/// dQ = dexp_A(dA)·Q.
+fn push<W: Wide>(b: usize, theta: &[f64], block: &[W], d_theta: &[f64], d_block: &mut [W]) {
+    let params = skew_size::<W>(b);
+    if is_closed::<W>(b) {
+        let (mut d, mut k) = ([0.0; 6], [W::zero(); 16]);
+        closed_dexp::<W>(b, theta, d_theta, &mut d[..params]);
+        fill_skew(b, &mut k[..b * b], |at, _| d[at]);
+        return product(b, &k[..b * b], block, d_block);
+    }
+    let mut series = Series::<W>::new(b, true);
+    fill_skew(b, series.direction(), |at, _| d_theta[at]);
+    series.load(params, theta);
+    product(b, series.dexp(), block, d_block);
+}
+
+/// `k` ← M − Mᴴ.
+#[inline(always)]
+fn double_skew_part<T: Number>(b: usize, m: &[T], k: &mut [T]) {
+    for i in 0..b {
+        for j in i..b {
+            k[i * b + j] = m[i * b + j] - m[j * b + i].conj();
+            k[j * b + i] = -k[i * b + j].conj();
+        }
+    }
+}
+
+/// What parameter `at` weighs in ½⟨K, dA⟩ for a skew K: entries off the diagonal occur twice.
+#[inline(always)]
+fn weight<W: Wide>(b: usize, at: usize) -> f64 {
+    if W::IS_COMPLEX && at < b { 0.5 } else { 1.0 }
+}
