@@ -150,7 +150,7 @@ impl Parametrization<f64> for Cubic {
         "Cubic"
     }
     fn num_params(&self, b: usize) -> Result<usize> {
-        Givens.num_params(b)
+        Parametrization::<f64>::num_params(&Givens, b)
     }
     fn forward(&self, b: usize, theta: &[f64], block: &mut [f64]) {
         Givens.forward(b, &[theta[0].powi(3)], block);
@@ -179,7 +179,7 @@ impl Parametrization<f64> for Geared {
         format!("Geared({})", self.0)
     }
     fn num_params(&self, b: usize) -> Result<usize> {
-        Givens.num_params(b)
+        Parametrization::<f64>::num_params(&Givens, b)
     }
     fn forward(&self, b: usize, theta: &[f64], block: &mut [f64]) {
         Givens.forward(b, &[theta[0] * f64::from(self.0)], block);

@@ -189,7 +189,7 @@ impl Parametrization<f64> for Flipped {
         "Cayley with a wrong sign"
     }
     fn num_params(&self, b: usize) -> Result<usize> {
-        Cayley.num_params(b)
+        Parametrization::<f64>::num_params(&Cayley, b)
     }
     fn forward(&self, b: usize, theta: &[f64], block: &mut [f64]) {
         Cayley.forward(b, theta, block);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use papilio::parametrization::{Cayley, Givens};
+use papilio::parametrization::{Cayley, CayleyNeumann, Givens, Signed, UnitaryPhases};
 use papilio::topology::{BlockDiagonal, Butterfly};
-use papilio::{Error, Op, Orthogonal, Plan, Sharing, Source, StageLayout, Topology};
+use papilio::{Error, Op, Orthogonal, Parametrization, Plan, Sharing, Source, StageLayout, Topology, c64};
 use rand::SeedableRng;
 
 type Rng = rand::rngs::StdRng;
@@ -215,4 +215,45 @@ fn parameters_come_in_either_precision() {
     let plan = Plan::<f64>::new(4, &BlockDiagonal::new(2), Givens).unwrap();
     let q = Orthogonal::new(plan.clone(), theta).unwrap();
     assert_eq!(q.to_dense().unwrap(), Orthogonal::new(plan, vec![0.25, -0.5]).unwrap().to_dense().unwrap());
+}
+
+#[test]
+fn a_plan_that_does_not_start_at_the_identity_says_so() {
+    let signed = |n| Plan::<f64>::new(n, &BlockDiagonal::new(4), Signed::new(Cayley)).unwrap();
+    assert!(matches!(Orthogonal::identity(signed(8)), Err(Error::Unsupported { .. })));
+    let q = Orthogonal::new(signed(12), vec![0.0; 18]).unwrap();
+    assert_eq!(q.determinant_sign().unwrap(), -1);
+    assert_eq!(Orthogonal::new(signed(8), vec![0.3; 12]).unwrap().determinant_sign().unwrap(), 1);
+}
+
+#[test]
+fn haar_blocks_are_reflections_where_the_chart_has_those() {
+    let mut rng = Rng::seed_from_u64(9);
+    let plan = Plan::<f64>::new(12, &BlockDiagonal::new(4), Signed::new(Cayley)).unwrap();
+    let q = Orthogonal::random_haar(plan, &mut rng).unwrap();
+    assert_eq!(q.determinant_sign().unwrap(), -1);
+    // And inexact charts reach none.
+    let plan = Plan::<f64>::new(4, &BlockDiagonal::new(4), CayleyNeumann { order: 3 }).unwrap();
+    assert!(matches!(Orthogonal::random_haar(plan, &mut rng), Err(Error::Domain { .. })));
+}
+
+/// Unitary blocks: E tr Q = 0 and E |tr Q|² = 1 for the Haar measure of U(b).
+#[test]
+fn complex_haar_blocks_have_the_moments_of_the_haar_measure() {
+    fn check(chart: impl Parametrization<c64> + Clone + 'static, b: usize) {
+        let (mut rng, draws) = (Rng::seed_from_u64(2), 400);
+        let (mut mean, mut square) = (c64::default(), 0.0);
+        for _ in 0..draws {
+            let plan = Plan::<c64>::new(b, &BlockDiagonal::new(b), chart.clone()).unwrap();
+            let q = Orthogonal::random_haar(plan, &mut rng).unwrap().to_dense().unwrap();
+            let trace: c64 = (0..b).map(|i| q[i * b + i]).sum();
+            (mean, square) = (mean + trace / f64::from(draws), square + trace.norm_sqr() / f64::from(draws));
+        }
+        // Five standard deviations: 1/√400 of the mean, and of |tr|², whose variance is at most 1.
+        assert!(mean.norm() <= 0.25 && (square - 1.0).abs() <= 0.25, "b = {b}: {mean} {square}");
+    }
+    for b in [1, 2, 3, 8] {
+        check(Cayley, b);
+    }
+    check(UnitaryPhases, 2);
 }

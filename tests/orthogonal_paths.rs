@@ -173,7 +173,7 @@ impl Parametrization<f64> for HalfTurned {
         "half-turned"
     }
     fn num_params(&self, b: usize) -> papilio::Result<usize> {
-        Givens.num_params(b)
+        Parametrization::<f64>::num_params(&Givens, b)
     }
     fn forward(&self, b: usize, theta: &[f64], block: &mut [f64]) {
         Givens.forward(b, theta, block);

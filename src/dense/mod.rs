@@ -8,7 +8,7 @@
 //! * [`solve`]: X·M = B with partial pivoting.
 //! * [`exp_skew`]: the exponential of a skew (skew-Hermitian) block.
 //! * [`log_rotation`]: the principal logarithm of a rotation or unitary block.
-//! * [`skew_resolvent`]: (I + A)⁻¹ for a skew A of any size, structure preserved.
+//! * [`skew_resolvent`]: (I + A)⁻¹ for a skew (skew-Hermitian) A of any size, structure preserved.
 
 mod determinant;
 pub(crate) mod double_double;

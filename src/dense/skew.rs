@@ -2,32 +2,78 @@
 //!
 //! Real: the strict upper triangle, row-major; A[i][j] = θ, A[j][i] = −θ. Complex: first the b imaginary diagonal entries,
 //! then (re, im) pairs of the strict upper triangle, row-major; A[j][i] = −conj(A[i][j]).
+//!
+//! *Pullback.* ⟨G, dA⟩ = Re tr(Gᴴ dA), and with Z = G − Gᴴ, twice the skew part of G: for A[i][j] = x + iy above the diagonal
+//! dx += Re Z_ij and dy += Im Z_ij, on it dθ_j += ½ Im Z_jj. As A is its own skew part, θ can be read out of a matrix likewise.
 
 use super::pack::Pack;
 use crate::scalar::Wide;
 
 /// Real parameters of a b×b skew-Hermitian matrix.
 pub(crate) fn skew_size<W: Wide>(b: usize) -> usize {
-    if W::IS_COMPLEX { b * b } else { b * b.saturating_sub(1) / 2 }
+    if W::IS_COMPLEX { b.saturating_mul(b) } else { b * b.saturating_sub(1) / 2 }
 }
 
-/// A from its parameters, number `at` of lane `l` being `theta(at, l)`. No zero becomes negative.
+/// A from its parameters, number `at` of lane `l` being `theta(at, l)`; returns ½‖A‖_F², which is Σθ² for real A. No zero
+/// becomes negative.
 #[inline(always)]
-pub(crate) fn fill_skew<W: Wide, T: Pack<W>>(b: usize, m: &mut [T], theta: impl Fn(usize, usize) -> f64) {
+pub(crate) fn fill_skew<W: Wide, T: Pack<W>>(b: usize, m: &mut [T], theta: impl Fn(usize, usize) -> f64) -> T {
     let zero = T::from_f64(0.0);
-    let mut at = if W::IS_COMPLEX { b } else { 0 };
+    let real = |at: usize| T::gather(|l| W::from_real(theta(at, l)));
+    let (mut squares, mut at) = (zero, if W::IS_COMPLEX { b } else { 0 });
     for i in 0..b {
-        m[i * b + i] = if W::IS_COMPLEX { T::gather(|l| W::from_parts(0.0, theta(i, l))) } else { zero };
-        for j in i + 1..b {
-            let x = if W::IS_COMPLEX {
-                T::gather(|l| W::from_parts(theta(at, l), theta(at + 1, l)))
-            } else {
-                T::gather(|l| W::from_real(theta(at, l)))
-            };
-            at += if W::IS_COMPLEX { 2 } else { 1 };
-            m[i * b + j] = x;
-            m[j * b + i] = zero - x.conj();
+        m[i * b + i] = zero;
+        if W::IS_COMPLEX {
+            m[i * b + i] = T::gather(|l| W::from_parts(0.0, theta(i, l)));
+            squares = squares + T::from_f64(0.5) * (real(i) * real(i));
         }
+        for j in i + 1..b {
+            let mut z = real(at);
+            squares = squares + z * z;
+            at += 1;
+            if W::IS_COMPLEX {
+                squares = squares + real(at) * real(at);
+                z = T::gather(|l| W::from_parts(theta(at - 1, l), theta(at, l)));
+                at += 1;
+            }
+            m[i * b + j] = z;
+            m[j * b + i] = zero - z.conj();
+        }
+    }
+    squares
+}
+
+/// Adds `scale` times the pullback of G to the gradients of θ, one block after the other in `d_theta`.
+#[inline(always)]
+pub(crate) fn pull_skew<W: Wide, T: Pack<W>>(b: usize, g: &[T], scale: f64, d_theta: &mut [f64]) {
+    let params = skew_size::<W>(b);
+    let count = d_theta.len() / params.max(1);
+    let mut at = 0;
+    if W::IS_COMPLEX {
+        for i in 0..b {
+            (0..count).for_each(|l| d_theta[l * params + i] += scale * g[i * b + i].lane(l).im());
+        }
+        at = b;
+    }
+    for i in 0..b {
+        for j in i + 1..b {
+            let z = g[i * b + j] - g[j * b + i].conj();
+            (0..count).for_each(|l| d_theta[l * params + at] += scale * z.lane(l).re());
+            at += 1;
+            if W::IS_COMPLEX {
+                (0..count).for_each(|l| d_theta[l * params + at] += scale * z.lane(l).im());
+                at += 1;
+            }
+        }
+    }
+}
+
+/// θ of the skew part ½(A − Aᴴ) of one block.
+pub(crate) fn skew_part<W: Wide>(b: usize, a: &[W], theta: &mut [f64]) {
+    theta.fill(0.0);
+    pull_skew::<W, W>(b, a, 0.5, theta);
+    if W::IS_COMPLEX {
+        theta[..b].iter_mut().for_each(|t| *t *= 2.0);
     }
 }
 
@@ -61,13 +107,27 @@ mod tests {
     fn round_trip<W: Wide>(b: usize) {
         let theta: Vec<f64> = (1..=skew_size::<W>(b)).map(|i| i as f64).collect();
         let mut m = vec![W::zero(); b * b];
-        fill_skew::<W, W>(b, &mut m, |at, _| theta[at]);
+        let half = fill_skew::<W, W>(b, &mut m, |at, _| theta[at]);
+        let norm: f64 = m.iter().map(|x| Scalar::abs(*x).powi(2)).sum();
+        assert!((half.re() - 0.5 * norm).abs() <= 1e-15 * norm);
         for (i, j) in (0..b).flat_map(|i| (0..b).map(move |j| (i, j))) {
             assert_eq!(m[i * b + j], -Scalar::conj(m[j * b + i]));
         }
         let mut back = vec![f64::NAN; theta.len()];
         read_skew(b, |at| m[at], |at, x| back[at] = x);
         assert_eq!(back, theta);
+        back.fill(f64::NAN);
+        skew_part(b, &m, &mut back);
+        assert_eq!(back, theta);
+        // The pullback of G against its definition: ⟨G, dA⟩ for unit dθ, as A is linear in θ.
+        let g: Vec<W> = (0..b * b).map(|at| W::from_parts((at as f64).cos(), 0.1 * at as f64)).collect();
+        let mut d = vec![0.25; theta.len()];
+        pull_skew::<W, W>(b, &g, 2.0, &mut d);
+        for (i, d) in d.iter().enumerate() {
+            fill_skew::<W, W>(b, &mut m, |at, _| f64::from(u8::from(at == i)));
+            let pairing: f64 = g.iter().zip(&m).map(|(g, a)| (Scalar::conj(*g) * *a).re()).sum();
+            assert!((d - 0.25 - 2.0 * pairing).abs() <= 1e-14 * pairing.abs().max(1.0), "b = {b}, {i}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::scalar::{Scalar, Wide};
 
 /// M ← M⁻¹ by Gauss–Jordan elimination without pivoting. Lanes where it breaks down end up not finite, or wrong.
 #[inline(always)]
-pub(crate) fn invert_unpivoted<T: Pack>(b: usize, m: &mut [T], row: &mut [T]) {
+pub(crate) fn invert_unpivoted<W: Wide, T: Pack<W>>(b: usize, m: &mut [T], row: &mut [T]) {
     for k in 0..b {
         let pivot = m[k * b + k].recip();
         m[k * b + k] = T::from_f64(1.0);
@@ -123,7 +123,7 @@ mod tests {
     fn inverts_without_pivoting() {
         let m = [1.0, 2.0, -3.0, -2.0, 1.0, 0.5, 3.0, -0.5, 1.0];
         let mut inverse = m;
-        invert_unpivoted(3, &mut inverse, &mut [0.0; 3]);
+        invert_unpivoted::<f64, f64>(3, &mut inverse, &mut [0.0; 3]);
         for i in 0..3 {
             for j in 0..3 {
                 let product: f64 = (0..3).map(|k| inverse[i * 3 + k] * m[k * 3 + j]).sum();

@@ -86,8 +86,19 @@ impl<T: Scalar> Orthogonal<T> {
     /// θ = 0: the identity, if no stage has fixed blocks.
     ///
     /// # Errors
-    /// None for plans that were built; the signature is [`new`](Self::new)'s.
+    /// [`Error::Unsupported`] if θ = 0 is not the identity for one of the charts ([`Signed`](crate::parametrization::Signed)).
     pub fn identity(plan: Plan<T>) -> Result<Self> {
+        for stage in plan.stages() {
+            if let Source::Chart { chart, .. } = stage.source()
+                && !chart.starts_at_identity()
+            {
+                return Err(Error::Unsupported {
+                    what: "identity of a plan",
+                    expected: "charts that are the identity at 0",
+                    got: chart.id(),
+                });
+            }
+        }
         let theta = vec![0.0; plan.num_params()];
         Self::new(plan, theta)
     }

@@ -28,16 +28,14 @@ impl<T: Scalar> Orthogonal<T> {
         Self::new(plan, theta)
     }
 
-    /// Every trainable block drawn independently from the Haar measure of the rotations, by QR of a Gaussian matrix
-    /// with the signs of Mezzadri (2007, arXiv math-ph/0609050), then taken back to θ by the chart's inverse. The
-    /// product is not Haar distributed.
+    /// Every trainable block drawn independently from the Haar measure of the rotations, or of the unitary matrices, or of the
+    /// orthogonal matrices with determinant −1 where a chart reaches those instead: by QR of a Gaussian matrix with the signs
+    /// of Mezzadri (2007, arXiv math-ph/0609050), then taken back to θ by the chart's inverse. The product is not Haar
+    /// distributed.
     ///
     /// # Errors
     /// [`Error::Domain`] if a chart reaches none of 64 drawn blocks.
-    pub fn random_haar(plan: Plan<T>, rng: &mut impl rand::Rng) -> Result<Self>
-    where
-        rand_distr::StandardNormal: rand_distr::Distribution<T::Wide>,
-    {
+    pub fn random_haar(plan: Plan<T>, rng: &mut impl rand::Rng) -> Result<Self> {
         let mut theta = vec![0.0; plan.num_params()];
         for stage in plan.stages() {
             let Source::Chart { chart, .. } = stage.source() else { continue };
@@ -49,11 +47,18 @@ impl<T: Scalar> Orthogonal<T> {
                 let theta = &mut theta[start..start + params];
                 let mut result = Ok(());
                 for _ in 0..64 {
+                    let mut normal = || rand_distr::StandardNormal.sample(rng);
                     for x in &mut block {
-                        *x = rand_distr::StandardNormal.sample(rng);
+                        let re = normal();
+                        *x = T::Wide::from_parts(re, if T::IS_COMPLEX { normal() } else { 0.0 });
                     }
                     dense::haar_rotation(b, &mut block);
                     result = chart.inverse(b, &block, theta);
+                    if result.is_err() && !chart.starts_at_identity() {
+                        // Of determinant −1, distributed likewise.
+                        block[..b].iter_mut().for_each(|x| *x = -*x);
+                        result = chart.inverse(b, &block, theta);
+                    }
                     if result.is_ok() {
                         break;
                     }

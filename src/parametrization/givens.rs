@@ -4,6 +4,9 @@
 //! everywhere, and every rotation is reached; reflections (det = −1) are not. The section is atan2, with values in
 //! [−π, π]. (Golub & Van Loan, *Matrix Computations*, 4th ed., §5.1.8.)
 //!
+//! Over complex numbers the block is the same real rotation, for plans that mix it with unitary blocks; the pullback takes
+//! the real part of G, and a block with imaginary parts is not reached. (All of U(2): [`UnitaryPhases`](super::UnitaryPhases).)
+//!
 //! Conditioning: sine and cosine are computed to an ulp or so for any finite angle, but an angle of size |θ| carries no
 //! more than u|θ| of absolute precision.
 
@@ -14,12 +17,13 @@ use num_traits::Float;
 use super::Parametrization;
 use crate::dense::{ORTHOGONAL, orthogonality_ratio};
 use crate::error::{Error, Result, check_length};
+use crate::scalar::Wide;
 
 /// The chart of 2×2 rotations by their angle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Givens;
 
-impl Parametrization<f64> for Givens {
+impl<W: Wide> Parametrization<W> for Givens {
     fn name(&self) -> &'static str {
         "Givens"
     }
@@ -31,15 +35,20 @@ impl Parametrization<f64> for Givens {
         Err(Error::Size { what: "Givens block", expected: "b = 2".into(), got: format!("b = {b}") })
     }
 
-    fn forward(&self, _b: usize, theta: &[f64], block: &mut [f64]) {
+    fn forward(&self, _b: usize, theta: &[f64], block: &mut [W]) {
         let (s, c) = Float::sin_cos(theta[0]);
         // 0 − s, not −s: no negative zero in the identity.
-        block.copy_from_slice(&[c, 0.0 - s, s, c]);
+        block.copy_from_slice(&[c, 0.0 - s, s, c].map(W::from_real));
     }
 
-    fn vjp(&self, _b: usize, _theta: &[f64], block: &[f64], g: &[f64], d_theta: &mut [f64]) {
-        let (c, s) = (block[0], block[2]);
-        d_theta[0] += c * (g[2] - g[1]) - s * (g[0] + g[3]);
+    fn vjp(&self, _b: usize, _theta: &[f64], block: &[W], g: &[W], d_theta: &mut [f64]) {
+        let (c, s) = (block[0].re(), block[2].re());
+        d_theta[0] += c * (g[2].re() - g[1].re()) - s * (g[0].re() + g[3].re());
+    }
+
+    fn jvp(&self, _b: usize, _theta: &[f64], block: &[W], d_theta: &[f64], d_block: &mut [W]) {
+        let (c, s, d) = (block[0].re(), block[2].re(), d_theta[0]);
+        d_block.copy_from_slice(&[-s * d, -c * d, c * d, -s * d].map(W::from_real));
     }
 
     /// The speed |dB/dθ| = √2, everywhere.
@@ -47,18 +56,20 @@ impl Parametrization<f64> for Givens {
         Some(core::f64::consts::SQRT_2)
     }
 
-    fn inverse(&self, b: usize, block: &[f64], theta: &mut [f64]) -> Result<()> {
-        check_length("theta", self.num_params(b)?, theta.len())?;
+    fn inverse(&self, b: usize, block: &[W], theta: &mut [f64]) -> Result<()> {
+        check_length("theta", Parametrization::<W>::num_params(self, b)?, theta.len())?;
         let ratio = orthogonality_ratio(b, block)?;
-        let det = block[0] * block[3] - block[1] * block[2];
-        if !(ratio <= ORTHOGONAL && det > 0.0) {
+        let [x, y, z, w] = [0, 1, 2, 3].map(|at| block[at].re());
+        let det = x * w - y * z;
+        let imaginary = block.iter().fold(0.0, |m: f64, x| m.max(x.im().abs()));
+        if !(ratio <= ORTHOGONAL && det > 0.0 && imaginary <= ORTHOGONAL * f64::EPSILON) {
             return Err(Error::Domain {
                 what: "inverse of Givens".into(),
-                expected: "a rotation: orthogonality ratio at most 30, determinant 1",
-                got: format!("ratio {ratio:e}, determinant {det}"),
+                expected: "a real rotation: orthogonality ratio at most 30, determinant 1",
+                got: format!("ratio {ratio:e}, determinant {det}, imaginary parts up to {imaginary:e}"),
             });
         }
-        theta[0] = Float::atan2(0.5 * (block[2] - block[1]), 0.5 * (block[0] + block[3]));
+        theta[0] = Float::atan2(0.5 * (z - y), 0.5 * (x + w));
         Ok(())
     }
 }
@@ -68,6 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::scalar::c64;
 
     fn forward(theta: f64) -> [f64; 4] {
         let mut block = [f64::NAN; 4];
@@ -89,10 +101,23 @@ mod tests {
     #[test]
     fn only_two_dimensions() {
         for b in [0, 1, 3, usize::MAX] {
-            assert!(matches!(Givens.num_params(b), Err(Error::Size { .. })));
-            assert!(matches!(Givens.inverse(b, &[], &mut []), Err(Error::Size { .. })));
+            assert!(matches!(Parametrization::<f64>::num_params(&Givens, b), Err(Error::Size { .. })));
+            assert!(matches!(Givens.inverse(b, &[0.0; 0], &mut []), Err(Error::Size { .. })));
         }
-        assert_eq!(Givens.num_params(2), Ok(1));
+        assert_eq!(Parametrization::<f64>::num_params(&Givens, 2), Ok(1));
+    }
+
+    #[test]
+    fn a_complex_block_is_the_real_one_and_no_other() {
+        let mut block = [c64::default(); 4];
+        Givens.forward(2, &[0.3], &mut block);
+        assert_eq!(block.map(|x| x.re), forward(0.3));
+        assert_eq!(block.map(|x| x.im), [0.0; 4]);
+        let mut theta = [f64::NAN];
+        Givens.inverse(2, &block, &mut theta).unwrap();
+        assert!((theta[0] - 0.3).abs() <= 1e-16);
+        let turned = block.map(|x| x * c64 { re: 0.6, im: 0.8 });
+        assert!(matches!(Givens.inverse(2, &turned, &mut theta), Err(Error::Domain { .. })));
     }
 
     #[test]

@@ -15,10 +15,20 @@ use crate::scalar::Wide;
 mod cayley;
 mod exponential;
 mod givens;
+mod mach_zehnder;
+mod neumann;
+mod newton_schulz;
+mod signed;
+mod unitary_phases;
 
 pub use cayley::Cayley;
 pub use exponential::Exponential;
 pub use givens::Givens;
+pub use mach_zehnder::MachZehnder;
+pub use neumann::CayleyNeumann;
+pub use newton_schulz::NewtonSchulz;
+pub use signed::Signed;
+pub use unitary_phases::UnitaryPhases;
 
 /// A smooth map θ ↦ block from real parameters to b×b orthogonal (unitary) matrices, with its exact pullback.
 ///
@@ -26,11 +36,11 @@ pub use givens::Givens;
 ///
 /// # Laws
 /// Each is a function in [`verify::laws`](crate::verify::laws):
-/// 1. θ = 0 gives the identity, exactly.
+/// 1. θ = 0 gives the identity, exactly; a diagonal of ±1 if [`starts_at_identity`](Self::starts_at_identity) is `false`.
 /// 2. Unless [`is_exact`](Self::is_exact) is `false`, every block from finite θ is orthogonal to LAPACK ratio ≤ 2
 ///    (‖I − BᴴB‖₁ / (b·eps), eps = 2⁻⁵²).
 /// 3. `vjp` is the exact adjoint of the derivative of `forward`: d_theta += Jᵀ d_block, with ⟨G, dB⟩ = Re tr(Gᴴ dB).
-/// 4. `jvp` is the derivative itself: ⟨G, jvp(dθ)⟩ = ⟨vjp(G), dθ⟩.
+/// 4. `jvp` is the derivative itself: ⟨G, jvp(dθ)⟩ = ⟨vjp(G), dθ⟩, overwritten.
 /// 5. `inverse` is a section: `forward(inverse(B)) = B` wherever it does not return an error.
 /// 6. `forward`, `vjp` and `jvp` depend on nothing but their arguments.
 pub trait Parametrization<W: Wide>: Debug + Send + Sync {
@@ -81,6 +91,12 @@ pub trait Parametrization<W: Wide>: Debug + Send + Sync {
 
     /// `false` for truncated series, whose blocks are only nearly orthogonal. Such stages cannot be run backwards.
     fn is_exact(&self) -> bool {
+        true
+    }
+
+    /// `false` for charts whose block at θ = 0 is a diagonal of ±1 other than the identity, or may be:
+    /// [`Signed`] ones, which reach determinant −1.
+    fn starts_at_identity(&self) -> bool {
         true
     }
 
@@ -136,6 +152,9 @@ impl<W: Wide, P: Parametrization<W> + ?Sized> Parametrization<W> for Arc<P> {
     fn is_exact(&self) -> bool {
         (**self).is_exact()
     }
+    fn starts_at_identity(&self) -> bool {
+        (**self).starts_at_identity()
+    }
     fn lipschitz(&self, b: usize) -> Option<f64> {
         (**self).lipschitz(b)
     }
@@ -145,4 +164,11 @@ impl<W: Wide, P: Parametrization<W> + ?Sized> Parametrization<W> for Arc<P> {
     fn vjp_batch(&self, b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]) {
         (**self).vjp_batch(b, theta, blocks, d_blocks, d_theta);
     }
+}
+
+/// ‖X − B‖₁ in units of b·eps: what a section leaves. Infinite unless everything is finite.
+fn miss<W: Wide>(b: usize, x: &[W], block: &[W]) -> f64 {
+    let column = |j: usize| (0..b).map(|i| (x[i * b + j] - block[i * b + j]).abs()).sum::<f64>();
+    let sums = (0..b).map(column).fold(0.0, |m: f64, sum| if sum <= m { m } else { sum });
+    if sums.is_finite() { sums / (b as f64 * f64::EPSILON) } else { f64::INFINITY }
 }

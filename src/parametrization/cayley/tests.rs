@@ -1,4 +1,5 @@
 use alloc::vec;
+use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
@@ -14,14 +15,14 @@ fn sizes() -> impl Strategy<Value = usize> {
 }
 
 /// `n` nearly normal numbers (twelve uniform ones, summed), from a seed.
-fn normal(seed: u64, n: usize) -> Vec<f64> {
+pub(super) fn normal(seed: u64, n: usize) -> Vec<f64> {
     use rand::{RngExt, SeedableRng};
     let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
     (0..n).map(|_| (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0).collect()
 }
 
 /// `n` parameters that span the exponents from −300 to 300, zeros among them.
-fn any_scale(seed: u64, n: usize) -> Vec<f64> {
+pub(super) fn any_scale(seed: u64, n: usize) -> Vec<f64> {
     let exponent = normal(seed ^ 0x5eed, n);
     let x = normal(seed, n).into_iter().zip(exponent).enumerate();
     x.map(|(i, (x, e))| if i % 5 == 4 { 0.0 } else { x * 10.0_f64.powf((100.0 * e).clamp(-300.0, 300.0)) }).collect()
@@ -45,7 +46,7 @@ fn largest(x: impl IntoIterator<Item = f64>) -> f64 {
 fn zero_is_the_identity_to_the_bit() {
     for b in SIZES {
         let identity: Vec<f64> = (0..b * b).map(|at| f64::from(u8::from(at % (b + 1) == 0))).collect();
-        let block = forward(b, &vec![0.0; skew_size(b)]);
+        let block = forward(b, &vec![0.0; skew_size::<f64>(b)]);
         assert!(block.iter().zip(identity).all(|(x, y)| x.to_bits() == y.to_bits()), "b = {b}");
     }
 }
@@ -65,7 +66,7 @@ fn extreme_parameters_give_rotations() {
         for t in [f64::MAX, f64::MIN_POSITIVE, 5e-324, 1e300, 1e155, 1e17, 1e8, 1e-8, 1e-160] {
             // All the same, and all but one tiny.
             for rest in [t, -t, 5e-324, 1.0] {
-                let mut theta = vec![rest; skew_size(b)];
+                let mut theta = vec![rest; skew_size::<f64>(b)];
                 if let Some(last) = theta.last_mut() {
                     *last = t;
                 }
@@ -81,7 +82,7 @@ fn a_huge_odd_block_stays_a_rotation() {
     // det = 1, so for odd b, A → ∞ leads to −I on a plane, +1 on the kernel: the trace is 2 − b.
     for b in [3, 5, 7, 33] {
         for scale in [1e9, 1e20, 1e150, 1e300] {
-            let theta: Vec<f64> = normal(b as u64, skew_size(b)).iter().map(|x| x * scale).collect();
+            let theta: Vec<f64> = normal(b as u64, skew_size::<f64>(b)).iter().map(|x| x * scale).collect();
             let trace: f64 = forward(b, &theta).iter().step_by(b + 1).sum();
             assert!((trace - (2.0 - b as f64)).abs() <= 1e-12, "b = {b}, {scale:e}: {trace}");
         }
@@ -103,7 +104,7 @@ fn the_map_is_accurate_not_only_orthogonal() {
         // The last two limits are the conditioning, ‖A‖.
         for (scale, limit) in [(1e-3, 2.0), (1.0, 8.0), (10.0, 64.0), (1e3, 4e3)] {
             for seed in 0..20 {
-                let theta: Vec<f64> = normal(seed, skew_size(b)).iter().map(|x| x * scale).collect();
+                let theta: Vec<f64> = normal(seed, skew_size::<f64>(b)).iter().map(|x| x * scale).collect();
                 let error = map_error(b, &theta);
                 assert!(error <= limit, "b = {b}, scale {scale}, seed {seed}: {error}");
             }
@@ -115,7 +116,7 @@ fn the_map_is_accurate_not_only_orthogonal() {
 fn an_unlucky_order_of_pivots_is_noticed() {
     // Elimination without pivoting begins with the 1 beside the largest entries, and grows by their square.
     for seed in 0..20 {
-        let mut theta: Vec<f64> = normal(seed, skew_size(16)).iter().map(|x| 0.1 * x).collect();
+        let mut theta: Vec<f64> = normal(seed, skew_size::<f64>(16)).iter().map(|x| 0.1 * x).collect();
         theta[..8].fill(14.0);
         let error = map_error(16, &theta);
         assert!(error <= 32.0, "seed {seed}: {error}");
@@ -127,7 +128,7 @@ fn the_gradient_is_relatively_accurate_where_the_chart_is_flat() {
     use crate::dense::extended::{product, transpose};
     for (b, scale, limit) in [(2, 1e3, 1e-13), (4, 1e3, 1e-12), (8, 1e6, 1e-11), (3, 1e3, 1e-11), (16, 10.0, 1e-12)] {
         for seed in 0..20 {
-            let theta: Vec<f64> = normal(seed, skew_size(b)).iter().map(|x| x * scale).collect();
+            let theta: Vec<f64> = normal(seed, skew_size::<f64>(b)).iter().map(|x| x * scale).collect();
             let g = normal(seed + 100, b * b);
             let mut d = vec![0.0; theta.len()];
             Cayley.vjp(b, &theta, &forward(b, &theta), &g, &mut d);
@@ -147,11 +148,11 @@ fn the_gradient_is_relatively_accurate_where_the_chart_is_flat() {
 #[test]
 fn blocks_outside_are_rejected() {
     let domain = |b: usize, block: &[f64]| {
-        let result = Cayley.inverse(b, block, &mut vec![0.0; skew_size(b)]);
+        let result = Cayley.inverse(b, block, &mut vec![0.0; skew_size::<f64>(b)]);
         assert!(matches!(result, Err(Error::Domain { .. })), "b = {b}: {result:?}");
     };
     for b in SIZES {
-        let rotation = forward(b, &normal(7, skew_size(b)));
+        let rotation = forward(b, &normal(7, skew_size::<f64>(b)));
         // A reflection: the first row exchanged in sign.
         let mut reflection = rotation.clone();
         reflection[..b].iter_mut().for_each(|x| *x = -*x);
@@ -170,10 +171,10 @@ fn blocks_outside_are_rejected() {
 
 #[test]
 fn wrong_sizes_are_errors() {
-    assert!(matches!(Cayley.num_params(0), Err(Error::Size { .. })));
-    assert!(matches!(Cayley.num_params(usize::MAX), Err(Error::Size { .. })));
-    assert_eq!(Cayley.num_params(1), Ok(0));
-    assert_eq!(Cayley.num_params(8), Ok(28));
+    assert!(matches!(Parametrization::<f64>::num_params(&Cayley, 0), Err(Error::Size { .. })));
+    assert!(matches!(Parametrization::<f64>::num_params(&Cayley, usize::MAX), Err(Error::Size { .. })));
+    assert_eq!(Parametrization::<f64>::num_params(&Cayley, 1), Ok(0));
+    assert_eq!(Parametrization::<f64>::num_params(&Cayley, 8), Ok(28));
     assert!(matches!(Cayley.inverse(3, &[0.0; 9], &mut [0.0; 2]), Err(Error::Length { .. })));
     assert!(matches!(Cayley.inverse(3, &[0.0; 8], &mut [0.0; 3]), Err(Error::Length { .. })));
 }
@@ -193,19 +194,19 @@ proptest! {
     #[test]
     fn every_block_is_orthogonal(b in sizes(), seed: u64, exponent in -300..=300_i32) {
         let scale = 10.0_f64.powi(exponent);
-        let theta: Vec<f64> = normal(seed, skew_size(b)).iter().map(|x| x * scale).collect();
+        let theta: Vec<f64> = normal(seed, skew_size::<f64>(b)).iter().map(|x| x * scale).collect();
         prop_assert!(orthogonality_ratio(b, &forward(b, &theta)).unwrap() <= 1.0);
     }
 
     #[test]
     fn every_mixture_of_scales_is_orthogonal(b in sizes(), seed: u64) {
-        let ratio = orthogonality_ratio(b, &forward(b, &any_scale(seed, skew_size(b)))).unwrap();
+        let ratio = orthogonality_ratio(b, &forward(b, &any_scale(seed, skew_size::<f64>(b)))).unwrap();
         prop_assert!(ratio <= 1.0, "{}", ratio);
     }
 
     #[test]
     fn vjp_is_the_adjoint_of_the_derivative(b in sizes(), seed: u64) {
-        let theta = normal(seed, skew_size(b));
+        let theta = normal(seed, skew_size::<f64>(b));
         let (g, direction) = (normal(seed + 1, b * b), normal(seed + 2, theta.len()));
         let mut d = vec![3.0; theta.len()];
         Cayley.vjp(b, &theta, &forward(b, &theta), &g, &mut d);
@@ -225,7 +226,7 @@ proptest! {
 
     #[test]
     fn inverse_is_a_section(b in sizes(), seed: u64, exponent in -8..=3_i32) {
-        let theta: Vec<f64> = normal(seed, skew_size(b)).iter().map(|x| x * 10.0_f64.powi(exponent)).collect();
+        let theta: Vec<f64> = normal(seed, skew_size::<f64>(b)).iter().map(|x| x * 10.0_f64.powi(exponent)).collect();
         let block = forward(b, &theta);
         let mut back = vec![f64::NAN; theta.len()];
         let result = Cayley.inverse(b, &block, &mut back);
@@ -247,7 +248,7 @@ proptest! {
     fn a_batch_has_the_bits_of_its_blocks(
         b in sizes(), seed: u64, count in prop::sample::select(vec![0_usize, 1, 7, 8, 9, 17]), wild: bool,
     ) {
-        let p = skew_size(b);
+        let p = skew_size::<f64>(b);
         let mut theta = normal(seed, count * p);
         if wild {
             // Some blocks of each pack take the other path.

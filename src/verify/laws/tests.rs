@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::Result;
 use crate::layout::StageLayout;
-use crate::parametrization::{Cayley, Givens};
+use crate::parametrization::{Cayley, Givens, Signed};
 use crate::topology::{BlockDiagonal, Butterfly, Explicit};
 use alloc::sync::Arc;
 
@@ -38,6 +38,8 @@ enum Flaw {
     NotIdentity,
     Drift,
     WrongSign,
+    WrongPushforward,
+    PushforwardAdds,
     Overwrites,
     BadSection,
     AcceptsAnything,
@@ -81,6 +83,15 @@ impl Parametrization<f64> for Flawed {
             _ => Givens.vjp(b, theta, block, d_block, d_theta),
         }
     }
+    fn jvp(&self, b: usize, theta: &[f64], block: &[f64], d_theta: &[f64], d_block: &mut [f64]) {
+        let old = d_block[0];
+        Givens.jvp(b, theta, block, d_theta, d_block);
+        match self.0 {
+            Flaw::WrongPushforward => d_block[1] = -d_block[1],
+            Flaw::PushforwardAdds => d_block[0] += old,
+            _ => {}
+        }
+    }
     fn inverse(&self, b: usize, block: &[f64], theta: &mut [f64]) -> Result<()> {
         let result = Givens.inverse(b, block, theta);
         match self.0 {
@@ -116,12 +127,40 @@ fn every_flaw_is_found_by_its_law() {
     assert_eq!(law(Flaw::NotIdentity, 2), Err("identity at zero"));
     assert_eq!(law(Flaw::Drift, 2), Err("orthogonal"));
     assert_eq!(law(Flaw::WrongSign, 2), Err("pullback is exact"));
+    assert_eq!(law(Flaw::WrongPushforward, 2), Err("pushforward is the derivative"));
+    assert_eq!(law(Flaw::PushforwardAdds, 2), Err("pushforward is the derivative"));
     assert_eq!(law(Flaw::Overwrites, 2), Err("pullback accumulates"));
     assert_eq!(law(Flaw::BadSection, 2), Err("inverse is a section"));
     assert_eq!(law(Flaw::AcceptsAnything, 2), Err("inverse refuses"));
     assert_eq!(law(Flaw::BatchDiffers, 2), Err("batch equals single"));
     assert_eq!(law(Flaw::BatchPullbackDiffers, 2), Err("batch equals single"));
     assert_eq!(law(Flaw::UntypedRefusal, 3), Err("block size refused"));
+}
+
+/// Signs at θ = 0 are for those who say so.
+#[test]
+fn a_chart_must_say_that_it_starts_elsewhere() {
+    #[derive(Debug)]
+    struct Silent(Signed<Cayley>);
+    impl Parametrization<f64> for Silent {
+        fn name(&self) -> &'static str {
+            "silent"
+        }
+        fn num_params(&self, b: usize) -> Result<usize> {
+            Parametrization::<f64>::num_params(&self.0, b)
+        }
+        fn forward(&self, b: usize, theta: &[f64], block: &mut [f64]) {
+            self.0.forward(b, theta, block);
+        }
+        fn vjp(&self, b: usize, theta: &[f64], block: &[f64], d_block: &[f64], d_theta: &mut [f64]) {
+            self.0.vjp(b, theta, block, d_block, d_theta);
+        }
+        fn inverse(&self, b: usize, block: &[f64], theta: &mut [f64]) -> Result<()> {
+            self.0.inverse(b, block, theta)
+        }
+    }
+    assert_eq!(identity_at_zero::<f64>(&Signed::new(Cayley), 3), Ok(()));
+    assert_eq!(identity_at_zero::<f64>(&Silent(Signed::new(Cayley)), 3).unwrap_err().law, "identity at zero");
 }
 
 /// A wiring given by a function of (n, k), one stage.
