@@ -23,8 +23,8 @@ fn embedded(b: usize, theta: &[f64]) -> Vec<f64> {
     fill_skew::<c64, c64>(b, &mut a, |at, _| theta[at]);
     let n = 2 * b;
     let mut real = vec![0.0; n * n];
-    for at in 0..b * b {
-        let (i, j, z) = (at / b, at % b, a[at]);
+    for (at, &z) in a.iter().enumerate() {
+        let (i, j) = (at / b, at % b);
         (real[i * n + j], real[i * n + b + j]) = (z.re, -z.im);
         (real[(b + i) * n + j], real[(b + i) * n + b + j]) = (z.im, z.re);
     }
@@ -61,9 +61,9 @@ fn it_is_the_real_chart_of_twice_the_size() {
                 let (q, n) = (forward(b, &theta), 2 * b);
                 let mut truth = vec![0.0; n * n];
                 Cayley.forward(n, &embedded(b, &theta), &mut truth);
-                for at in 0..b * b {
+                for (at, q) in q.iter().enumerate() {
                     let (i, j) = (at / b, at % b);
-                    let off = (q[at].re - truth[i * n + j]).abs().max((q[at].im - truth[(b + i) * n + j]).abs());
+                    let off = (q.re - truth[i * n + j]).abs().max((q.im - truth[(b + i) * n + j]).abs());
                     assert!(off <= limit * f64::EPSILON, "b = {b}, {scale}, seed {seed}: {}", off / f64::EPSILON);
                 }
             }
@@ -113,8 +113,8 @@ fn the_gradient_is_relatively_accurate_where_the_chart_is_flat() {
             // ⟨G, dQ⟩ is half of that of the embedded matrices, and θ's gradient the pullback of the embedding.
             let n = 2 * b;
             let mut real_g = vec![0.0; n * n];
-            for at in 0..b * b {
-                let (i, j, z) = (at / b, at % b, g[at]);
+            for (at, &z) in g.iter().enumerate() {
+                let (i, j) = (at / b, at % b);
                 (real_g[i * n + j], real_g[(b + i) * n + j]) = (z.re, z.im);
             }
             let (wide, mut block) = (embedded(b, &theta), vec![0.0; n * n]);
