@@ -53,13 +53,17 @@
 //! | [`Explicit`](topology::Explicit) | any, as tables of indices |
 //!
 //! *How is a block given by real numbers?* A [`Parametrization`], a chart for short, maps the parameters of one block to the
-//! block, and gradients back. θ = 0 is always the identity.
+//! block, and gradients back. θ = 0 is the identity (a diagonal of signs if signed).
 //!
 //! | in [`parametrization`] | blocks | parameters of one |
 //! |---|---|---|
-//! | [`Cayley`](parametrization::Cayley) | b×b rotations, (I − A)(I + A)⁻¹ with A skew | b(b − 1)/2, the upper triangle of A row by row |
+//! | [`Cayley`](parametrization::Cayley) | b×b rotations and unitary blocks, (I − A)(I + A)⁻¹ with A skew(-Hermitian) | b(b − 1)/2 (unitary: b²), the upper triangle of A row by row |
 //! | [`Exponential`](parametrization::Exponential) | b×b rotations and unitary blocks, exp A with A skew(-Hermitian) | b(b − 1)/2 (unitary: b²), likewise |
+//! | [`CayleyNeumann`](parametrization::CayleyNeumann) | Cayley with a truncated series for the inverse, *nearly* orthogonal | likewise |
+//! | [`NewtonSchulz`](parametrization::NewtonSchulz) | polar factor of I − A by a number of steps, *nearly* orthogonal | likewise |
 //! | [`Givens`](parametrization::Givens) | 2×2 rotations | the angle |
+//! | [`UnitaryPhases`](parametrization::UnitaryPhases), [`MachZehnder`](parametrization::MachZehnder) | unitary 2×2 blocks, all or up to phases of the next stage | 4 or 2 phases |
+//! | [`Signed`](parametrization::Signed) | those of another chart with columns negated: determinant −1 | those of the other |
 //!
 //! A stage may also be a product of Householder reflections ([`Source::reflectors`]; HRA, ETHER): vectors instead of blocks,
 //! of any length up to n, and never a matrix.
