@@ -69,7 +69,7 @@
 //! of any length up to n, and never a matrix.
 //!
 //! Both traits are open: `examples/own_chart_and_topology.rs` adds a chart of 3×3 rotations and a wiring of its own,
-//! and [`verify::laws`] checks them as it checks the ones here.
+//! and [`verify::laws`] checks them as it checks the ones here. [`Charts`](parametrization::Charts) finds charts by name.
 //!
 //! For a matrix that is given, [`synthesis`] finds the parameters: any rotation as a mesh of neighbouring pairs or as pairs of
 //! butterflies B·Bᵀ, any permutation as a Beneš network.

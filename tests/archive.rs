@@ -7,8 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use papilio::archive::Charts;
-use papilio::parametrization::{Cayley, Exponential, Givens};
+use papilio::parametrization::{Cayley, Charts, Exponential, Givens};
 use papilio::topology::{AnyButterfly, BlockDiagonal, Butterfly, Explicit, Shared};
 use papilio::{Error, Orthogonal, Parametrization, Plan, Result, Scalar, Sharing, Source, StageLayout, c32, c64};
 use proptest::prelude::*;
@@ -35,6 +34,19 @@ fn mixed<T: Scalar<Wide = f64>>() -> Plan<T> {
     plan.then(Plan::new(13, &explicit, Cayley).unwrap().adjoint()).unwrap()
 }
 
+/// Reflections of every kind, beside fixed blocks.
+fn reflections<T: Scalar>() -> Plan<T> {
+    let reflectors = |count, orthonormal, sharing| Source::Reflectors { count, orthonormal, sharing };
+    let stages = [
+        (StageLayout::contiguous(13, 1), reflectors(9, true, Sharing::PerBlock)),
+        (StageLayout::contiguous(4, 3), reflectors(2, false, Sharing::Groups([1, 0, 1].into()))),
+        (StageLayout::contiguous(1, 13), Source::Fixed(vec![T::Wide::from_real(1.0); 13].into())),
+        (StageLayout::contiguous(3, 4), reflectors(11, false, Sharing::All)),
+        (StageLayout::contiguous(5, 2), reflectors(0, false, Sharing::PerBlock)),
+    ];
+    Plan::from_stages(13, stages).unwrap()
+}
+
 fn file(work: &TempDir) -> PathBuf {
     work.path().join("q.safetensors")
 }
@@ -59,7 +71,7 @@ fn assert_round_trip<T: Scalar>(q: &Orthogonal<T>) {
             (q.plan().stages()[k].is_adjoint(), q.plan().stages()[k].theta())
         );
         assert_eq!((stage.layout(), stage.entries()), (q.plan().stages()[k].layout(), q.plan().stages()[k].entries()));
-        if stage.num_groups() > 0 {
+        if stage.num_groups() > 0 && !matches!(stage.source(), Source::Reflectors { .. }) {
             let mut block = vec![T::zero(); stage.layout().block_size().pow(2)];
             again.plan().block(q.factors(), k, 0, &mut block).unwrap();
         }
@@ -81,6 +93,8 @@ fn round_trips_keep_every_bit() {
     let shared = Plan::<f64>::new(16, &Shared::by_group(Butterfly::classic(2)), Givens).unwrap();
     let tables = Plan::<f64>::new(13, &AnyButterfly::new(3), Cayley).unwrap();
     assert_round_trip(&random(shared, 4));
+    assert_round_trip(&random(reflections::<f32>().adjoint(), 6));
+    assert_round_trip(&random(reflections::<c64>(), 7));
     assert_round_trip(&random(tables.adjoint(), 5));
     let butterfly = Plan::<f64>::new(64, &Butterfly::classic(2), Givens).unwrap();
     let mut theta: Vec<f64> = random(butterfly.clone(), 3).theta().to_vec();
@@ -198,7 +212,14 @@ fn charts_of_users_are_registered() {
     let q = random(Plan::<f64>::new(8, &BlockDiagonal::new(2), Cubic).unwrap(), 5);
     q.save(file(&work)).unwrap();
     let message = Orthogonal::<f64>::load(file(&work)).unwrap_err().to_string();
-    for word in ["q.safetensors", "stage 0", "`Cubic`", "Charts::register", "Cayley, Exponential, Givens"] {
+    for word in [
+        "q.safetensors",
+        "stage 0",
+        "`Cubic`",
+        "Charts::register",
+        "Cayley, Cayley-Neumann order 4",
+        "Exponential, Givens",
+    ] {
         assert!(message.contains(word), "{word}: {message}");
     }
     let mut charts = Charts::new();
@@ -208,9 +229,9 @@ fn charts_of_users_are_registered() {
     // A family makes the charts whose settings stand in the id; one that makes another chart is not believed.
     let q = random(Plan::<f64>::new(8, &BlockDiagonal::new(2), Geared(3)).unwrap(), 6);
     q.save(file(&work)).unwrap();
-    charts.register_family(|_| Some(Arc::new(Geared(4))));
+    charts.register_family(|_, _| Some(Arc::new(Geared(4))));
     assert!(Orthogonal::<f64>::load_with(file(&work), &charts).is_err());
-    charts.register_family(|id| {
+    charts.register_family(|_, id| {
         let gear = id.strip_prefix("Geared(")?.strip_suffix(')')?.parse().ok()?;
         Some(Arc::new(Geared(gear)))
     });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use papilio::generator::Generator;
-use papilio::parametrization::{Cayley, Givens};
+use papilio::parametrization::{Cayley, Charts};
 use papilio::topology::{BlockDiagonal, Butterfly, Explicit};
 use papilio::verify::{plan_gradient, plan_tangent};
 use papilio::{
@@ -41,11 +41,11 @@ fn plans() -> Vec<(String, Plan<f64>)> {
         (13, 3, Box::new(Explicit::new(13, [table(13, 3, 3), table(13, 3, 4), table(13, 3, 5)]).unwrap())),
         (20, 16, Box::new(Explicit::new(20, [table(20, 16, 6), table(20, 16, 7)]).unwrap())),
     ];
-    let charts: [Arc<dyn Parametrization<f64>>; 2] = [Arc::new(Cayley), Arc::new(Givens)];
+    let charts = Charts::<f64>::new();
     let mut plans = Vec::new();
     for (n, b, topology) in &topologies {
         for chart in charts.iter().filter(|chart| chart.num_params(*b).is_ok()) {
-            let name = format!("{} {} n={n} b={b}", chart.name(), topology.name());
+            let name = format!("{} {} n={n} b={b}", chart.id(), topology.name());
             plans.push((name, Plan::new(*n, topology.as_ref(), chart.clone()).unwrap()));
         }
     }

@@ -241,3 +241,77 @@ fn unitary_blocks_move_along_their_phases() {
         assert!((found - truth).norm() <= 4.0 * f64::EPSILON, "{at}: {found} {truth}");
     }
 }
+
+/// Dense truth: the block that the reflections make, moved as a fixed block.
+#[test]
+fn products_of_reflections_move_in_the_span_of_their_vectors() {
+    let mut worst = 0f64;
+    for (b, count) in [(1, 2), (2, 2), (5, 2), (7, 4), (3, 6), (12, 4), (33, 8), (6, 0)] {
+        let stage = (StageLayout::contiguous(b, 2), Source::reflectors(count));
+        let plan = Plan::<f64>::from_stages(2 * b + 1, [stage]).unwrap();
+        let q = random(&plan, 1.0, (7 * b + count) as u64);
+        let n = q.n();
+        let dense = q.to_dense().unwrap();
+        let blocks: Vec<f64> = (0..2 * b * b)
+            .map(|at| {
+                let (start, i, j) = (at / (b * b) * b, at / b % b, at % b);
+                dense[(start + i) * n + start + j]
+            })
+            .collect();
+        let fixed = (StageLayout::contiguous(b, 2), Source::Fixed(blocks.into()));
+        let truth = Orthogonal::identity(Plan::<f64>::from_stages(n, [fixed]).unwrap()).unwrap();
+        for t in [0.0, 1e-9, 0.25, 0.5, 0.9, 1.0, -0.7, 1.3] {
+            let (found, truth) = (q.interpolate(t).unwrap(), truth.interpolate(t).unwrap());
+            let gap = miss(&found.to_dense().unwrap(), &truth.to_dense().unwrap());
+            worst = worst.max(gap);
+            assert!(
+                gap <= 64.0 * f64::EPSILON * (1.0 + count as f64),
+                "b = {b}, {count} reflections, t = {t}: {gap:e}"
+            );
+            assert_eq!(found.theta().len(), q.theta().len());
+        }
+        assert_eq!(q.interpolate(0.0).unwrap().to_dense().unwrap(), identity(n));
+        assert_eq!(q.interpolate(1.0).unwrap().theta(), q.theta());
+    }
+    println!("largest error of an interpolated product of reflections: {worst:e}");
+}
+
+#[test]
+fn awkward_vectors_of_reflections() {
+    let make = |b: usize, theta: Vec<f64>| {
+        let stage = (StageLayout::contiguous(b, 1), Source::reflectors(theta.len() / b));
+        Orthogonal::new(Plan::<f64>::from_stages(b, [stage]).unwrap(), theta).unwrap()
+    };
+    // An odd number, or an odd number that are not zero.
+    for theta in [vec![1.0, 2.0, 3.0], vec![1.0, 2.0, 3.0, 0.0, 0.0, 0.0]] {
+        let q = make(3, theta);
+        for t in [0.0, 0.5, 1.0] {
+            let message = q.interpolate(t).unwrap_err().to_string();
+            assert!(message.contains("block 0 of stage 0") && message.contains("determinant −1"), "{message}");
+        }
+    }
+    // Dependent, huge and tiny vectors: equal ones cancel, zeros do nothing.
+    let still = make(2, vec![1e300, 1e300, -1e-300, -1e-300, 0.0, 0.0, 0.0, 0.0]).interpolate(0.3).unwrap();
+    assert!(miss(&still.to_dense().unwrap(), &identity(2)) <= 4.0 * f64::EPSILON);
+    // Two mirrors at an angle of π/8 turn by π/4, half of them by π/8.
+    let (c, s) = ((std::f64::consts::PI / 8.0).cos(), (std::f64::consts::PI / 8.0).sin());
+    let half = make(2, vec![1.0, 0.0, 7.0 * c, 7.0 * s]).interpolate(0.5).unwrap().to_dense().unwrap();
+    assert!(miss(&half, &[c, -s, s, c]) <= 4.0 * f64::EPSILON, "{half:?}");
+    // Never a dense matrix: as a matrix this block would be 80 GB.
+    let n = 100_000;
+    let theta: Vec<f64> = (0..2 * n).map(|i| (0.37 * i as f64).sin()).collect();
+    let q = make(n, theta);
+    let (x, quarter) = (vec![1.0; n], q.interpolate(0.25).unwrap());
+    let mut y = x.clone();
+    for _ in 0..4 {
+        y = quarter.apply(&y).unwrap();
+    }
+    assert!(miss(&y, &q.apply(&x).unwrap()) <= 1e-13, "one stage: four quarters are the whole");
+    // Those that leave their family.
+    let layout = || StageLayout::contiguous(4, 1);
+    let orthonormal = Plan::<f64>::from_stages(4, [(layout(), Source::orthonormal_reflectors(2))]).unwrap();
+    let complex = Plan::<c64>::from_stages(4, [(layout(), Source::reflectors(2))]).unwrap();
+    let message = random(&orthonormal, 1.0, 1).interpolate(0.5).unwrap_err().to_string();
+    assert!(message.contains("orthonormal reflectors in stage 0"), "{message}");
+    assert!(random(&complex, 1.0, 1).interpolate(0.5).is_err());
+}

@@ -1,7 +1,10 @@
 //! Properties over random plans, views and numbers. Needs the feature `proptest`.
 
 use papilio::verify::{adjoint, certificate, dense, isometry, strategies};
-use papilio::{Batch, BatchMut, Error, Isa, Op, Parallelism, Plan, Saved, StageLayout, Topology, Workspace, topology};
+use papilio::{
+    Batch, BatchMut, Error, Isa, Op, Parallelism, Plan, Saved, Scalar, Source, Stage, StageLayout, Topology, Workspace,
+    topology,
+};
 use proptest::prelude::*;
 
 fn config() -> ProptestConfig {
@@ -25,6 +28,15 @@ fn strides(n: usize) -> impl Strategy<Value = (usize, usize, usize)> {
 
 fn memory(n: usize, (batch, b, e): (usize, usize, usize)) -> usize {
     if batch == 0 { 0 } else { (batch - 1) * b + (n - 1) * e + 1 }
+}
+
+/// Stages, or reflections where a stage is a product of them.
+fn depth<T: Scalar>(plan: &Plan<T>) -> usize {
+    let depth = |stage: &Stage<T>| match stage.source() {
+        Source::Reflectors { count, .. } => *count,
+        _ => 1,
+    };
+    plan.stages().iter().map(depth).sum::<usize>().max(plan.num_stages())
 }
 
 proptest! {
@@ -63,7 +75,7 @@ proptest! {
                 let at = v * to.1 + i * to.2;
                 written[at] = true;
                 let error = (y[at] - truth[v * n + i]).abs();
-                let unit = f64::EPSILON * (plan.num_stages() + 1) as f64 * (n as f64).sqrt() * norm;
+                let unit = f64::EPSILON * (depth(&plan) + 1) as f64 * (n as f64).sqrt() * norm;
                 prop_assert!(error <= unit, "{} units", error / unit);
             }
         }
@@ -76,10 +88,12 @@ proptest! {
         let proof = certificate(&plan, &factors).unwrap();
         // A lower bound of the 2-norm: the largest entry.
         let largest = dense::defect(&plan, &factors).unwrap().iter().fold(0.0, |m: f64, e| m.max(e.abs()));
-        prop_assert!(proof.defect >= largest, "{} < {largest}", proof.defect);
-        prop_assert!(adjoint(&plan, &factors, seed).unwrap() <= 2.0);
+        // What stored vectors reflect is orthogonal exactly; the dense product is as good as f64's square.
+        prop_assert!(proof.defect >= largest - 1e-30, "{} < {largest}", proof.defect);
+        let limit = 2.0 + depth(&plan) as f64 - plan.num_stages() as f64;
+        prop_assert!(adjoint(&plan, &factors, seed).unwrap() <= limit);
         for op in Op::ALL {
-            prop_assert!(isometry(&plan, &factors, op, seed).unwrap().norm <= 2.0);
+            prop_assert!(isometry(&plan, &factors, op, seed).unwrap().norm <= limit);
         }
     }
 
@@ -148,7 +162,10 @@ proptest! {
         let value = dot(&gy, &y);
         let unit = f64::EPSILON * (1 + batch * n) as f64 * (1 + plan.num_stages()) as f64;
         prop_assert!((dot(&gx, &x) - value).abs() <= unit);
-        for stage in plan.stages().iter().filter(|s| s.layout().num_blocks() * s.layout().block_size() == n) {
+        let linear = |s: &&Stage<f64>| {
+            s.layout().num_blocks() * s.layout().block_size() == n && !matches!(s.source(), Source::Reflectors { .. })
+        };
+        for stage in plan.stages().iter().filter(linear) {
             let r = stage.entries();
             let part = dot(&d[r.clone()], &factors.entries()[r]);
             prop_assert!((part - value).abs() <= 4.0 * unit, "{part} {value}");

@@ -21,14 +21,12 @@ use std::string::String;
 
 use crate::error::Result;
 use crate::orthogonal::Orthogonal;
+use crate::parametrization::Charts;
 use crate::scalar::{Real, Scalar};
 
-mod charts;
 mod read;
 mod recipe;
 mod write;
-
-pub use charts::Charts;
 
 /// The value of the metadata's `format`.
 const FORMAT: &str = "papilio";
@@ -54,8 +52,7 @@ impl<T: Scalar> Orthogonal<T> {
     /// whole or not at all; a safetensors file that was there before is replaced, anything else is not.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) from the system, or for a path that holds something else;
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for stages that have no place in the format.
+    /// [`Error::File`](crate::Error::File) from the system, or for a path that holds something else.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         write::save(self, path.as_ref())
     }

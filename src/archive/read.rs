@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use super::recipe::{Budget, LayoutRecipe, Recipe, SharingRecipe, SourceRecipe, StageRecipe};
-use super::{Charts, FORMAT, VERSION, dtype_name, tensor_name};
+use super::{FORMAT, VERSION, dtype_name, tensor_name};
 use crate::error::{Error, Result};
 use crate::layout::{Sharing, StageLayout};
 use crate::orthogonal::Orthogonal;
+use crate::parametrization::Charts;
 use crate::plan::{Part, Plan, Source};
 use crate::scalar::Scalar;
 use crate::storage::{Container, Dtype, TensorInfo, field_error, file_error, tensor_error};
@@ -98,27 +99,31 @@ impl<'a, T: Scalar> Reader<'a, T> {
         let source = match &recipe.source {
             SourceRecipe::Chart { id, sharing } => {
                 let chart = self.charts.find(id).ok_or_else(|| self.unknown_chart(k, id))?;
-                let sharing = match sharing {
-                    SharingRecipe::PerBlock => Sharing::PerBlock,
-                    SharingRecipe::All => Sharing::All,
-                    SharingRecipe::Groups => {
-                        let name = tensor_name(k, "groups");
-                        let groups = self.indices(name.clone())?;
-                        self.check_shape(&name, &[count])?;
-                        Sharing::Groups(groups.into())
-                    }
-                };
-                self.budget.take_stage(&layout, &sharing)?;
-                Source::Chart { chart, sharing }
+                Source::Chart { chart, sharing: self.sharing(k, *sharing, count)? }
             }
-            SourceRecipe::Fixed => {
-                self.budget.take_stage(&layout, &Sharing::PerBlock)?;
-                Source::Fixed(self.blocks(tensor_name(k, "blocks"), count, b)?)
+            SourceRecipe::Fixed => Source::Fixed(self.blocks(tensor_name(k, "blocks"), count, b)?),
+            &SourceRecipe::Reflectors { count: vectors, orthonormal, sharing } => {
+                Source::Reflectors { count: vectors, orthonormal, sharing: self.sharing(k, sharing, count)? }
             }
         };
+        self.budget.take_stage(&layout, &source)?;
         Ok(Part { layout, source, adjoint: recipe.adjoint, rank })
     }
 
+    /// What blocks share. Its size is that of a tensor in the file.
+    fn sharing(&mut self, k: usize, recipe: SharingRecipe, blocks: usize) -> Result<Sharing> {
+        Ok(match recipe {
+            SharingRecipe::PerBlock => Sharing::PerBlock,
+            SharingRecipe::All => Sharing::All,
+            SharingRecipe::Groups => {
+                let name = tensor_name(k, "groups");
+                self.check_shape(&name, &[blocks])?;
+                Sharing::Groups(self.indices(name)?.into())
+            }
+        })
+    }
+
+    /// Fixed blocks, as many as the file holds.
     fn blocks(&mut self, name: String, count: usize, b: usize) -> Result<Arc<[T::Wide]>> {
         let shape = [count, b, b, 2];
         if T::IS_COMPLEX {

@@ -42,6 +42,7 @@ pub(super) enum LayoutRecipe {
 pub(super) enum SourceRecipe {
     Chart { id: String, sharing: SharingRecipe },
     Fixed,
+    Reflectors { count: usize, orthonormal: bool, sharing: SharingRecipe },
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -54,10 +55,7 @@ pub(super) enum SharingRecipe {
 
 impl Recipe {
     /// The recipe of a plan.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for sources that have no place in the format.
-    pub(super) fn of<T: Scalar>(plan: &Plan<T>) -> Result<Self> {
+    pub(super) fn of<T: Scalar>(plan: &Plan<T>) -> Self {
         let (mut stages, mut order) = (Vec::new(), Vec::new());
         for (k, part) in plan.parts().iter().enumerate() {
             let layout = match &part.layout {
@@ -71,12 +69,8 @@ impl Recipe {
                     SourceRecipe::Chart { id: chart.id(), sharing: SharingRecipe::of(sharing) }
                 }
                 Source::Fixed(_) => SourceRecipe::Fixed,
-                Source::Reflectors { .. } => {
-                    return Err(Error::Unsupported {
-                        what: "saving a plan",
-                        expected: "charts and fixed blocks",
-                        got: format!("reflectors in stage {k}"),
-                    });
+                &Source::Reflectors { count, orthonormal, ref sharing } => {
+                    SourceRecipe::Reflectors { count, orthonormal, sharing: SharingRecipe::of(sharing) }
                 }
             };
             stages.push(StageRecipe { layout, source, adjoint: part.adjoint });
@@ -85,7 +79,7 @@ impl Recipe {
         order.sort_unstable();
         let order: Vec<usize> = order.into_iter().map(|(_, k)| k).collect();
         let theta_order = if order.is_sorted() { None } else { Some(order) };
-        Ok(Self { n: plan.n(), stages, theta_order })
+        Self { n: plan.n(), stages, theta_order }
     }
 
     /// The rank of every stage in θ, or what is wrong with the order.
@@ -116,6 +110,8 @@ impl SharingRecipe {
 /// What a plan may make of a file: so many numbers, and so many times the numbers that the file has room for.
 const MOST_NUMBERS: usize = 1 << 28;
 const MOST_TIMES: usize = 16;
+/// Numbers that come with every reflection beside its vector.
+const COUPLINGS: usize = 8;
 
 /// Numbers that a plan will take memory for, counted before it does.
 #[derive(Debug)]
@@ -132,12 +128,18 @@ impl Budget {
         Self { left: all, all }
     }
 
-    /// Takes the entries of a stage, and for every block the group it belongs to if blocks are shared. `layout` is valid.
+    /// Takes the entries of a stage, `size` for each block, and for every block the group it belongs to if blocks are shared.
+    /// `layout` is valid.
     ///
     /// # Errors
     /// [`Error::Size`] beyond the budget.
-    pub(super) fn take_stage(&mut self, layout: &StageLayout, sharing: &Sharing) -> Result<()> {
-        let (size, count) = (layout.block_size() * layout.block_size(), layout.num_blocks());
+    pub(super) fn take_stage<T: Scalar>(&mut self, layout: &StageLayout, source: &Source<T>) -> Result<()> {
+        let (b, count) = (layout.block_size(), layout.num_blocks());
+        let (size, sharing) = match source {
+            Source::Chart { sharing, .. } => (b * b, sharing),
+            Source::Fixed(_) => (b * b, &Sharing::PerBlock),
+            Source::Reflectors { count, sharing, .. } => (count.saturating_mul(b.saturating_add(COUPLINGS)), sharing),
+        };
         self.take(match sharing {
             Sharing::PerBlock => count.saturating_mul(size),
             Sharing::All => size.saturating_add(count),

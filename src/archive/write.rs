@@ -27,7 +27,7 @@ enum Numbers<'a, W> {
 /// The whole file, in a temporary beside `path` that is renamed when it is complete.
 pub(super) fn save<T: Scalar>(q: &Orthogonal<T>, path: &Path) -> Result<()> {
     let plan = q.plan();
-    let recipe = serde_json::to_string(&Recipe::of(plan)?).map_err(|e| file_error(path, "a plan as JSON", e))?;
+    let recipe = serde_json::to_string(&Recipe::of(plan)).map_err(|e| file_error(path, "a plan as JSON", e))?;
     let pair = |key: &str, value: String| (key.to_string(), value);
     let metadata = HashMap::from([
         pair("format", FORMAT.into()),
@@ -48,7 +48,9 @@ pub(super) fn save<T: Scalar>(q: &Orthogonal<T>, path: &Path) -> Result<()> {
         if let StageLayout::Table { index, .. } = stage.layout() {
             indices.push((tensor_name(k, "index"), vec![count, b], Numbers::Indices(index)));
         }
-        if let Source::Chart { sharing: Sharing::Groups(groups), .. } = stage.source() {
+        if let Source::Chart { sharing: Sharing::Groups(groups), .. }
+        | Source::Reflectors { sharing: Sharing::Groups(groups), .. } = stage.source()
+        {
             indices.push((tensor_name(k, "groups"), vec![count], Numbers::Indices(groups)));
         }
     }
@@ -87,15 +89,11 @@ fn check_budget<T: Scalar>(q: &Orthogonal<T>, specs: &[TensorSpec], path: &Path)
     let bytes = specs.iter().try_fold(0u64, |sum, spec| Ok(sum.saturating_add(spec.num_bytes(path)?)))?;
     let mut budget = Budget::new(bytes);
     for stage in q.plan().stages() {
-        let sharing = match stage.source() {
-            Source::Chart { sharing, .. } => sharing,
-            _ => &Sharing::PerBlock,
-        };
         let table = match stage.layout() {
             StageLayout::Table { .. } => budget.take_table(q.n()),
             StageLayout::Strided { .. } => Ok(()),
         };
-        let taken = table.and_then(|()| budget.take_stage(stage.layout(), sharing));
+        let taken = table.and_then(|()| budget.take_stage(stage.layout(), stage.source()));
         taken.map_err(|e| file_error(path, "an operator that can be loaded again", format!("{e}")))?;
     }
     Ok(())

@@ -26,6 +26,8 @@ use crate::error::{Error, Result};
 use crate::plan::{Plan, Source};
 use crate::scalar::{Scalar, Wide};
 
+mod reflections;
+
 impl<T: Scalar> Orthogonal<T> {
     /// Q with every block B replaced by exp(t·log B): always orthogonal, the identity at t = 0, Q itself at t = 1 (the
     /// same θ, the same bits), continuous in between and beyond.
@@ -48,7 +50,8 @@ impl<T: Scalar> Orthogonal<T> {
     /// # Errors
     /// [`Error::Domain`] for a t that is not finite, and naming stage and block where a real block has determinant −1,
     /// a fixed block is not orthogonal, or the chart does not reach B(t). [`Error::Unsupported`] for charts whose blocks
-    /// are only nearly orthogonal.
+    /// are only nearly orthogonal, and for complex or orthonormal [reflectors](Source::Reflectors), whose B(t) are no such
+    /// products (real ones become other vectors with the same span).
     pub fn interpolate(&self, t: f64) -> Result<Self> {
         if !t.is_finite() {
             let expected = "a finite number, from 0 (the identity) to 1 (this operator)";
@@ -58,6 +61,14 @@ impl<T: Scalar> Orthogonal<T> {
         let mut parts = self.plan.parts();
         for (k, (stage, part)) in self.plan.stages().iter().zip(&mut parts).enumerate() {
             let b = stage.layout().block_size();
+            if let Source::Reflectors { count, orthonormal, .. } = stage.source() {
+                let mut moved = self.theta[stage.theta()].to_vec();
+                move_reflections::<T>(k, (b, *count, *orthonormal), &mut moved, t)?;
+                if t != 1.0 {
+                    theta[stage.theta()].copy_from_slice(&moved);
+                }
+                continue;
+            }
             let mut blocks = self.factors.wide_blocks(stage);
             let fixed = matches!(stage.source(), Source::Fixed(_));
             if !fixed && !stage.is_exact() {
@@ -89,18 +100,32 @@ impl<T: Scalar> Orthogonal<T> {
                         })?;
                     }
                 }
-                Source::Reflectors { .. } => {
-                    return Err(Error::Unsupported {
-                        what: "interpolation",
-                        expected: "charts and fixed blocks",
-                        got: format!("reflectors in stage {k}"),
-                    });
-                }
+                Source::Reflectors { .. } => {} // done
             }
         }
         let plan = if t == 1.0 { self.plan.clone() } else { Plan::assemble(self.n(), parts)? };
         Self::new(plan, theta)
     }
+}
+
+/// Moves the vectors of stage `k`, `count` of length b for each block.
+fn move_reflections<T: Scalar>(
+    k: usize,
+    (b, count, orthonormal): (usize, usize, bool),
+    theta: &mut [f64],
+    t: f64,
+) -> Result<()> {
+    if T::IS_COMPLEX || orthonormal {
+        return Err(Error::Unsupported {
+            what: "interpolation of reflections",
+            expected: "real vectors that are not made orthonormal; between 0 and 1, others leave their family",
+            got: format!("{} reflectors in stage {k}", if orthonormal { "orthonormal" } else { "complex" }),
+        });
+    }
+    for (group, theta) in theta.chunks_exact_mut((count * b).max(1)).enumerate() {
+        reflections::advance(b, theta, t, &|| format!("interpolation of block {group} of stage {k}"))?;
+    }
+    Ok(())
 }
 
 /// Scratch for b×b blocks.

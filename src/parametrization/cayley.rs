@@ -25,12 +25,12 @@
 
 use alloc::{format, vec};
 
-use super::Parametrization;
+use super::{Charts, Parametrization};
 use crate::dense::pack::{Lanes, Pack, Packed};
 use crate::dense::skew::{skew_part, skew_size};
 use crate::dense::{ORTHOGONAL, orthogonality_ratio, solve};
 use crate::error::{Error, Result, check_length};
-use crate::scalar::c64;
+use crate::scalar::{Wide, c64};
 use crate::simd::{self, Isa, Job, dispatch};
 
 #[cfg(test)]
@@ -51,6 +51,12 @@ use packs::{forward_packs, pushforward, vjp_packs};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cayley;
+
+/// How the chart is known by name.
+pub(super) fn register<W: Wide>(charts: &mut Charts<W>) {
+    charts.register_over::<f64>(Cayley);
+    charts.register_over::<c64>(Cayley);
+}
 
 /// What blocks over the two fields do differently: the block that is one plane, a rotation by φ.
 trait Field: Packed {

@@ -21,7 +21,7 @@
 
 use alloc::{format, vec};
 
-use super::Parametrization;
+use super::{Charts, Parametrization};
 use crate::dense::pack::{Number, Pack, Packed};
 use crate::dense::skew::{fill_skew, read_skew, skew_size};
 use crate::dense::{Series, closed_dexp, exponentials, is_closed, log_rotation, product};
@@ -45,6 +45,12 @@ mod tests;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exponential;
+
+/// How the chart is known by name.
+pub(super) fn register<W: Wide>(charts: &mut Charts<W>) {
+    charts.register_over::<f64>(Exponential);
+    charts.register_over::<c64>(Exponential);
+}
 
 macro_rules! chart {
     ($($w:ident),*) => {$(

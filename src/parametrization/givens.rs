@@ -14,7 +14,7 @@ use alloc::format;
 
 use num_traits::Float;
 
-use super::Parametrization;
+use super::{Charts, Parametrization};
 use crate::dense::{ORTHOGONAL, orthogonality_ratio};
 use crate::error::{Error, Result, check_length};
 use crate::scalar::Wide;
@@ -22,6 +22,11 @@ use crate::scalar::Wide;
 /// The chart of 2×2 rotations by their angle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Givens;
+
+/// How the chart is known by name.
+pub(super) fn register<W: Wide>(charts: &mut Charts<W>) {
+    charts.register(Givens);
+}
 
 impl<W: Wide> Parametrization<W> for Givens {
     fn name(&self) -> &'static str {

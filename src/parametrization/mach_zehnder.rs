@@ -21,10 +21,10 @@ use alloc::format;
 use num_traits::{Float, Zero};
 
 use super::unitary_phases::{argument, phase};
-use super::{Parametrization, miss};
+use super::{Charts, Parametrization, miss};
 use crate::dense::{ORTHOGONAL, orthogonality_ratio};
 use crate::error::{Error, Result, check_length};
-use crate::scalar::{Scalar, c64};
+use crate::scalar::{Scalar, Wide, c64};
 
 /// The chart of unitary 2×2 blocks with two phases (φ, ψ): `[[e^{iψ} cos φ, −sin φ], [e^{iψ} sin φ, cos φ]]`.
 ///
@@ -40,6 +40,11 @@ use crate::scalar::{Scalar, c64};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MachZehnder;
+
+/// How the chart is known by name.
+pub(super) fn register<W: Wide>(charts: &mut Charts<W>) {
+    charts.register_over::<c64>(MachZehnder);
+}
 
 /// The block with c and s in the place of cos φ and sin φ.
 fn block_of(c: f64, s: f64, psi: f64) -> [c64; 4] {

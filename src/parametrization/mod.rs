@@ -12,6 +12,20 @@ use alloc::vec;
 use crate::error::Result;
 use crate::scalar::Wide;
 
+mod charts;
+pub use charts::Charts;
+
+/// One line for each chart: its file, its type. The file says in `register` how the chart is known by name; from there, files
+/// and the tests of every chart know it.
+macro_rules! family {
+    ($($file:ident::$chart:ident,)*) => {
+        $(pub use $file::$chart;)*
+        fn register<W: Wide>(charts: &mut Charts<W>) {
+            $($file::register(charts);)*
+        }
+    };
+}
+
 mod cayley;
 mod exponential;
 mod givens;
@@ -21,14 +35,16 @@ mod newton_schulz;
 mod signed;
 mod unitary_phases;
 
-pub use cayley::Cayley;
-pub use exponential::Exponential;
-pub use givens::Givens;
-pub use mach_zehnder::MachZehnder;
-pub use neumann::CayleyNeumann;
-pub use newton_schulz::NewtonSchulz;
-pub use signed::Signed;
-pub use unitary_phases::UnitaryPhases;
+family! {
+    cayley::Cayley,
+    exponential::Exponential,
+    givens::Givens,
+    mach_zehnder::MachZehnder,
+    neumann::CayleyNeumann,
+    newton_schulz::NewtonSchulz,
+    signed::Signed,
+    unitary_phases::UnitaryPhases,
+}
 
 /// A smooth map θ ↦ block from real parameters to b×b orthogonal (unitary) matrices, with its exact pullback.
 ///

@@ -33,11 +33,12 @@
 //! *Conditioning.* ‖dQ/dA‖ ≤ p'(‖A‖): growing like k‖A‖ᵏ⁻¹ beyond 1, where entries grow like ‖A‖ᵏ and overflow at last.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::{format, vec, vec::Vec};
 
 use num_traits::Float;
 
-use super::Parametrization;
+use super::{Charts, Parametrization};
 use crate::dense::skew::{fill_skew, pull_skew, skew_part, skew_size};
 use crate::dense::{self, ORTHOGONAL, product};
 use crate::error::{Error, Result, check_length};
@@ -45,6 +46,9 @@ use crate::scalar::Wide;
 
 /// The highest order: at ‖A‖ = 0.5 the series is exact to rounding from 27 on.
 const MOST: u32 = 64;
+
+/// What comes before the number in the id.
+const PREFIX: &str = "Cayley-Neumann order ";
 
 /// Cayley's chart with a truncated Neumann series instead of the inverse: polynomials of degree `order` in A, orthogonal only
 /// as far as the series has converged.
@@ -73,6 +77,15 @@ const MOST: u32 = 64;
 pub struct CayleyNeumann {
     /// Terms k of the series, 1 ≤ k ≤ 64; odd is far better than even.
     pub order: u32,
+}
+
+/// How the chart is known by name.
+pub(super) fn register<W: Wide>(charts: &mut Charts<W>) {
+    charts.register(CayleyNeumann { order: 4 }).register(CayleyNeumann { order: 5 });
+    charts.register_family(|_, id| {
+        let order = id.strip_prefix(PREFIX)?.parse().ok()?;
+        Some(Arc::new(CayleyNeumann { order }))
+    });
 }
 
 impl CayleyNeumann {
@@ -121,7 +134,7 @@ impl<W: Wide> Parametrization<W> for CayleyNeumann {
     }
 
     fn id(&self) -> String {
-        format!("Cayley-Neumann order {}", self.order)
+        format!("{PREFIX}{}", self.order)
     }
 
     fn num_params(&self, b: usize) -> Result<usize> {

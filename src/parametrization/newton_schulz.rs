@@ -22,11 +22,12 @@
 //! *Conditioning.* A tends to a quarter turn as ‖A‖ → ∞, and the derivative vanishes like 1/‖A‖; every finite θ is in range.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::{format, vec, vec::Vec};
 
 use num_traits::Float;
 
-use super::Parametrization;
+use super::{Charts, Parametrization};
 use crate::dense::skew::{fill_skew, pull_skew, skew_part, skew_size};
 use crate::dense::{self, ORTHOGONAL, newton_schulz, product, subtract_gram};
 use crate::error::{Error, Result, check_length};
@@ -34,6 +35,9 @@ use crate::scalar::Wide;
 
 /// The most steps: from ‖A‖_F = 10⁶ no more than 40 are needed.
 const MOST: u32 = 64;
+
+/// What comes before the number in the id.
+const PREFIX: &str = "Newton-Schulz steps ";
 
 /// The chart of b×b rotations (unitary blocks) by Newton–Schulz steps from I − A: orthogonal only as far as the steps have
 /// converged.
@@ -54,6 +58,15 @@ const MOST: u32 = 64;
 pub struct NewtonSchulz {
     /// Number of steps, from 1 to 64.
     pub steps: u32,
+}
+
+/// How the chart is known by name.
+pub(super) fn register<W: Wide>(charts: &mut Charts<W>) {
+    charts.register(NewtonSchulz { steps: 6 });
+    charts.register_family(|_, id| {
+        let steps = id.strip_prefix(PREFIX)?.parse().ok()?;
+        Some(Arc::new(NewtonSchulz { steps }))
+    });
 }
 
 impl NewtonSchulz {
@@ -123,7 +136,7 @@ impl<W: Wide> Parametrization<W> for NewtonSchulz {
     }
 
     fn id(&self) -> String {
-        format!("Newton-Schulz steps {}", self.steps)
+        format!("{PREFIX}{}", self.steps)
     }
 
     fn num_params(&self, b: usize) -> Result<usize> {

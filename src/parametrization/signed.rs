@@ -12,12 +12,12 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::{format, vec::Vec};
+use alloc::{format, vec, vec::Vec};
 
-use super::Parametrization;
+use super::{Cayley, Charts, Parametrization};
 use crate::dense::{ORTHOGONAL, orthogonality_ratio};
 use crate::error::{Error, Result};
-use crate::scalar::Wide;
+use crate::scalar::{Wide, c64};
 
 /// Another chart's blocks with some columns negated: an odd number of them reaches the orthogonal blocks of determinant −1.
 ///
@@ -47,6 +47,26 @@ use crate::scalar::Wide;
 pub struct Signed<C> {
     chart: C,
     columns: Arc<[usize]>,
+}
+
+/// How the chart is known by name.
+pub(super) fn register<W: Wide>(charts: &mut Charts<W>) {
+    charts.register_over::<f64>(Signed::new(Cayley));
+    charts.register_over::<c64>(Signed::new(Cayley));
+    charts.register_family(|charts, id| {
+        let rest = id.strip_prefix("signed ")?;
+        let (columns, inner) = match rest.strip_prefix('[') {
+            None => (vec![0], rest),
+            Some(list) => {
+                let (list, inner) = list.split_once("] ")?;
+                (list.split(", ").map(|column| column.parse().ok()).collect::<Option<Vec<usize>>>()?, inner)
+            }
+        };
+        if inner.starts_with("signed ") {
+            return None; // signs twice are signs once
+        }
+        Some(Arc::new(Signed::with_columns(charts.find(inner)?, columns)))
+    });
 }
 
 impl<C> Signed<C> {
@@ -94,7 +114,7 @@ impl<C> Signed<C> {
             });
         }
         let signed = Self::with_columns(chart, signs(b, block));
-        let mut theta = alloc::vec![0.0; params];
+        let mut theta = vec![0.0; params];
         signed.inverse(b, block, &mut theta)?;
         Ok((signed, theta))
     }

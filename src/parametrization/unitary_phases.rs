@@ -25,10 +25,10 @@ use alloc::format;
 
 use num_traits::{Float, Zero};
 
-use super::{Parametrization, miss};
+use super::{Charts, Parametrization, miss};
 use crate::dense::{ORTHOGONAL, orthogonality_ratio};
 use crate::error::{Error, Result, check_length};
-use crate::scalar::{Scalar, c64};
+use crate::scalar::{Scalar, Wide, c64};
 
 /// The chart of unitary 2×2 blocks by four phases (φ, α, ψ, χ):
 /// `[[e^{i(α+ψ)} cos φ, e^{i(α+χ)} sin φ], [−e^{i(α−χ)} sin φ, e^{i(α−ψ)} cos φ]]`.
@@ -48,6 +48,11 @@ use crate::scalar::{Scalar, c64};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnitaryPhases;
+
+/// How the chart is known by name.
+pub(super) fn register<W: Wide>(charts: &mut Charts<W>) {
+    charts.register_over::<c64>(UnitaryPhases);
+}
 
 /// e^{it}.
 pub(super) fn phase(t: f64) -> c64 {

@@ -25,6 +25,7 @@ mod reflectors;
 pub use meshes::{brick, triangle};
 pub use permutation::permutation;
 pub use reflectors::reflector_pairs;
+pub(crate) use reflectors::{reflect, reflector};
 
 /// A copy of a row-major n×n matrix that is orthogonal to a ratio of 30, for 1 ≤ n < 2³².
 fn orthogonal(n: usize, q: &[f64]) -> Result<Vec<f64>> {

@@ -107,7 +107,7 @@ pub fn reflector_pairs(n: usize, q: &[f64], wiring: &dyn Topology) -> Result<(Pl
 
 /// The unit vector u whose reflection takes column `rest[0]` of `a`, in the coordinates `rest`, to a positive multiple of a unit
 /// vector; `None` if it is one.
-fn reflector(n: usize, a: &[f64], rest: &[usize]) -> Option<Vec<f64>> {
+pub(crate) fn reflector(n: usize, a: &[f64], rest: &[usize]) -> Option<Vec<f64>> {
     let c = rest[0];
     let mut u = vec![0.0; n];
     let (mut sigma, mut largest) = (0.0, 0.0);
@@ -129,7 +129,7 @@ fn reflector(n: usize, a: &[f64], rest: &[usize]) -> Option<Vec<f64>> {
 }
 
 /// A ← (I − 2uuᵀ)A.
-fn reflect(n: usize, a: &mut [f64], u: &[f64]) {
+pub(crate) fn reflect(n: usize, a: &mut [f64], u: &[f64]) {
     let mut product = vec![0.0; n];
     for (row, &u) in a.chunks_exact(n).zip(u).filter(|(_, u)| **u != 0.0) {
         product.iter_mut().zip(row).for_each(|(sum, a)| *sum += u * a);
