@@ -152,7 +152,7 @@ struct Size {
 impl Size {
     fn of(row: &[f64]) -> Self {
         let unit = row.iter().fold(0.0, |most: f64, x| most.max(Float::abs(*x)));
-        let root = if unit == 0.0 { 0.0 } else { Float::sqrt(row.iter().map(|x| (x / unit) * (x / unit)).sum()) };
+        let root = if unit == 0.0 { 0.0 } else { Float::sqrt(squares(row, unit)) };
         Self { unit, root }
     }
 
@@ -167,6 +167,15 @@ impl Size {
     fn normalised(self, x: f64) -> f64 {
         x / self.unit / self.root
     }
+}
+
+/// Σ (x/unit)² in a tree: its rounding grows like log n, so that the lengths of long rows are known to eps.
+fn squares(row: &[f64], unit: f64) -> f64 {
+    if row.len() <= 16 {
+        return row.iter().map(|x| (x / unit) * (x / unit)).sum();
+    }
+    let (left, right) = row.split_at(row.len() / 2);
+    squares(left, unit) + squares(right, unit)
 }
 
 /// Sums over pairs.

@@ -60,6 +60,17 @@ fn near_directions_keep_their_digits() {
     assert!(found.ratio > 1e3 && found.cosine_max < 1e-15, "{found:?}");
 }
 
+/// A permutation of the coordinates rounds nothing: what is left is the error of the measurement.
+#[test]
+fn long_rows_are_measured_to_eps() {
+    let (rows, n) = (5, 1 << 16);
+    let mut g = Generator::new(3);
+    let before = reals(&mut g, rows * n, 1.0);
+    let after: Vec<f64> = before.chunks_exact(n).flat_map(|row| row.iter().rev().copied()).collect();
+    let found = neurons(n, &before, &after, options(9)).unwrap();
+    assert!(found.ratio <= 4.0, "{found:?}");
+}
+
 #[test]
 fn zeros_and_parallel_rows_are_counted_and_extremes_do_not_overflow() {
     let before = [1.0, 2.0, 0.0, 0.0, 2.0, 4.0, 1e200, -1e200, 3e-310, 0.0];
