@@ -97,7 +97,8 @@ pub struct Neurons {
 /// ```
 ///
 /// # Errors
-/// [`Error::Length`] if the weights are not as many whole rows; [`Error::Domain`] for NaN and infinities.
+/// [`Error::Length`] if the weights are not as many whole rows; [`Error::Domain`] for NaN and infinities, and an `eps`
+/// that is not positive.
 pub fn neurons(n: usize, before: &[f64], after: &[f64], options: NeuronOptions) -> Result<Neurons> {
     check_length("weight before", before.len() / n.max(1) * n, before.len())?;
     check_length("weight after", before.len(), after.len())?;
@@ -106,6 +107,10 @@ pub fn neurons(n: usize, before: &[f64], after: &[f64], options: NeuronOptions) 
             let got = format!("{} in row {}", weight[at], at / n);
             return Err(Error::Domain { what: "weight".to_string(), expected: "finite numbers", got });
         }
+    }
+    if !(options.eps > 0.0 && options.eps.is_finite()) {
+        let (what, expected) = ("eps of NeuronOptions".to_string(), "a positive finite number");
+        return Err(Error::Domain { what, expected, got: options.eps.to_string() });
     }
     let rows = before.len() / n.max(1);
     let mut chosen: Vec<usize> = (0..rows).collect();

@@ -100,6 +100,10 @@ fn samples_are_seeded_and_see_what_is_wrong_everywhere() {
 fn bad_input_is_an_error() {
     let finite = [1.0; 6];
     assert!(matches!(neurons(4, &finite, &finite, options(9)), Err(Error::Length { .. })));
+    for eps in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let options = NeuronOptions { eps, ..NeuronOptions::default() };
+        assert!(matches!(neurons(3, &finite, &finite, options), Err(Error::Domain { .. })), "{eps}");
+    }
     assert!(matches!(neurons(3, &finite, &finite[..3], options(9)), Err(Error::Length { .. })));
     assert!(matches!(neurons(0, &finite, &finite, options(9)), Err(Error::Length { .. })));
     for bad in [f64::NAN, f64::INFINITY] {
