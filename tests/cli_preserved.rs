@@ -209,6 +209,21 @@ fn every_type_is_measured_by_its_own_eps() {
     }
 }
 
+/// A weight that the adapter replaces is rotated from its own type and written in the base's, here as in a merge.
+#[test]
+fn replaced_weights_are_measured_as_merged() {
+    let mut case = Case::new(24);
+    case.weight.dtype = Dtype::BF16;
+    let [base, adapter] = case.paths();
+    let (weight, name) = (f64s(&[24, 16], noise(5, 24 * 16)), "base_model.model.lin.base_layer.weight");
+    let (blocks, scale) = ("base_model.model.lin.boft_R", "base_model.model.lin.boft_s");
+    write(Path::new(&adapter), &[(blocks, &case.blocks), (scale, &case.scale), (name, &weight)]);
+    let report = json(&verify(&base, &adapter, &["--json"]));
+    let layer = &report["layers"][0];
+    assert_eq!(layer["dtype"], "bf16");
+    assert!(layer["cosine_max"].as_f64().unwrap() > 1e-5 && layer["ratio"].as_f64().unwrap() < 1.0, "{layer}");
+}
+
 /// Numbers below what f16 resolves lose their directions when a rotation is rounded: no angle is kept, and that is said.
 #[test]
 fn what_rounding_destroys_is_reported() {

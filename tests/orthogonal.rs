@@ -235,6 +235,27 @@ fn haar_blocks_are_reflections_where_the_chart_has_those() {
     // And inexact charts reach none.
     let plan = Plan::<f64>::new(4, &BlockDiagonal::new(4), CayleyNeumann { order: 3 }).unwrap();
     assert!(matches!(Orthogonal::random_haar(plan, &mut rng), Err(Error::Domain { .. })));
+    // Nor do reflectors, which would stay at zero.
+    let plan = Plan::<f64>::from_stages(4, [(StageLayout::contiguous(4, 1), Source::reflectors(2))]).unwrap();
+    assert!(matches!(Orthogonal::random_haar(plan, &mut rng), Err(Error::Unsupported { .. })));
+}
+
+/// A stage without blocks takes no memory for one, however large it would be.
+#[test]
+fn stages_without_blocks_cost_nothing() {
+    let n = u32::MAX as usize;
+    let empty = StageLayout::contiguous(n, 0);
+    let stages = [(empty.clone(), Source::chart(Cayley)), (empty, Source::Fixed([].into()))];
+    let q = Orthogonal::identity(Plan::<f64>::from_stages(n, stages).unwrap()).unwrap();
+    assert_eq!(q.determinant_sign().unwrap(), 1);
+    assert_eq!(q.interpolate(0.5).unwrap().theta(), [0.0; 0]);
+    assert_eq!(q.rebase().unwrap().n(), n);
+    assert!(papilio::verify::dense::blocks(q.plan(), q.factors(), 0).unwrap().is_empty());
+    let n = 1 << 20;
+    let plan = Plan::<f64>::from_stages(n, [(StageLayout::contiguous(n, 0), Source::chart(Cayley))]).unwrap();
+    let q = Orthogonal::identity(plan).unwrap();
+    assert!(q.condition().unwrap().condition <= 1.0 + 8.0 * f64::EPSILON);
+    assert!(q.distance(&q).unwrap().frobenius <= 1e-320);
 }
 
 /// Unitary blocks: E tr Q = 0 and E |tr Q|² = 1 for the Haar measure of U(b).

@@ -78,7 +78,7 @@ impl<T: Scalar> Orthogonal<T> {
                     got: format!("stage {k} with approximate blocks"),
                 });
             }
-            let mut mover = Mover::new(b);
+            let mut mover = Mover::new(b, stage.matrix_len());
             for (group, block) in blocks.chunks_exact_mut(b * b).enumerate() {
                 mover.advance(block, t, &|| format!("interpolation of block {group} of stage {k}"))?;
             }
@@ -136,8 +136,8 @@ struct Mover<W> {
 }
 
 impl<W: Wide> Mover<W> {
-    fn new(b: usize) -> Self {
-        Self { b, a: vec![W::zero(); b * b], copy: vec![W::zero(); b * b] }
+    fn new(b: usize, size: usize) -> Self {
+        Self { b, a: vec![W::zero(); size], copy: vec![W::zero(); size] }
     }
 
     /// B ← exp(t·log B), exactly I at t = 0 and untouched at t = 1.

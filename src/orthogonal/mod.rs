@@ -265,7 +265,7 @@ impl<T: Scalar> Orthogonal<T> {
         let mut sign = 1;
         for (k, stage) in self.plan.stages().iter().enumerate() {
             let b = stage.layout().block_size();
-            let mut block = vec![T::zero(); if stage.vectors().is_some() { 0 } else { b * b }];
+            let mut block = vec![T::zero(); if stage.vectors().is_some() { 0 } else { stage.matrix_len() }];
             let mut signs = Vec::with_capacity(stage.num_groups());
             for group in 0..stage.num_groups() {
                 if let Some(count) = stage.vectors() {

@@ -34,14 +34,26 @@ impl<T: Scalar> Orthogonal<T> {
     /// distributed.
     ///
     /// # Errors
-    /// [`Error::Domain`] if a chart reaches none of 64 drawn blocks.
+    /// [`Error::Domain`] if a chart reaches none of 64 drawn blocks; [`Error::Unsupported`] for reflectors, whose products
+    /// are not Haar distributed.
     pub fn random_haar(plan: Plan<T>, rng: &mut impl rand::Rng) -> Result<Self> {
         let mut theta = vec![0.0; plan.num_params()];
         for stage in plan.stages() {
-            let Source::Chart { chart, .. } = stage.source() else { continue };
+            let chart = match stage.source() {
+                Source::Chart { chart, .. } => chart,
+                Source::Fixed(_) => continue,
+                Source::Reflectors { .. } => {
+                    return Err(Error::Unsupported {
+                        what: "Haar distributed blocks",
+                        expected: "charts",
+                        got: "reflectors, whose random_normal vectors give reflections in uniform directions"
+                            .to_string(),
+                    });
+                }
+            };
             let b = stage.layout().block_size();
             let params = stage.theta().len() / stage.num_groups().max(1);
-            let mut block = vec![<T::Wide as num_traits::Zero>::zero(); b * b];
+            let mut block = vec![<T::Wide as num_traits::Zero>::zero(); stage.matrix_len()];
             for group in 0..stage.num_groups() {
                 let start = stage.theta().start + group * params;
                 let theta = &mut theta[start..start + params];

@@ -181,7 +181,7 @@ impl<T: Scalar> Plan<T> {
             }
             let Source::Chart { chart, .. } = stage.source() else { continue };
             let b = stage.layout().block_size();
-            d_block.resize(b * b, T::Wide::zero());
+            d_block.resize(stage.matrix_len(), T::Wide::zero());
             for g in 0..stage.num_groups() {
                 let group = g..g + 1;
                 at.load_theta(stage, &group, theta);

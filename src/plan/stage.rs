@@ -259,6 +259,11 @@ impl<T: Scalar> Stage<T> {
         self.vectors().unwrap_or(self.layout.block_size())
     }
 
+    /// Numbers of a block as a matrix: b², and none where there is no block, for then b may be anything up to n.
+    pub(crate) fn matrix_len(&self) -> usize {
+        if self.num_groups == 0 { 0 } else { self.layout.block_size().pow(2) }
+    }
+
     /// Numbers stored for a block.
     pub(super) fn numbers(&self) -> usize {
         self.rows() * self.layout.block_size()

@@ -125,7 +125,8 @@ impl StageBounds {
         }
         let single = !T::IS_WIDE;
         let real = b * parts::<T>(); // size of the block over the real numbers
-        let (mut stored, mut block) = (vec![T::zero(); b * b], vec![0.0; real * real]);
+        let size = stage.matrix_len();
+        let (mut stored, mut block) = (vec![T::zero(); size], vec![0.0; size * parts::<T>().pow(2)]);
         let (mut gram, mut spectrum) = (Gram::default(), Spectrum::default());
         let (mut groups, mut absolute, mut highest) = (Vec::with_capacity(stage.num_groups()), 0.0, 0.0);
         for g in 0..stage.num_groups() {

@@ -24,8 +24,8 @@ pub fn blocks<T: Scalar>(plan: &Plan<T>, factors: &Factors<T>, k: usize) -> Resu
     let stage = plan.stages().get(k).ok_or(Error::Index { what: "stage", expected: plan.num_stages(), got: k })?;
     let b = stage.layout().block_size();
     let mut all = reserve(b.saturating_mul(b).saturating_mul(stage.layout().num_blocks()))?;
-    let mut stored = reserve(b * b)?;
-    stored.resize(b * b, T::zero());
+    let mut stored = reserve(stage.matrix_len())?;
+    stored.resize(stage.matrix_len(), T::zero());
     for j in 0..stage.layout().num_blocks() {
         plan.block(factors, k, stage.group_of(j), &mut stored)?;
         let block: Vec<T::Wide> = stored.iter().map(|x| x.to_wide()).collect();

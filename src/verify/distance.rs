@@ -98,6 +98,9 @@ fn stage_difference<T: Scalar>(
 ) -> Result<Distance> {
     let (stage, with) = (&plan.stages()[k], &other.stages()[k]);
     let b = stage.layout().block_size();
+    if stage.num_groups() == 0 {
+        return Ok(Distance { frobenius: 0.0, spectral: 0.0 });
+    }
     if stage.vectors().is_some() || with.vectors().is_some() {
         return reflected_difference((stage, factors), (with, others), k);
     }

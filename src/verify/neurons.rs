@@ -97,7 +97,8 @@ pub struct Neurons {
 /// ```
 ///
 /// # Errors
-/// [`Error::Length`] if the weights are not as many whole rows; [`Error::Domain`] for NaN and infinities.
+/// [`Error::Length`] if the weights are not as many whole rows; [`Error::Domain`] for NaN and infinities, and an `eps`
+/// that is not positive.
 pub fn neurons(n: usize, before: &[f64], after: &[f64], options: NeuronOptions) -> Result<Neurons> {
     check_length("weight before", before.len() / n.max(1) * n, before.len())?;
     check_length("weight after", before.len(), after.len())?;
@@ -106,6 +107,10 @@ pub fn neurons(n: usize, before: &[f64], after: &[f64], options: NeuronOptions) 
             let got = format!("{} in row {}", weight[at], at / n);
             return Err(Error::Domain { what: "weight".to_string(), expected: "finite numbers", got });
         }
+    }
+    if !(options.eps > 0.0 && options.eps.is_finite()) {
+        let (what, expected) = ("eps of NeuronOptions".to_string(), "a positive finite number");
+        return Err(Error::Domain { what, expected, got: options.eps.to_string() });
     }
     let rows = before.len() / n.max(1);
     let mut chosen: Vec<usize> = (0..rows).collect();
@@ -152,7 +157,7 @@ struct Size {
 impl Size {
     fn of(row: &[f64]) -> Self {
         let unit = row.iter().fold(0.0, |most: f64, x| most.max(Float::abs(*x)));
-        let root = if unit == 0.0 { 0.0 } else { Float::sqrt(row.iter().map(|x| (x / unit) * (x / unit)).sum()) };
+        let root = if unit == 0.0 { 0.0 } else { Float::sqrt(squares(row, unit)) };
         Self { unit, root }
     }
 
@@ -167,6 +172,15 @@ impl Size {
     fn normalised(self, x: f64) -> f64 {
         x / self.unit / self.root
     }
+}
+
+/// Σ (x/unit)² in a tree: its rounding grows like log n, so that the lengths of long rows are known to eps.
+fn squares(row: &[f64], unit: f64) -> f64 {
+    if row.len() <= 16 {
+        return row.iter().map(|x| (x / unit) * (x / unit)).sum();
+    }
+    let (left, right) = row.split_at(row.len() / 2);
+    squares(left, unit) + squares(right, unit)
 }
 
 /// Sums over pairs.

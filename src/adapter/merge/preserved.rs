@@ -26,7 +26,7 @@ use crate::adapter::{Adapter, Layer};
 use crate::error::{Error, Result};
 use crate::parallel::{Parallelism, Pool};
 use crate::plan::Workspace;
-use crate::storage::{Checkpoint, FloatType, file_error, reserve, tensor_error};
+use crate::storage::{Checkpoint, file_error, reserve, tensor_error};
 use crate::verify::{NeuronOptions, Neurons, neurons};
 
 /// Largest [`PreservedLayer::ratio`] that counts as preserved.
@@ -70,7 +70,7 @@ pub struct PreservedLayer {
     pub rows: usize,
     /// Numbers in a row: the size of the rotated space.
     pub n: usize,
-    /// Type of the weight.
+    /// Type of the weight as merged, that of the base.
     pub dtype: String,
     /// Smallest and largest factor of s; `None` if all are 1.
     pub scale: Option<[f64; 2]>,
@@ -154,7 +154,7 @@ pub fn preserved(
         .iter()
         .flat_map(|shard| &shard.entries)
         .filter_map(|entry| match entry.action {
-            Action::Rotate { layer, from, .. } if wanted(layer) => Some((entry, layer, from)),
+            Action::Rotate { layer, from, to } if wanted(layer) => Some((entry, layer, Types { from, to })),
             _ => None,
         })
         .collect();
@@ -165,12 +165,12 @@ pub fn preserved(
     let total = work.iter().map(|(entry, ..)| entry.source.num_bytes()).sum();
     let strips = Strips { parallelism: options.parallelism, workspace: Workspace::new(), numbers: Pool::default() };
     let (mut layers, mut done) = (Vec::with_capacity(work.len()), 0);
-    for (entry, layer, kind) in work {
+    for (entry, layer, types) in work {
         let mut step = |bytes: u64| {
             let progress = Progress { done: done + bytes, total, tensor: &entry.spec.name };
             go_on(tell(MergeEvent::Portion(progress)), &entry.spec.name)
         };
-        layers.push(look_at(options, &adapter, layer, entry, kind, &strips, &mut step)?);
+        layers.push(look_at(options, &adapter, layer, entry, types, &strips, &mut step)?);
         done += entry.source.num_bytes();
     }
     Ok(PreservedReport { layers, warnings })
@@ -192,7 +192,7 @@ fn look_at(
     adapter: &Adapter,
     layer: &Layer,
     entry: &Entry<'_>,
-    kind: FloatType,
+    types: Types,
     strips: &Strips,
     step: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<PreservedLayer> {
@@ -209,12 +209,12 @@ fn look_at(
     let (portion, mut bytes) = ((PORTION / n).max(1) * n, Vec::new());
     for first in (0..before.len()).step_by(portion) {
         let numbers = first..before.len().min(first + portion);
-        let range = (numbers.start * kind.size()) as u64..(numbers.end * kind.size()) as u64;
-        bytes.resize(numbers.len() * kind.size(), 0);
-        let (window, types) = (entry.file.window(entry.source, range.clone())?, Types { from: kind, to: kind });
+        let range = (numbers.start * types.from.size()) as u64..(numbers.end * types.from.size()) as u64;
+        bytes.resize(numbers.len() * types.to.size(), 0);
+        let window = entry.file.window(entry.source, range.clone())?;
         let part = strips.rotate(&rotation, types, first / n, &window, &mut bytes);
-        part.map_err(|flaw| flawed(entry, first, kind, flaw))?;
-        kind.decode(&bytes, &mut after[numbers]);
+        part.map_err(|flaw| flawed(entry, first, types.to, flaw))?;
+        types.to.decode(&bytes, &mut after[numbers]);
         step(range.end / 2)?;
     }
     let values = |weight: &[f64]| Values::of(options, rows, n, weight);
@@ -234,7 +234,7 @@ fn look_at(
         new = Values::largest(options, rows, n, &after);
     }
     step(all / 8 * 7)?;
-    let eps = kind.eps() + 8.0 * f64::EPSILON;
+    let eps = types.to.eps() + 8.0 * f64::EPSILON;
     let compare = NeuronOptions { eps, most: options.neurons, seed: options.seed, parallelism: options.parallelism };
     let found = neurons(n, &before, &after, compare)
         .map_err(|e| tensor_error(entry.file.path(), &entry.source.name, "finite numbers", e))?;
@@ -248,7 +248,7 @@ fn look_at(
         name: layer.module.clone(),
         rows,
         n,
-        dtype: kind.to_string(),
+        dtype: types.to.to_string(),
         scale: is_scaled.then_some([smallest, largest]),
         neurons: found.compared,
         sampled: found.sampled,

@@ -60,6 +60,17 @@ fn near_directions_keep_their_digits() {
     assert!(found.ratio > 1e3 && found.cosine_max < 1e-15, "{found:?}");
 }
 
+/// A permutation of the coordinates rounds nothing: what is left is the error of the measurement.
+#[test]
+fn long_rows_are_measured_to_eps() {
+    let (rows, n) = (5, 1 << 16);
+    let mut g = Generator::new(3);
+    let before = reals(&mut g, rows * n, 1.0);
+    let after: Vec<f64> = before.chunks_exact(n).flat_map(|row| row.iter().rev().copied()).collect();
+    let found = neurons(n, &before, &after, options(9)).unwrap();
+    assert!(found.ratio <= 4.0, "{found:?}");
+}
+
 #[test]
 fn zeros_and_parallel_rows_are_counted_and_extremes_do_not_overflow() {
     let before = [1.0, 2.0, 0.0, 0.0, 2.0, 4.0, 1e200, -1e200, 3e-310, 0.0];
@@ -89,6 +100,10 @@ fn samples_are_seeded_and_see_what_is_wrong_everywhere() {
 fn bad_input_is_an_error() {
     let finite = [1.0; 6];
     assert!(matches!(neurons(4, &finite, &finite, options(9)), Err(Error::Length { .. })));
+    for eps in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let options = NeuronOptions { eps, ..NeuronOptions::default() };
+        assert!(matches!(neurons(3, &finite, &finite, options), Err(Error::Domain { .. })), "{eps}");
+    }
     assert!(matches!(neurons(3, &finite, &finite[..3], options(9)), Err(Error::Length { .. })));
     assert!(matches!(neurons(0, &finite, &finite, options(9)), Err(Error::Length { .. })));
     for bad in [f64::NAN, f64::INFINITY] {
