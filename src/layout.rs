@@ -129,21 +129,22 @@ impl StageLayout {
                 if index.len() > n {
                     return Err(size(&format!("a table of at most n = {n} indices"), index.len().to_string()));
                 }
-                let mut seen = vec![false; n];
-                for &i in index.iter() {
-                    let i = i as usize;
-                    if i >= n {
-                        return Err(Error::Index { what: "stage table", expected: n, got: i });
-                    }
-                    if core::mem::replace(&mut seen[i], true) {
-                        return Err(Error::Overlap {
-                            what: "stage table",
-                            expected: "every index at most once",
-                            got: format!("index {i} twice"),
-                        });
-                    }
+                if let Some(&i) = index.iter().find(|i| **i as usize >= n) {
+                    return Err(Error::Index { what: "stage table", expected: n, got: i as usize });
                 }
-                Ok(())
+                // n may be any number: nothing of its length is made for a short table.
+                let twice = if index.len() < n / 64 {
+                    let mut sorted = index.to_vec();
+                    sorted.sort_unstable();
+                    sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+                } else {
+                    let mut seen = vec![false; n];
+                    index.iter().copied().find(|i| core::mem::replace(&mut seen[*i as usize], true))
+                };
+                twice.map_or(Ok(()), |i| {
+                    let (expected, got) = ("every index at most once", format!("index {i} twice"));
+                    Err(Error::Overlap { what: "stage table", expected, got })
+                })
             }
         }
     }

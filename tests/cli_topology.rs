@@ -76,6 +76,18 @@ fn figures_of_many_topologies() {
         (&limited["dimension"], &limited["dimension_by"], &limited["dimension_bound"]),
         (&Value::Null, &Value::Null, &64.into())
     );
+    // As many stages as asked for; and a name given twice is one topology.
+    for name in ["butterfly", "random-tables", "random-shuffle", "random-pairings", "group-and-shuffle"] {
+        assert_eq!(one(&["--n", "16", "--stages", "3", "--topology", name], name)["stages"], 3, "{name}");
+    }
+    // The smallest depth is that of a member of the family, and none below it is dense.
+    let depth = one(&["--n", "16"], "random-tables")["smallest_dense_depth"].as_u64().unwrap();
+    for stages in 0..=depth {
+        let cut = one(&["--n", "16", "--stages", &stages.to_string()], "random-tables");
+        assert_eq!(cut["densities"][stages as usize] == 1.0, stages == depth, "{cut}");
+    }
+    let [fixed, free] = [&["--n", "16", "--stages", "1"][..], &["--n", "16"]].map(|a| one(a, "generalized-boft"));
+    assert_eq!(fixed, free);
     // The same seed, the same wiring; another, another.
     let random = |seed| one(&["--n", "32", "--seed", seed], "random-pairings");
     assert_eq!(random("7"), random("7"));
@@ -126,6 +138,8 @@ fn usage_errors_exit_with_2_and_examples_run() {
     let fits: Vec<_> =
         huge.iter().filter(|(_, entry)| entry["does_not_fit"].is_null()).map(|(name, _)| name.as_str()).collect();
     assert!(!fits.contains(&"butterfly") && !fits.contains(&"random-pairings"), "{fits:?}");
+    let many = one(&["--n", "2", "--stages", "16000000"], "random-pairings");
+    assert!(many["does_not_fit"].as_str().unwrap().contains("at most 524288 stages"), "{many}");
     let many = one(&["--n", "32768"], "brick");
     assert!(many["does_not_fit"].as_str().unwrap().contains("at most 4096 stages"), "{many}");
     let help = stdout(&papilio(&["help", "topology"]));
@@ -148,7 +162,7 @@ fn pictures_appear_whole_or_not_at_all() {
     let work = TempDir::new().unwrap();
     let directory = work.path().join("new/pictures");
     let at = directory.to_str().unwrap();
-    let arguments = ["topology", "--n", "8", "--topology", "butterfly,tree,kronecker", "--plot", at];
+    let arguments = ["topology", "--n", "8", "--topology", "butterfly,tree,kronecker,butterfly", "--plot", at];
     let output = papilio(&[&arguments[..], &["--json"]].concat());
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
     let written: Vec<_> =

@@ -466,6 +466,18 @@ fn costs_count_what_an_apply_touches() {
     let plan = Plan::<f32>::new(64, &Butterfly::boft(4, 8).unwrap(), Cayley).unwrap();
     let cost = Transmission::of(&plan).unwrap().cost;
     assert_eq!((cost.multiply_adds, cost.entry_bytes, cost.vector_bytes), (64 * 8 * 4, 4 * 64 * 8 * 4, 2 * 4 * 64));
+    // Four reflections of 64 coordinates: two products of vectors each, not a matrix.
+    let source = Source::Reflectors { count: 4, orthonormal: false, sharing: Sharing::PerBlock };
+    let reflectors = Plan::<f32>::from_stages(64, [(StageLayout::contiguous(64, 1), source)]).unwrap();
+    let cost = Transmission::of(&reflectors).unwrap().cost;
+    assert_eq!((cost.multiply_adds, cost.entry_bytes), (4 * 2 * 64, 4 * 4 * 64));
+}
+
+#[test]
+fn many_stages_are_measured_in_time() {
+    // Joined one by one they took minutes.
+    let deep = Explicit::new(4, (0..30_000).map(|k| (2, if k % 2 == 0 { vec![0, 1, 2, 3] } else { vec![0, 2, 1, 3] })));
+    assert_eq!(rank(&Plan::new(4, &deep.unwrap(), Givens).unwrap()).rank, 6);
 }
 
 #[test]

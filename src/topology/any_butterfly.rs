@@ -23,12 +23,13 @@
 
 use alloc::vec::Vec;
 
-use super::limits::{ceil_log, check_size};
+use super::limits::{ceil_log, check_size, check_stages};
 use super::mixed_radix::{check_block, radices, strided};
 use super::{StageLayout, Topology};
 use crate::error::Result;
 
-/// A dense butterfly with blocks of at most `block` coordinates, for every n ≥ 1.
+/// A dense butterfly with blocks of at most `block` coordinates, for every n ≥ 1 (up to 2³⁰ indices in all its tables: every n
+/// below 2²⁵; sizes without large prime factors have strided stages instead).
 ///
 /// ```
 /// use papilio::topology::{AnyButterfly, Topology};
@@ -129,7 +130,10 @@ impl Topology for AnyButterfly {
     fn num_stages(&self, n: usize) -> Result<usize> {
         check_size("butterfly of any size", n)?;
         check_block("butterfly of any size", self.block)?;
-        Ok(self.scheme(n).stages())
+        match self.scheme(n) {
+            Scheme::Radices(radices) => Ok(radices.len()),
+            tables => check_stages("butterfly of any size", n, Some(tables.stages())),
+        }
     }
 
     fn stage(&self, n: usize, k: usize) -> StageLayout {
@@ -188,7 +192,10 @@ mod tests {
             assert!(AnyButterfly::new(block).num_stages(n).is_err());
         }
         assert_eq!(AnyButterfly::new(usize::MAX).num_stages(4_294_967_291), Ok(1));
-        assert_eq!(AnyButterfly::new(2).num_stages(4_294_967_291), Ok(33));
-        assert_eq!(AnyButterfly::new(4_294_967_290).num_stages(4_294_967_291), Ok(3));
+        assert_eq!(AnyButterfly::new(2).num_stages(1 << 31), Ok(31));
+        assert_eq!(AnyButterfly::new(2).num_stages(16_777_213), Ok(25)); // a prime
+        // Strided stages cost no memory, tables do.
+        assert!(AnyButterfly::new(2).num_stages(4_294_967_291).is_err());
+        assert!(AnyButterfly::new(4_294_967_290).num_stages(4_294_967_291).is_err());
     }
 }

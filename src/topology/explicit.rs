@@ -96,6 +96,11 @@ mod tests {
         assert!(matches!(table(2, &[0, 1, 2]), Err(Error::Size { .. })));
         assert!(matches!(table(0, &[]), Err(Error::Size { .. })));
         assert!(matches!(table(usize::MAX, &[]), Err(Error::Size { .. })));
+        // Sizes beyond memory cost nothing.
+        for n in [1 << 60, usize::MAX] {
+            assert!(Explicit::new(n, [(2, alloc::vec![0, 1])]).is_ok());
+            assert!(matches!(Explicit::new(n, [(2, alloc::vec![3, 3])]), Err(Error::Overlap { .. })));
+        }
         // Blocks larger than n are refused even where there are none of them.
         assert!(matches!(table(7, &[]), Err(Error::Size { .. })));
         let none = StageLayout::Strided { unit: 1 << 31, radix: 1, distance: 1 << 31, groups: 0 };

@@ -59,7 +59,7 @@ impl Topology for GroupAndShuffle {
     }
 
     fn stage(&self, n: usize, k: usize) -> StageLayout {
-        let (b, r) = (self.block as u64, (n / self.block) as u64);
+        let r = (n / self.block) as u64;
         match k {
             0 => StageLayout::contiguous(self.block, n / self.block),
             1 => StageLayout::Strided { unit: 1, radix: self.block, distance: n / self.block, groups: 1 },
@@ -69,7 +69,6 @@ impl Topology for GroupAndShuffle {
                 let factor = (0..k).fold(1 % last.max(1), |power, _| power * r % last.max(1));
                 let sigma = |i: u64| if i == last { last } else { i * factor % last };
                 let index = (0..n as u64).map(|i| sigma(i) as u32).collect();
-                debug_assert!(b * r == n as u64);
                 StageLayout::Table { block: self.block, index }
             }
         }

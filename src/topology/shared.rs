@@ -13,6 +13,7 @@
 use alloc::format;
 use alloc::string::ToString;
 
+use super::limits::check_stages;
 use super::{Sharing, StageLayout, Topology};
 use crate::error::{Error, Result};
 
@@ -44,6 +45,9 @@ impl<T: Topology> Topology for Shared<T> {
 
     fn num_stages(&self, n: usize) -> Result<usize> {
         let stages = self.inner.num_stages(n)?;
+        if self.by_group {
+            check_stages("blocks shared by groups", n, Some(stages))?; // a table of groups for each
+        }
         let strided = |k: usize| matches!(self.inner.stage(n, k), StageLayout::Strided { .. });
         match (0..stages).find(|k| self.by_group && !strided(*k)) {
             None => Ok(stages),
@@ -91,6 +95,15 @@ mod tests {
             assert_eq!(count(&Shared::by_group(butterfly), n), n - 1);
             assert_eq!(count(&butterfly, n), n / 2 * m);
         }
+    }
+
+    #[test]
+    fn tables_of_groups_are_limited() {
+        for n in [1 << 31, 1 << 60] {
+            assert!(Shared::by_group(Butterfly::classic(2)).num_stages(n).is_err());
+        }
+        assert_eq!(Shared::by_group(Butterfly::classic(2)).num_stages(1 << 20), Ok(20));
+        assert_eq!(Shared::by_stage(Butterfly::classic(2)).num_stages(1 << 31), Ok(31));
     }
 
     #[test]

@@ -179,7 +179,7 @@ pub(super) fn has_rotations<T: Scalar>(plan: &Plan<T>) -> bool {
 
 /// The same stages in double precision; their parameters in the order of the stages.
 fn widen<T: Scalar>(plan: &Plan<T>) -> Result<Plan<T::Wide>> {
-    plan.stages().iter().try_fold(Plan::identity(plan.n())?, |before, stage| {
+    let one = |stage: &Stage<T>| -> Result<Plan<T::Wide>> {
         let source = match stage.source() {
             Source::Chart { chart, sharing } => Source::Chart { chart: chart.clone(), sharing: sharing.clone() },
             Source::Fixed(blocks) => Source::Fixed(blocks.clone()),
@@ -188,8 +188,21 @@ fn widen<T: Scalar>(plan: &Plan<T>) -> Result<Plan<T::Wide>> {
             }
         };
         let one = Plan::from_stages(plan.n(), [(stage.layout().clone(), source)])?;
-        before.then(if stage.is_adjoint() { one.adjoint() } else { one })
-    })
+        Ok(if stage.is_adjoint() { one.adjoint() } else { one })
+    };
+    let mut plans = plan.stages().iter().map(one).collect::<Result<Vec<_>>>()?;
+    // Joined two by two: m stages cost m·log m.
+    while plans.len() > 1 {
+        let (mut joined, mut rest) = (Vec::with_capacity(plans.len().div_ceil(2)), plans.into_iter());
+        while let Some(first) = rest.next() {
+            joined.push(match rest.next() {
+                Some(second) => first.then(second)?,
+                None => first,
+            });
+        }
+        plans = joined;
+    }
+    plans.pop().map_or_else(|| Plan::identity(plan.n()), Ok)
 }
 
 /// The Jacobian at a point, row by row.

@@ -53,7 +53,7 @@ pub use picture::MOST_DRAWN;
 pub use reach::{MOST_REACHABILITY, Reachability, smallest_dense_depth};
 
 use crate::error::Result;
-use crate::plan::Plan;
+use crate::plan::{Plan, Source};
 use crate::scalar::Scalar;
 
 /// What a plan's network transmits, and at what price.
@@ -103,8 +103,8 @@ impl Dimension {
 /// entries are read once for a batch that fits a tile, and from cache again for each further tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
-    /// Multiplications with addition for each vector, in the plan's scalar: Σ b² over all blocks. One is two flops for real
-    /// numbers.
+    /// Multiplications with addition for each vector, in the plan's scalar: b² for each block, 2b for each reflection of a product
+    /// of Householder reflections (which is never formed). One is two flops for real numbers.
     pub multiply_adds: u64,
     /// Bytes of the stored blocks; shared ones count once.
     pub entry_bytes: u64,
@@ -169,7 +169,11 @@ impl Cost {
         let size = size_of::<T>() as u64;
         let work = plan.stages().iter().map(|stage| {
             let b = stage.layout().block_size() as u64;
-            b.saturating_mul(b).saturating_mul(stage.layout().num_blocks() as u64)
+            let row = match stage.source() {
+                Source::Reflectors { count, .. } => (*count as u64).saturating_mul(2),
+                _ => b,
+            };
+            row.saturating_mul(b).saturating_mul(stage.layout().num_blocks() as u64)
         });
         Self {
             multiply_adds: work.fold(0, u64::saturating_add),

@@ -88,6 +88,9 @@ const MOST_SEARCHED: usize = 4096;
 /// Coordinates in all stages, at most: half a gigabyte of tables, and seconds to carry reachability through them.
 const MOST_COORDINATES: usize = 1 << 27;
 
+/// What a stage counts for at least: it takes some hundred bytes however few its coordinates are.
+const SHORT_STAGE: usize = 256;
+
 fn size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if (1..=MOST_REACHABILITY).contains(&n) => Ok(n),
@@ -127,8 +130,13 @@ impl Arguments {
             8
         });
         let request = Request { n, b, stages: self.stages, seed: self.seed };
-        let entries: Vec<&Entry> =
-            if self.topology.is_empty() { ENTRIES.iter().collect() } else { self.topology.clone() };
+        let mut entries: Vec<&Entry> = Vec::new();
+        for entry in if self.topology.is_empty() { ENTRIES.iter().collect() } else { self.topology.clone() } {
+            // A name given twice is one topology, and one picture.
+            if entries.iter().all(|other| other.name != entry.name) {
+                entries.push(entry);
+            }
+        }
         if let Some(directory) = &self.plot {
             files::check(directory, &names(&entries, n), self.force)?;
         }
@@ -185,10 +193,11 @@ fn examine(
     let n = request.n;
     let topology = (entry.make)(request)?;
     let stages = topology.num_stages(n)?;
-    if stages.saturating_mul(n) > MOST_COORDINATES {
+    let counted = n.max(SHORT_STAGE);
+    if stages.saturating_mul(counted) > MOST_COORDINATES {
         return Err(papilio::Error::Size {
             what: entry.name,
-            expected: format!("at most {} stages at this n", MOST_COORDINATES / n),
+            expected: format!("at most {} stages at this n", MOST_COORDINATES / counted),
             got: stages.to_string(),
         });
     }

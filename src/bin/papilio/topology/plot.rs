@@ -94,20 +94,24 @@ const BOTTOM: u32 = 130;
 
 /// Density below one.
 fn scatter(n: usize, area: &Area, dots: &[Dot], range: std::ops::Range<f64>) -> Outcome {
-    let least = dots.iter().flat_map(|dot| dot.way.iter().map(|w| w.0)).fold(0.5 / n as f64 * 2.0, f64::min);
+    let least = dots.iter().flat_map(|dot| dot.way.iter().map(|w| w.0)).fold(1.0 / n as f64, f64::min);
+    // Decades are labelled from their beginning on: an axis that starts within one would begin without ticks.
+    let decade = 10f64.powf(least.log10().floor());
+    let start = if least < 4.0 * decade { decade / 1.05 } else { least / 1.3 };
     let mut chart = ChartBuilder::on(area)
         .margin_top(TOP)
         .margin_right(6)
         .margin_bottom(BOTTOM - 44)
         .x_label_area_size(44)
         .y_label_area_size(64)
-        .build_cartesian_2d((least / 1.3..1.12).log_scale(), range.log_scale())?;
+        .build_cartesian_2d((start..1.12).log_scale(), range.log_scale())?;
     chart
         .configure_mesh()
         .bold_line_style(FAINT)
         .light_line_style(TRANSPARENT)
         .axis_style(INK)
         .label_style(font(12, &INK))
+        .x_labels(9) // of one decade only its ends: with more, the last comes twice
         .x_desc("density of the product (lines: of the first stages)")
         .x_label_formatter(&|x| tick(*x))
         .y_label_formatter(&|y| format!("{y:.0}"))

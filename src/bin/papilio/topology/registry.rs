@@ -54,7 +54,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
     staged("butterfly-b", "the butterfly of radix b", |r| made(butterfly(r.b, r.stages))),
     staged("boft", "the block butterfly BOFT(stages, b)", |r| made(boft(r)?)),
     fixed("generalized-boft", "R_G with two pairs of BOFT and its transpose", |r| {
-        let m = boft(r)?.stages.unwrap_or(1);
+        let m = boft(Request { stages: None, ..r })?.stages.unwrap_or(1);
         made(GeneralizedBoft::new(m, r.b, m, r.b, 2)?)
     }),
     fixed("mixed-radix", "the butterfly whose radices are factors of n, at most b", |r| made(MixedRadix::new(r.b))),
@@ -78,7 +78,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
     }),
     staged("random-tables", "random blocks of b on about half of the coordinates", |r| {
         let blocks = (r.n / r.b).div_ceil(2);
-        made(RandomTables { block: r.b, blocks, stages: r.random_depth(r.b).saturating_mul(2), seed: r.seed })
+        let stages = r.stages.unwrap_or_else(|| 2 * r.random_depth(r.b));
+        made(RandomTables { block: r.b, blocks, stages, seed: r.seed })
     }),
     fixed("brick", "the mesh of Clements et al.: all rotations", |_| made(Brick)),
     fixed("triangle", "the mesh of Reck et al.: all rotations", |_| made(Triangle)),
