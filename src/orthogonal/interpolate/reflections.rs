@@ -31,7 +31,7 @@ pub(super) fn advance(b: usize, theta: &mut [f64], t: f64, what: &dyn Fn() -> St
     for u in coordinates.chunks_exact(k.max(1)) {
         reflect(k, &mut block, u);
     }
-    Mover::new(k).advance(&mut block, t, what)?;
+    Mover::new(k, k * k).advance(&mut block, t, what)?;
     // H_m ··· H_1 C(t) = I, so C(t) = H_1 ··· H_m: H_m acts first.
     let mut found = Vec::new();
     let order: Vec<usize> = (0..k).collect();
