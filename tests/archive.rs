@@ -279,7 +279,7 @@ fn newer_versions_and_other_formats_are_refused_politely() {
         *plan = "something that only version 2 knows".into();
     }));
     assert!(message.contains("1, the newest that this build reads") && message.ends_with("got 2"), "{message}");
-    for bad in ["0", "-1", "one", ""] {
+    for bad in ["0", "-1", "+1", "01", "one", ""] {
         refusal(&tampered(&work, &q, |metadata, _| metadata["version"] = bad.into()));
     }
     assert!(refusal(&tampered(&work, &q, |metadata, _| metadata["format"] = "pt".into())).contains("Orthogonal::save"));
@@ -347,7 +347,7 @@ fn small_files_take_little_memory() {
         let path = tampered(&work, q, |_, plan| {
             *plan = serde_json::json!({"n": 4_000_000_000_u64, "stages": [stage(b, sharing)]});
         });
-        assert!(refusal(&path).contains("numbers for a file of this size"));
+        assert!(refusal(&path).contains("bytes of memory for a file of this size"));
     }
     // Tables are checked with a byte for each coordinate.
     let table = Explicit::new(4, [(2, vec![1, 3])]).unwrap();

@@ -10,6 +10,9 @@ use std::path::Path;
 use std::process::Command;
 
 use command::{ADAPTER, BASE, json, papilio, refused, stderr, stdout};
+use papilio::parametrization::Cayley;
+use papilio::topology::{BlockDiagonal, Butterfly};
+use papilio::{Orthogonal, Plan, Sharing, Source, StageLayout, c64};
 use serde_json::Value;
 use support::{f64s, golden, noise, write};
 use tempfile::TempDir;
@@ -156,6 +159,44 @@ fn verify_tells_orthogonal_matrices_from_others() {
     let nan = npy(work.path(), "nan.npy", "(2, 2)", &[1.0, 0.0, f64::NAN, 1.0]);
     refused(&["verify", &nan], &["nan.npy", "finite", "[1, 0]"]);
     refused(&["verify", &nan, "--json"], &["nan.npy"]);
+}
+
+#[test]
+fn saved_operators_are_shown_and_certified() {
+    let work = TempDir::new().unwrap();
+    let path = |name: &str| work.path().join(name).to_string_lossy().into_owned();
+    let butterfly = Plan::<f32>::new(64, &Butterfly::boft(2, 8).unwrap(), Cayley).unwrap();
+    let reflections = Source::Reflectors { count: 3, orthonormal: true, sharing: Sharing::PerBlock };
+    let more = Plan::from_stages(64, [(StageLayout::contiguous(64, 1), reflections)]).unwrap();
+    let plan = butterfly.then(more).unwrap();
+    let theta = noise(1, plan.num_params());
+    Orthogonal::new(plan, theta).unwrap().save(path("q.safetensors")).unwrap();
+    let output = papilio(&["inspect", &path("q.safetensors"), "--json"]);
+    let shown = json(&output);
+    assert_eq!(keys(&shown), ["kind", "path", "dtype", "n", "parameters", "defect", "ratio", "stages"]);
+    assert_eq!((&shown["kind"], &shown["dtype"], &shown["n"]), (&"operator".into(), &"f32".into(), &64.into()));
+    assert_eq!(shown["stages"][0]["source"], "Cayley");
+    assert_eq!(shown["stages"][2]["source"], "3 orthonormal reflectors");
+    assert_eq!(shown["parameters"], 2 * 8 * 28 + 3 * 64);
+    let table = stdout(&papilio(&["inspect", &path("q.safetensors")]));
+    assert!(table.contains("operator of type f32, n = 64") && table.contains("strided"), "{table}");
+    let output = papilio(&["verify", &path("q.safetensors")]);
+    assert!(stdout(&output).contains("orthogonal: ratio") && output.status.success(), "{}", stdout(&output));
+    // The certificate is that of f32's eps; a limit below it does not pass.
+    let output = papilio(&["verify", &path("q.safetensors"), "--json", "--ratio", "1e-9"]);
+    let found = json(&output);
+    assert_eq!((output.status.code(), &found["orthogonal"]), (Some(1), &false.into()));
+    assert_eq!(found["ratio"], shown["ratio"]);
+    assert!((1e-3..1.0).contains(&found["ratio"].as_f64().unwrap()), "{found}");
+
+    let unitary = Plan::<c64>::new(6, &BlockDiagonal::new(3), Cayley).unwrap();
+    let fixed =
+        (StageLayout::contiguous(2, 3), Source::Fixed([0.9, 0.0, 0.0, 1.0].map(|x| c64::new(x, 0.0)).repeat(3).into()));
+    let q = Orthogonal::identity(unitary.then(Plan::from_stages(6, [fixed]).unwrap()).unwrap()).unwrap();
+    q.save(path("loose.safetensors")).unwrap();
+    let output = papilio(&["verify", &path("loose.safetensors")]);
+    assert!(output.status.code() == Some(1) && stdout(&output).contains("NOT orthogonal"), "{}", stdout(&output));
+    refused(&["verify", &path("missing.safetensors")], &["missing.safetensors"]);
 }
 
 #[test]

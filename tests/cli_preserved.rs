@@ -254,6 +254,9 @@ fn scales_change_lengths_and_are_said_to() {
 
 #[test]
 fn bad_files_and_usage_are_refused() {
+    for few in ["0", "1"] {
+        refused(&["verify", "--base", BASE, "--adapter", ADAPTER, "--neurons", few], &["at least 2"]);
+    }
     let with = |change: &dyn Fn(&mut Case), words: &[&str]| {
         let mut case = Case::new(8);
         change(&mut case);
@@ -273,7 +276,7 @@ fn bad_files_and_usage_are_refused() {
     refused(&["verify", "--base", &base, "--adapter", &adapter, "--tensor", "x"], &["cannot be used with"]);
     refused(&["verify"], &["PATH"]);
     for option in ["--layer", "--neurons", "--seed", "--singular-values"] {
-        refused(&["verify", ADAPTER, option, "1"], &["cannot be used with"]);
+        refused(&["verify", ADAPTER, option, "2"], &["cannot be used with"]);
     }
 }
 

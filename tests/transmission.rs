@@ -446,6 +446,13 @@ fn limits_are_kept_and_interruptions_heard() {
         });
         assert!(matches!(result, Err(Error::Interrupted { .. })), "{result:?}");
     }
+    let network = Network::of(&plan);
+    let mut calls = 0;
+    let stopped = network.reachability_with(|share| {
+        calls += 1;
+        if share >= 0.5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(stopped, Err(Error::Interrupted { what: "reachability", .. })) && calls == 3, "{calls}");
     assert!(matches!(Network::new(0, &BlockDiagonal::new(1)), Err(Error::Size { .. })));
     assert!(matches!(Network::new(1 << 33, &BlockDiagonal::new(2)), Err(Error::Size { .. })));
     let large = Network::new(1 << 16, &Butterfly::classic(2)).unwrap();

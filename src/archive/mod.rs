@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::orthogonal::Orthogonal;
 use crate::parametrization::Charts;
 use crate::scalar::{Real, Scalar};
+use crate::storage::{Container, is_npy};
 
 mod read;
 mod recipe;
@@ -45,6 +46,21 @@ fn dtype_name<T: Scalar>() -> &'static str {
 /// The name of a tensor that belongs to stage `k`.
 fn tensor_name(k: usize, part: &str) -> String {
     format!("stage.{k}.{part}")
+}
+
+/// The scalar named in a file that [`Orthogonal::save`] wrote (`f32`, `f64`, `c32`, `c64`; empty if it names none); `None` for
+/// a file of anything else. It says which `Orthogonal<T>` can load the file.
+///
+/// # Errors
+/// [`Error::File`](crate::Error::File) for a safetensors file that cannot be read.
+pub fn scalar_of(path: impl AsRef<Path>) -> Result<Option<String>> {
+    let path = path.as_ref();
+    if path.is_dir() || is_npy(path) {
+        return Ok(None);
+    }
+    let file = Container::open(path)?;
+    let get = |key: &str| file.metadata().and_then(|m| m.get(key)).cloned();
+    Ok((get("format").as_deref() == Some(FORMAT)).then(|| get("dtype").unwrap_or_default()))
 }
 
 impl<T: Scalar> Orthogonal<T> {

@@ -56,7 +56,7 @@ fn check_metadata<T: Scalar>(file: &Container) -> Result<&str> {
     }
     let version = get("version").unwrap_or("none");
     match version.parse::<u64>() {
-        Ok(VERSION) => {}
+        Ok(VERSION) if version == VERSION.to_string() => {}
         Ok(newer) if newer > VERSION => {
             let expected = format!("{VERSION}, the newest that this build reads; a newer papilio will read the file");
             return Err(field_error(path, "version", expected, newer));

@@ -107,13 +107,14 @@ impl SharingRecipe {
     }
 }
 
-/// What a plan may make of a file: so many numbers, and so many times the numbers that the file has room for.
-const MOST_NUMBERS: usize = 1 << 28;
-const MOST_TIMES: usize = 16;
+/// What a plan may make of a file: so many bytes, and so many times those of the file's tensors. (Angles of complex blocks in
+/// single precision, 8 bytes in the file, become 96.)
+const MOST_BYTES: usize = 1 << 30;
+const MOST_TIMES: usize = 24;
 /// Numbers that come with every reflection beside its vector.
 const COUPLINGS: usize = 8;
 
-/// Numbers that a plan will take memory for, counted before it does.
+/// Bytes that a plan will take, counted before it does.
 #[derive(Debug)]
 pub(super) struct Budget {
     left: usize,
@@ -123,8 +124,8 @@ pub(super) struct Budget {
 impl Budget {
     /// For a file of so many bytes of tensors.
     pub(super) fn new(bytes: u64) -> Self {
-        let numbers = usize::try_from(bytes / 8).unwrap_or(usize::MAX);
-        let all = numbers.saturating_mul(MOST_TIMES).saturating_add(MOST_NUMBERS);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let all = bytes.saturating_mul(MOST_TIMES).saturating_add(MOST_BYTES);
         Self { left: all, all }
     }
 
@@ -140,11 +141,15 @@ impl Budget {
             Source::Fixed(_) => (b * b, &Sharing::PerBlock),
             Source::Reflectors { count, sharing, .. } => (count.saturating_mul(b.saturating_add(COUPLINGS)), sharing),
         };
-        self.take(match sharing {
-            Sharing::PerBlock => count.saturating_mul(size),
-            Sharing::All => size.saturating_add(count),
-            Sharing::Groups(_) => count.saturating_mul(size).saturating_add(count), // or fewer: groups are not counted
-        })
+        // An entry as it is applied, as it was before rounding, and as it is given.
+        let fixed = if matches!(source, Source::Fixed(_)) { size_of::<T::Wide>() } else { 0 };
+        let entry = size_of::<T::Wide>() + if T::IS_WIDE { 0 } else { size_of::<T>() } + fixed;
+        let (blocks, indices) = match sharing {
+            Sharing::PerBlock => (count, 0),
+            Sharing::All => (1, count),
+            Sharing::Groups(_) => (count, count), // or fewer: groups are not counted
+        };
+        self.take(blocks.saturating_mul(size).saturating_mul(entry).saturating_add(indices.saturating_mul(5)))
     }
 
     /// Takes what the check of a table needs: a byte for each coordinate, to find those named twice.
@@ -152,16 +157,15 @@ impl Budget {
     /// # Errors
     /// [`Error::Size`] beyond the budget.
     pub(super) fn take_table(&mut self, n: usize) -> Result<()> {
-        self.take(n / 8)
+        self.take(n)
     }
 
-    /// Takes so many numbers of eight bytes.
-    fn take(&mut self, numbers: usize) -> Result<()> {
-        let left = self.left.checked_sub(numbers);
+    fn take(&mut self, bytes: usize) -> Result<()> {
+        let left = self.left.checked_sub(bytes);
         self.left = left.ok_or_else(|| Error::Size {
             what: "plan in a file",
-            expected: format!("at most {} numbers for a file of this size", self.all),
-            got: (self.all - self.left).saturating_add(numbers).to_string(),
+            expected: format!("at most {} bytes of memory for a file of this size", self.all),
+            got: (self.all - self.left).saturating_add(bytes).to_string(),
         })?;
         Ok(())
     }

@@ -44,7 +44,7 @@ impl<T: Scalar> Orthogonal<T> {
     }
 
     /// Rigorous bounds of ‖Q − Q'‖_F and ‖Q − Q'‖₂ for another operator with the same layouts: after a step of an
-    /// optimiser, between two checkpoints, between an operator and its rounded copy. See [`verify::distance`]; for a bound
+    /// optimiser, or between two checkpoints. See [`verify::distance`]; for a bound
     /// before any θ is known, [`Plan::lipschitz`](crate::Plan::lipschitz).
     ///
     /// # Errors

@@ -37,7 +37,8 @@ pub struct Lipschitz {
 impl<T: Scalar> Plan<T> {
     /// Lipschitz constants of θ ↦ Q over all of parameter space, if every chart knows its own
     /// ([`Parametrization::lipschitz`](crate::Parametrization::lipschitz)) and every block is orthogonal
-    /// ([`is_exact`](Plan::is_exact)). They bound a step before it is taken; for two operators at hand,
+    /// ([`is_exact`](Plan::is_exact)). `None` with reflectors that depend on θ: their vectors have directions, which turn as fast
+    /// as one likes near zero. They bound a step before it is taken; for two operators at hand,
     /// [`Orthogonal::distance`](crate::Orthogonal::distance) knows more.
     ///
     /// ```

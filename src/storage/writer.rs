@@ -50,7 +50,7 @@ impl Writer {
     /// Writes the header to `file`; `path` serves for messages.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) from the system, or for sizes beyond 64 bits.
+    /// [`Error::File`](crate::Error::File) from the system, for sizes beyond 64 bits, and for a header longer than readers take.
     pub fn new(
         file: File,
         path: &Path,
@@ -75,6 +75,10 @@ impl Writer {
         }
         let mut text = Value::Object(header).to_string().into_bytes();
         text.resize(text.len().next_multiple_of(8), b' '); // the data then starts at a multiple of 8
+        if text.len() as u64 > super::MAX_JSON_BYTES {
+            let expected = format!("a header of at most {} bytes", super::MAX_JSON_BYTES);
+            return Err(file_error(path, expected, format!("{} bytes", text.len())));
+        }
         let mut writer = Self { path: path.into(), out: BufWriter::with_capacity(1 << 20, file), missing: u64::MAX };
         writer.write(&(text.len() as u64).to_le_bytes())?;
         writer.write(&text)?;

@@ -123,17 +123,18 @@ impl Transmission {
 
     /// All figures. The effective dimension comes from a closed form if there is one for the wiring and every block is a rotation
     /// of its own: a chart over real numbers with b(b − 1)/2 parameters, which then are coordinates of SO(b). Otherwise it is
-    /// the rank of the Jacobian, if that is affordable and clear. `progress` is told the share of that work, and may stop it.
+    /// the rank of the Jacobian, if that is affordable and clear. `progress` is told the share of the reachability that is done,
+    /// then that of the rank, and may stop both.
     ///
     /// # Errors
     /// Those of [`Network::reachability`] and [`jacobian_rank`].
     pub fn with<T: Scalar>(
         plan: &Plan<T>,
         options: &RankOptions,
-        progress: impl FnMut(f64) -> ControlFlow<()>,
+        mut progress: impl FnMut(f64) -> ControlFlow<()>,
     ) -> Result<Self> {
         let network = Network::of(plan);
-        let reach = network.reachability()?;
+        let reach = network.reachability_with(&mut progress)?;
         let closed = if dimension::has_rotations(plan) { network.rotation_dimension() } else { None };
         let dimension = match closed {
             Some(value) => Some(Dimension::ClosedForm(value)),

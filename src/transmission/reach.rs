@@ -3,11 +3,14 @@
 //! Row i of the product after k stages is the set of inputs that reach node i of level k: n bits. A block replaces the rows
 //! of its coordinates by unions of them, so a stage costs n²/64 word operations, whatever its block size.
 
+use core::ops::ControlFlow;
+
+use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::network::{Level, Links, Network, too_large};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::topology::Topology;
 
 /// The largest n for which reachability is computed: its n²/8 bytes, held twice for a moment, are 128 MiB then.
@@ -36,6 +39,15 @@ impl Network {
     /// # Errors
     /// [`Error::Size`](crate::Error::Size) for n above [`MOST_REACHABILITY`].
     pub fn reachability(&self) -> Result<Reachability> {
+        self.reachability_with(|_| ControlFlow::Continue(()))
+    }
+
+    /// As [`reachability`](Self::reachability). `progress` is told the share of the stages that are done, and may stop it: a
+    /// mesh of thousands of coordinates takes a minute.
+    ///
+    /// # Errors
+    /// As [`reachability`](Self::reachability), and [`Error::Interrupted`] if `progress` stops it.
+    pub fn reachability_with(&self, mut progress: impl FnMut(f64) -> ControlFlow<()>) -> Result<Reachability> {
         let n = self.n;
         if n > MOST_REACHABILITY {
             return Err(too_large("reachability", "n of at most 32768", n));
@@ -48,7 +60,14 @@ impl Network {
         let mut pairs = vec![n as u64];
         let full = (n as u64) * (n as u64);
         let mut scratch = Vec::new();
-        for level in &self.levels {
+        for (k, level) in self.levels.iter().enumerate() {
+            if progress(k as f64 / self.levels.len() as f64).is_break() {
+                return Err(Error::Interrupted {
+                    what: "reachability",
+                    expected: "to run to its end",
+                    got: format!("an interruption at stage {k}"),
+                });
+            }
             // Unions of full sets are full: nothing changes any more, unless a fixed block has a zero row.
             let stays = pairs.last() == Some(&full) && matches!(level.links, Links::Free { .. });
             if !stays {

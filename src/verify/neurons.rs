@@ -98,7 +98,7 @@ pub struct Neurons {
 ///
 /// # Errors
 /// [`Error::Length`] if the weights are not as many whole rows; [`Error::Domain`] for NaN and infinities, and an `eps`
-/// that is not positive.
+/// that is not positive, or `most` below 2.
 pub fn neurons(n: usize, before: &[f64], after: &[f64], options: NeuronOptions) -> Result<Neurons> {
     check_length("weight before", before.len() / n.max(1) * n, before.len())?;
     check_length("weight after", before.len(), after.len())?;
@@ -111,6 +111,10 @@ pub fn neurons(n: usize, before: &[f64], after: &[f64], options: NeuronOptions) 
     if !(options.eps > 0.0 && options.eps.is_finite()) {
         let (what, expected) = ("eps of NeuronOptions".to_string(), "a positive finite number");
         return Err(Error::Domain { what, expected, got: options.eps.to_string() });
+    }
+    if options.most < 2 {
+        let (what, expected) = ("most of NeuronOptions".to_string(), "at least 2, as pairs are compared");
+        return Err(Error::Domain { what, expected, got: options.most.to_string() });
     }
     let rows = before.len() / n.max(1);
     let mut chosen: Vec<usize> = (0..rows).collect();

@@ -132,13 +132,17 @@ impl PreservedReport {
 /// Holds the largest adapted weight twice in double precision. Neither file is changed.
 ///
 /// # Errors
-/// [`Error::File`](crate::Error::File) as [`merge`](super::merge()) before it writes, for weights that are not finite, for
+/// [`Error::Domain`] for fewer than two neurons; [`Error::File`](crate::Error::File) as [`merge`](super::merge()) before it writes, for weights that are not finite, for
 /// numbers beyond their type, and if no layer has the wanted name; [`Error::Interrupted`](crate::Error::Interrupted) if
 /// `tell` stops it.
 pub fn preserved(
     options: &PreservedOptions,
     mut tell: impl FnMut(MergeEvent<'_>) -> ControlFlow<()>,
 ) -> Result<PreservedReport> {
+    if options.neurons < 2 {
+        let (what, expected) = ("neurons of PreservedOptions".to_string(), "at least 2, as pairs are compared");
+        return Err(Error::Domain { what, expected, got: options.neurons.to_string() });
+    }
     let base = Checkpoint::open(&options.base)?;
     let adapter = Adapter::open(&options.adapter)?;
     let resolved = resolve(&base, &adapter, None, None)?;

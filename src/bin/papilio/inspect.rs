@@ -9,14 +9,14 @@ use papilio::adapter::{Adapter, PeftConfig};
 use papilio::storage::{Checkpoint, Container, NpyArray, is_npy};
 use serde_json::{Value, json};
 
-use crate::Outcome;
 use crate::text::{Table, complain, count, print, print_json, printable, shape};
+use crate::{Outcome, operator};
 
-/// Say what a file or directory holds: an adapter, a model, or a .npy array
+/// Say what a file or directory holds: an adapter, a model, an operator that papilio saved, or a .npy array
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Adapter or model (directory or safetensors file), or .npy file
+    /// Adapter or model (directory or safetensors file), operator (safetensors file), or .npy file
     path: PathBuf,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -37,6 +37,10 @@ of an adapter directory of another method, which papilio cannot merge:
 of a model:
   {\"kind\": \"model\", \"path\", \"files\", \"tensors\": [{\"name\", \"dtype\", \"shape\", \"file\"}],
    \"metadata\", \"elements\", \"bytes\"}
+of an operator, as Orthogonal::save writes it:
+  {\"kind\": \"operator\", \"path\", \"dtype\", \"n\", \"parameters\", \"defect\", \"ratio\", \"stages\": [{\"wiring\", \"block\",
+   \"blocks\", \"source\", \"sharing\", \"adjoint\", \"parameters\"}]}
+  defect, ratio    a rigorous bound on ‖QᴴQ − I‖₂, and that over n·eps
 of a .npy file:
   {\"kind\": \"npy\", \"path\", \"dtype\", \"shape\"}
 
@@ -47,6 +51,8 @@ impl Arguments {
         let path = &self.path;
         let (value, text) = if is_npy(path) {
             npy(path)?
+        } else if let Some(operator) = operator::read(path).map_err(|e| e.to_string())? {
+            (operator.json(path), format!("{}: {}", printable(path.display()), operator.text()))
         } else if let Some(method) = foreign_method(path)? {
             foreign(path, &method)?
         } else if Adapter::is_at(path).map_err(|e| e.to_string())? {

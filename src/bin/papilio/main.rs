@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod inspect;
 mod merge;
+mod operator;
 mod preserved;
 mod signals;
 mod text;

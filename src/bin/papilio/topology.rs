@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     /// Print one JSON object instead of the table
     #[arg(long)]
     json: bool,
-    /// Directory for pictures: a plot of parameters and dimension against density, and for n ≤ 64 each network
+    /// Directory for pictures: a plot of parameters and dimension against density, and each network of at most 64 coordinates and stages
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
     /// Replace pictures that exist

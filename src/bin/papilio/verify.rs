@@ -10,13 +10,13 @@ use papilio::verify::orthogonality;
 use serde_json::json;
 
 use crate::text::{Table, complain, number, print, print_json, printable};
-use crate::{Outcome, preserved};
+use crate::{Outcome, operator, preserved};
 
-/// Check that a matrix, or every rotation of an adapter, is orthogonal; show what an adapter preserves of a model
+/// Check that a matrix, a saved operator, or every rotation of an adapter is orthogonal; show what an adapter preserves
 ///
 /// A matrix is judged by LAPACK's ratio ‖I − QᵀQ‖₁/(n·eps), eps being the machine epsilon of the type that it is stored
-/// in; it must be square. The rotations of an adapter are judged by a certificate, a rigorous bound on ‖RᵀR − I‖₂ that
-/// needs no dense matrix; their ratio is that bound over n·2⁻⁵², the largest of all layers.
+/// in; it must be square. The rotations of an adapter, and operators that Orthogonal::save wrote, are judged by a certificate, a rigorous bound on ‖RᵀR − I‖₂ that
+/// needs no dense matrix; their ratio is that bound over n·eps, with 2⁻⁵² for adapters, the largest of all layers.
 ///
 /// With --base and --adapter, every adapted weight W is compared with W' = diag(s)·W·Rᵀ as merge would write it. Rows are
 /// neurons. A rotation keeps the angles between them, their lengths, their hyperspherical energy (the mean of
@@ -27,7 +27,7 @@ use crate::{Outcome, preserved};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// A matrix (.npy or safetensors) or an adapter (directory or safetensors file)
+    /// A matrix (.npy or safetensors), an operator (safetensors), or an adapter (directory or safetensors file)
     #[arg(required_unless_present = "base", conflicts_with_all = ["base", "adapter"])]
     path: Option<PathBuf>,
     /// Base model: show what the adapter preserves of it
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TEXT", conflicts_with = "path")]
     layer: Vec<String>,
     /// With --base: compare the pairs of up to so many neurons, a seeded sample of more
-    #[arg(long, value_name = "COUNT", default_value_t = 1024, conflicts_with = "path")]
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = several, conflicts_with = "path")]
     neurons: usize,
     /// With --base: seed of that sample
     #[arg(long, default_value_t = 0, conflicts_with = "path")]
@@ -68,7 +68,7 @@ Examples:
 
 JSON:
   {\"ratio\", \"defect\", \"orthogonal\"}
-  ratio   ‖I − QᵀQ‖₁ / (n·eps) of a matrix; the largest certificate / (n·eps) of an adapter
+  ratio   ‖I − QᵀQ‖₁ / (n·eps) of a matrix; the largest certificate / (n·eps) of an adapter or operator
   defect  a bound on ‖QᵀQ − I‖₂
   Values beyond the range of doubles are given as the largest double.
 JSON with --base:
@@ -97,6 +97,13 @@ fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
+fn several(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(count) if count >= 2 => Ok(count),
+        _ => Err("expected a number of at least 2, as pairs are compared".into()),
+    }
+}
+
 /// Ratio and defect, and what to print before the verdict.
 struct Finding {
     ratio: f64,
@@ -113,13 +120,25 @@ impl Arguments {
             return preserved::run(&options, self.ratio.unwrap_or(PRESERVED_LIMIT), self.json);
         }
         let path = self.path.unwrap_or_default();
+        if self.tensor.is_none()
+            && let Some(operator) = operator::read(&path).map_err(|e| e.to_string())?
+        {
+            let text = format!("{}: {}\n", printable(path.display()), operator.text());
+            let found = Finding { ratio: operator.ratio, defect: operator.defect, text };
+            return found.judge(self.ratio, self.json);
+        }
         let is_adapter = self.tensor.is_none() && Adapter::is_at(&path).map_err(|e| e.to_string())?;
         let finding = if is_adapter { adapter(&path) } else { matrix(&path, self.tensor.as_deref()) };
-        let Finding { ratio, defect, text } = finding.map_err(|e| e.to_string())?;
-        let (ratio, defect) = (ratio.min(f64::MAX), defect.min(f64::MAX));
-        let limit = self.ratio.unwrap_or(30.0);
+        finding.map_err(|e| e.to_string())?.judge(self.ratio, self.json)
+    }
+}
+
+impl Finding {
+    fn judge(self, limit: Option<f64>, json: bool) -> Result<Outcome, String> {
+        let (ratio, defect, text) = (self.ratio.min(f64::MAX), self.defect.min(f64::MAX), self.text);
+        let limit = limit.unwrap_or(30.0);
         let orthogonal = ratio <= limit;
-        if self.json {
+        if json {
             print_json(&json!({"ratio": ratio, "defect": defect, "orthogonal": orthogonal}))?;
         } else {
             let verdict = if orthogonal { "orthogonal" } else { "NOT orthogonal" };

@@ -86,7 +86,7 @@ fn legend(root: &Area) -> Outcome {
     root.draw(&Circle::new((22, 46), 4, PARAMETERS.stroke_width(1)))?;
     text(root, "parameters", (32, 40), 12, &INK)?;
     root.draw(&Circle::new((122, 46), 4, DIMENSION.filled()))?;
-    text(root, "effective dimension (none: not known)", (132, 40), 12, &INK)
+    text(root, "effective dimension (no disc: not known)", (132, 40), 12, &INK)
 }
 
 const TOP: u32 = 62;
@@ -132,6 +132,10 @@ fn scatter(n: usize, area: &Area, dots: &[Dot], range: std::ops::Range<f64>) -> 
         }
         taken.push((x, y));
         let anchor = if near_edge { HPos::Right } else { HPos::Left };
+        for halo in [(-2, 0), (2, 0), (0, -1), (0, 1), (-1, -1), (1, 1), (-1, 1), (1, -1)] {
+            let at = (x + halo.0, y + halo.1); // lines may pass behind a name
+            area.draw_text(dot.name, &font(12, &WHITE).pos(Pos::new(anchor, VPos::Top)), at)?;
+        }
         area.draw_text(dot.name, &font(12, &INK).pos(Pos::new(anchor, VPos::Top)), (x, y))?;
     }
     Ok(())
