@@ -5,7 +5,7 @@ use std::sync::Arc;
 use papilio::generator::Generator;
 use papilio::parametrization::{Cayley, CayleyNeumann, Charts, Givens, NewtonSchulz, Signed, UnitaryPhases};
 use papilio::topology::{BlockDiagonal, Butterfly};
-use papilio::verify::{laws, plan_gradient};
+use papilio::verify::{laws, plan_gradient, plan_tangent};
 use papilio::{Op, Parametrization, Plan, Result, Wide, c64, dense};
 
 const SIZES: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 32];
@@ -160,6 +160,8 @@ fn plans<W: Wide>(charts: Vec<Chart<W>>) {
                     let found = plan_gradient(&plan, &theta, op, 5).unwrap();
                     let error = found.theta.max(found.x);
                     assert!(error <= 1e-9, "{} b = {b} n = {} {op:?}: {found:?}", chart.id(), plan.n());
+                    let gap = plan_tangent(&plan, &theta, op, 6).unwrap();
+                    assert!(gap <= 32.0 * f64::EPSILON, "{} b = {b} n = {} {op:?}: {gap:e}", chart.id(), plan.n());
                     worst = worst.max(error);
                 }
             }
@@ -252,4 +254,65 @@ fn pushforwards_agree<W: Wide>(charts: Vec<Chart<W>>) {
 fn the_default_pushforward_is_the_charts_own() {
     pushforwards_agree(all::<f64>());
     pushforwards_agree(complex());
+}
+
+/// No direction is faster than a chart's constant says, and some are nearly as fast.
+fn speeds<W: Wide>(charts: Vec<Chart<W>>) {
+    for chart in charts {
+        for b in [1, 2, 3, 5] {
+            let (Ok(params), Some(bound)) = (chart.num_params(b), chart.lipschitz(b)) else { continue };
+            let mut fastest = 0f64;
+            for seed in 0..200 {
+                let theta = normal(params, seed, [0.0, 1e-9, 0.5, 2.0][seed as usize % 4]);
+                let direction = normal(params, seed + 1000, 1.0);
+                let mut pushed = vec![W::zero(); b * b];
+                chart.jvp(b, &theta, &forward(&*chart, b, &theta), &direction, &mut pushed);
+                let length = direction.iter().map(|d| d * d).sum::<f64>().sqrt();
+                let speed =
+                    pushed.iter().map(|d| d.abs() * d.abs()).sum::<f64>().sqrt() / length.max(f64::MIN_POSITIVE);
+                fastest = fastest.max(speed);
+            }
+            let near = if b == 1 { 0.0 } else { 0.9 * bound };
+            assert!(near <= fastest && fastest <= bound * (1.0 + 1e-12), "{} b = {b}: {fastest} {bound}", chart.id());
+        }
+    }
+}
+
+#[test]
+fn lipschitz_constants_hold_and_are_near() {
+    speeds(both::<f64>());
+    speeds(complex());
+    // Both phases of the diagonal at once: one entry of the block moves, so ‖dB‖₂ = ‖dB‖_F, as real blocks never do.
+    let plan = Plan::<c64>::new(2, &BlockDiagonal::new(2), UnitaryPhases).unwrap();
+    let (mut pushed, block) = ([c64::default(); 4], [1.0, 0.0, 0.0, 1.0].map(c64::from));
+    UnitaryPhases.jvp(2, &[0.0; 4], &block, &[0.0, 0.5f64.sqrt(), 0.5f64.sqrt(), 0.0], &mut pushed);
+    let speed = plan.lipschitz().unwrap().spectral;
+    assert!((pushed[0].norm() - speed).abs() <= 1e-15 && pushed[1..].iter().all(|d| d.norm() <= 1e-15), "{speed}");
+}
+
+/// Where Cayley is flat, Q + I has cancelled: pushforward and pullback still belong together, relatively.
+fn belong_together_where_flat<W: Wide>()
+where
+    Cayley: Parametrization<W>,
+{
+    for b in [2, 4, 8] {
+        let params = Parametrization::<W>::num_params(&Cayley, b).unwrap();
+        for seed in 0..10 {
+            let (theta, direction) = (normal(params, seed, 1e6), normal(params, seed + 1, 1.0));
+            let (block, g) = (forward::<W>(&Cayley, b, &theta), numbers::<W>(b * b, seed + 2));
+            let (mut pulled, mut pushed) = (vec![0.0; params], vec![W::zero(); b * b]);
+            Cayley.vjp(b, &theta, &block, &g, &mut pulled);
+            Cayley.jvp(b, &theta, &block, &direction, &mut pushed);
+            let back: f64 = pulled.iter().zip(&direction).map(|(x, y)| x * y).sum();
+            let norm = |x: &[W]| x.iter().map(|x| x.abs() * x.abs()).sum::<f64>().sqrt();
+            let off = (pairing(&g, &pushed) - back).abs() / (norm(&g) * norm(&pushed));
+            assert!(off <= 1e-13, "b = {b}, seed {seed}: {off:e}");
+        }
+    }
+}
+
+#[test]
+fn pushforwards_keep_their_accuracy_where_the_chart_is_flat() {
+    belong_together_where_flat::<f64>();
+    belong_together_where_flat::<c64>();
 }

@@ -155,7 +155,7 @@ fn log_unitary(b: usize, block: &[c64]) -> Result<Vec<c64>> {
         if squares < best.0 {
             best = (squares, j);
         }
-        // All angles within 120°: as good as any other.
+        // As if all angles were within 120°: good enough.
         if j == 0 && squares <= b as f64 {
             break;
         }

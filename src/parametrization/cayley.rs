@@ -25,7 +25,7 @@
 
 use alloc::{format, vec};
 
-use super::{Charts, Parametrization};
+use super::{Charts, Parametrization, miss};
 use crate::dense::pack::{Lanes, Pack, Packed};
 use crate::dense::skew::{skew_part, skew_size};
 use crate::dense::{ORTHOGONAL, orthogonality_ratio, solve};
@@ -182,8 +182,7 @@ fn inverse<W: Field>(b: usize, block: &[W], theta: &mut [f64]) -> Result<()> {
     // The section's own law decides about eigenvalues close to −1, and about determinants.
     let mut again = vec![W::zero(); b * b];
     forward_packs::<W, W>(b, theta, &mut again);
-    let column = |j: usize| (0..b).map(|i| (again[i * b + j] - block[i * b + j]).abs()).sum::<f64>();
-    let miss = (0..b).map(column).fold(0.0, f64::max) / (b as f64 * f64::EPSILON);
+    let miss = miss(b, &again, block);
     if theta.iter().all(|t| t.is_finite()) && miss <= ORTHOGONAL {
         return Ok(());
     }

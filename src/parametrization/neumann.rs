@@ -97,8 +97,8 @@ impl CayleyNeumann {
         match self.order % 4 {
             1 | 3 => x * x,
             2 => x * (2.0 + x),
-            _ if x <= 1.0 => x * (2.0 - x),
-            _ => Float::max(1.0, x * (x - 2.0)),
+            _ if x > 1.0 => Float::max(1.0, x * (x - 2.0)),
+            _ => x * (2.0 - x),
         }
     }
 
@@ -272,6 +272,7 @@ mod tests {
                 assert!((phase[0].norm_sqr() - 1.0).abs() <= bound + 4e-15 * (1.0 + bound));
             }
         }
+        assert!((1..=4).all(|order| CayleyNeumann { order }.defect_bound(f64::NAN).is_nan()));
         // The table of the module, to its two digits.
         let table = [(3, 0.3, 7.3e-4), (5, 0.3, 5.9e-6), (3, 0.5, 1.6e-2), (5, 0.5, 9.8e-4), (4, 0.3, 1.6e-2)];
         for (order, omega, shown) in table {

@@ -73,7 +73,7 @@ impl NewtonSchulz {
     /// Bound of ‖QᴴQ − I‖₂ for blocks with ‖A‖_F ≤ `norm` (real A: √2·‖θ‖), in exact arithmetic: e = h/(1 + h) with h = ½`norm`²,
     /// and e ← e²(3 + e)/4 with every step. Attained by real A with a kernel, so for all odd b.
     pub fn defect_bound(&self, norm: f64) -> f64 {
-        let e = 1.0 - 1.0 / (1.0 + 0.5 * norm * norm);
+        let e = 1.0 / (1.0 + 2.0 / (norm * norm));
         (0..self.steps).fold(e, |e, _| 0.25 * e * e * (3.0 + e))
     }
 }
@@ -300,6 +300,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn tiny_defects_are_not_rounded_away() {
+        let bound = |norm| NewtonSchulz { steps: 1 }.defect_bound(norm);
+        assert!((bound(1e-8) / 1.875e-33 - 1.0).abs() < 4e-15 && bound(0.0) == 0.0 && bound(f64::MAX) == 1.0);
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! with the columns of G, dB or B negated, as D = Dᴴ = D⁻¹.
 //!
 //! *Reach.* **Every orthogonal (unitary) B is C(A)·D for some signs D and Cayley's C**, and elimination finds them: in LU = B + D
-//! without pivoting, step k has the pivot s + d_k, where s depends on earlier signs only. With d_k = 1 for Re s ≥ 0, else −1, all
-//! pivots have modulus ≥ 1, so |det(B + D)| ≥ 1. As I + BD = (B + D)D, no eigenvalue of BD is −1; more: all |1 + λ| are at most 2
-//! and their product is at least 1, so each is at least 2^{1−b}, which bounds Cayley's conditioning on BD.
+//! with diagonal pivots, step k has the pivot s + d_k, where s depends on earlier signs only. With d_k = 1 for Re s ≥ 0, else −1,
+//! all pivots have modulus ≥ 1, so |det(B + D)| ≥ 1. As I + BD = (B + D)D, no eigenvalue of BD is −1; more: all |1 + λ| are at
+//! most 2 and their product is at least 1, so each is at least 2^{1−b}. In the natural order of pivots the
+//! reflection I − 2vvᵀ with v_k² just below 2^{−k} has a product of about 2 and |1 + λ| ≈ 2^{−b/2}, too near to −1 for numbers
+//! from b = 16 on. So the largest pivot left is taken, in this example the opposite order, and |1 + λ| = √2.
 //!
 //! *Conditioning.* That of C; signs are exact.
 
@@ -148,17 +150,20 @@ impl<C> Signed<C> {
 /// Columns j with d_j = −1, from the elimination of B + D.
 fn signs<W: Wide>(b: usize, block: &[W]) -> Vec<usize> {
     let mut m = block.to_vec();
-    let mut columns = Vec::new();
-    for k in 0..b {
-        let d = if m[k * b + k].re() < 0.0 { -1.0 } else { 1.0 };
-        if d < 0.0 {
+    let (mut columns, mut left): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..b).collect());
+    while !left.is_empty() {
+        let pivot = |k: usize| m[k * b + k] + W::from_real(if m[k * b + k].re() < 0.0 { -1.0 } else { 1.0 });
+        let larger = |best: usize, at: usize| if pivot(left[at]).abs() > pivot(left[best]).abs() { at } else { best };
+        let at = (0..left.len()).fold(0, larger);
+        let (k, pivot) = (left[at], pivot(left[at]));
+        left.remove(at);
+        if pivot.re() < 0.0 {
             columns.push(k);
         }
-        let pivot = m[k * b + k] + W::from_real(d);
         let scale = 1.0 / (pivot.re() * pivot.re() + pivot.im() * pivot.im());
-        for i in k + 1..b {
+        for &i in &left {
             let factor = m[i * b + k] * pivot.conj() * W::from_real(scale);
-            for j in k + 1..b {
+            for &j in &left {
                 m[i * b + j] = m[i * b + j] - factor * m[k * b + j];
             }
         }
@@ -280,6 +285,16 @@ mod tests {
             assert_eq!(reach(b, &minus), b);
             let reversed: Vec<f64> = (0..b * b).map(|at| f64::from(u8::from(at / b + at % b + 1 == b))).collect();
             reach(b, &reversed);
+        }
+        // Pivots in their natural order would choose signs next to an eigenvalue −1 here.
+        for b in [16, 32, 64] {
+            let squares: Vec<f64> =
+                (1..=b).map(|k| if k < b { 0.49 * 0.51f64.powi(k - 1) } else { 0.51f64.powi(b - 1) }).collect();
+            let b = b as usize;
+            let entry = |i: usize, j: usize| f64::from(u8::from(i == j)) - 2.0 * (squares[i] * squares[j]).sqrt();
+            let graded: Vec<f64> = (0..b * b).map(|at| entry(at / b, at % b)).collect();
+            reach(b, &graded);
+            reach(b, &graded.iter().map(|x| c64 { re: 0.0, im: *x }).collect::<Vec<_>>());
         }
     }
 

@@ -74,10 +74,10 @@ pub(crate) fn dexp<W: Wide>(b: usize, theta: &[f64], k: &[f64], out: &mut [f64])
 
 /// r and v/r, without overflow or underflow on the way; r is held within the finite numbers.
 fn polar(v: Vector) -> (f64, Vector) {
-    let largest = v.iter().fold(0.0, |m: f64, x| if x.abs() <= m { m } else { x.abs() });
-    if largest == 0.0 {
+    if v == [0.0; 3] {
         return (0.0, [0.0; 3]);
     }
+    let largest = v.iter().fold(0.0, |m: f64, x| m.max(x.abs())); // 0/0 below, should the others be NaN
     let v = v.map(|x| x / largest);
     let length = Float::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
     let r = largest * length;

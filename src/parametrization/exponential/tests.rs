@@ -179,6 +179,25 @@ fn tiny_parameters_keep_their_relative_accuracy() {
     }
 }
 
+fn nothing_is_lost<W: Field>(b: usize) {
+    for rest in [0.0, 5e-324, 0.3, 1e300] {
+        for (at, bad) in (0..skew_size::<W>(b)).flat_map(|at| [(at, f64::NAN), (at, f64::INFINITY)]) {
+            let mut theta = vec![rest; skew_size::<W>(b)];
+            theta[at] = bad;
+            let block = forward::<W>(b, &theta);
+            assert!(block.iter().all(|x| x.re().is_nan()), "b = {b}: {bad} at {at} among {rest:e}: {block:?}");
+        }
+    }
+}
+
+#[test]
+fn entries_that_are_not_finite_make_the_block_nan() {
+    for b in [1, 2, 3, 4, 5, 8] {
+        nothing_is_lost::<f64>(b);
+        nothing_is_lost::<c64>(b);
+    }
+}
+
 fn check_orthogonal<W: Field>(b: usize, theta: &[f64]) {
     let ratio = orthogonality_ratio(b, &forward::<W>(b, theta)).unwrap();
     assert!(ratio <= 1.0, "b = {b}, {}: {ratio} at {:e}", W::IS_COMPLEX, largest(theta.iter().copied()));
