@@ -280,7 +280,7 @@ fn speeds<W: Wide>(charts: Vec<Chart<W>>) {
 
 #[test]
 fn lipschitz_constants_hold_and_are_near() {
-    speeds(both::<f64>());
+    speeds(all::<f64>());
     speeds(complex());
     // Both phases of the diagonal at once: one entry of the block moves, so ‖dB‖₂ = ‖dB‖_F, as real blocks never do.
     let plan = Plan::<c64>::new(2, &BlockDiagonal::new(2), UnitaryPhases).unwrap();
