@@ -4,13 +4,15 @@
 //! the inverse of the printed throughput.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use papilio::generator::Generator;
-use papilio::parametrization::{Cayley, Givens};
-use papilio::topology::Butterfly;
-use papilio::{Batch, BatchMut, Op, Parallelism, Plan, Saved, Source, StageLayout, Workspace};
+use papilio::parametrization::{Cayley, Exponential, Givens};
+use papilio::topology::{BlockDiagonal, Butterfly};
+use papilio::{Batch, BatchMut, Op, Parallelism, Parametrization, Plan, Saved, Source, StageLayout, Workspace};
 
 fn plans() -> Vec<(String, Plan<f32>)> {
     let mut plans = Vec::new();
@@ -97,7 +99,7 @@ fn verbs(c: &mut Criterion, name: &str, plans: Vec<(String, Plan<f32>)>) {
         let theta = random(plan.num_params());
         let factors = plan.realize(&theta).unwrap();
         let (x, gy, mut gx) = (random(n * batch), random(n * batch), vec![0f32; n * batch]);
-        let (mut d, mut d_theta) = (vec![0f32; plan.num_entries()], vec![0f32; theta.len()]);
+        let mut d = vec![0f32; plan.num_entries()];
         group.throughput(Throughput::Elements((n * batch) as u64));
         group.bench_function(BenchmarkId::new("apply", &name), |bench| {
             bench.iter(|| {
@@ -112,10 +114,34 @@ fn verbs(c: &mut Criterion, name: &str, plans: Vec<(String, Plan<f32>)>) {
                 plan.apply_vjp(&factors, saved, Op::None, gy, gx, Some(&mut d), Parallelism::None, &mut ws).unwrap();
             });
         });
-        group.bench_function(BenchmarkId::new("realize", &name), |bench| bench.iter(|| plan.realize(&theta).unwrap()));
-        group.bench_function(BenchmarkId::new("realize_vjp", &name), |bench| {
-            bench.iter(|| plan.realize_vjp(&theta, &factors, &d, &mut d_theta).unwrap());
-        });
+        blocks(&mut group, &name, &plan);
+    }
+    group.finish();
+}
+
+/// Blocks from θ, and θ's gradient from that of the blocks.
+fn blocks(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, plan: &Plan<f32>) {
+    let theta = random(plan.num_params());
+    let factors = plan.realize(&theta).unwrap();
+    let (d, mut d_theta) = (random(plan.num_entries()), vec![0f32; theta.len()]);
+    group.bench_function(BenchmarkId::new("realize", name), |bench| bench.iter(|| plan.realize(&theta).unwrap()));
+    group.bench_function(BenchmarkId::new("realize_vjp", name), |bench| {
+        bench.iter(|| plan.realize_vjp(&theta, &factors, &d, &mut d_theta).unwrap());
+    });
+}
+
+/// Charts side by side: 4096/b blocks; elements per second are blocks.
+fn charts(c: &mut Criterion) {
+    let mut group = c.benchmark_group("charts f32");
+    let n = 4096;
+    let charts: [(&str, Arc<dyn Parametrization<f64>>); 2] =
+        [("Cayley", Arc::new(Cayley)), ("Exponential", Arc::new(Exponential))];
+    for b in [2, 4, 8, 16, 32] {
+        for (name, chart) in &charts {
+            let plan = Plan::new(n, &BlockDiagonal::new(b), chart.clone()).unwrap();
+            group.throughput(Throughput::Elements((n / b) as u64));
+            blocks(&mut group, &format!("{name} b={b}"), &plan);
+        }
     }
     group.finish();
 }
@@ -126,6 +152,6 @@ criterion_group! {
         .sample_size(15)
         .warm_up_time(Duration::from_millis(150))
         .measurement_time(Duration::from_millis(600));
-    targets = apply, dense, gradients, reflectors
+    targets = apply, dense, gradients, reflectors, charts
 }
 criterion_main!(benches);

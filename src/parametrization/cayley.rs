@@ -25,13 +25,13 @@
 
 use alloc::{format, vec};
 
+use super::batches::{self, InPacks};
 use super::{Charts, Parametrization, miss};
 use crate::dense::pack::{Lanes, Pack, Packed};
 use crate::dense::skew::{skew_part, skew_size};
 use crate::dense::{ORTHOGONAL, orthogonality_ratio, solve};
 use crate::error::{Error, Result, check_length};
 use crate::scalar::{Wide, c64};
-use crate::simd::{self, Isa, Job, dispatch};
 
 #[cfg(test)]
 mod complex_tests;
@@ -129,11 +129,11 @@ macro_rules! over {
             }
 
             fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [$field]) {
-                dispatch(Isa::detect(), ForwardBatch { b, theta, blocks });
+                batches::forward::<Self, _>(b, theta, blocks);
             }
 
             fn vjp_batch(&self, b: usize, theta: &[f64], blocks: &[$field], d_blocks: &[$field], d_theta: &mut [f64]) {
-                dispatch(Isa::detect(), VjpBatch { b, theta, blocks, d_blocks, d_theta });
+                batches::vjp::<Self, _>(b, theta, blocks, d_blocks, d_theta);
             }
 
             /// dQ = −½ P dA P with ‖P‖₂ ≤ 2, so ‖dQ‖_F ≤ 2‖dA‖_F ≤ 2√2·‖dθ‖₂, attained at θ = 0.
@@ -189,55 +189,26 @@ fn inverse<W: Field>(b: usize, block: &[W], theta: &mut [f64]) -> Result<()> {
     Err(outside(format!("determinant −1 or an eigenvalue too close to −1: θ found gives the block to ratio {miss:e}")))
 }
 
-/// How many of the blocks in `numbers` entries go in packs, one block per lane: whole packs, and what is left of them if
-/// most lanes are used. From b = 64 on a pack leaves the caches, and a block's own rows fill the lanes as well.
-fn packed(b: usize, numbers: usize) -> usize {
-    let count = numbers / (b * b).max(1);
-    let rest = count % Lanes::COUNT;
-    match b {
-        0..=32 if rest > Lanes::COUNT / 2 || b < 8 => count,
-        0..=63 => count - rest,
-        _ => 0,
+impl<W: Field> InPacks<W> for Cayley {
+    /// Whole packs, and what is left of them if most lanes are used. From b = 64 on a pack leaves the caches, and a block's
+    /// own rows fill the lanes as well.
+    fn packed(b: usize, count: usize) -> usize {
+        let rest = count % Lanes::COUNT;
+        match b {
+            0..=32 if rest > Lanes::COUNT / 2 || b < 8 => count,
+            0..=63 => count - rest,
+            _ => 0,
+        }
     }
-}
 
-/// `forward_batch`, compiled for each instruction set. Nothing is fused, so all give the same bits.
-struct ForwardBatch<'a, W> {
-    b: usize,
-    theta: &'a [f64],
-    blocks: &'a mut [W],
-}
-
-impl<W: Field> Job<f64> for ForwardBatch<'_, W> {
     #[inline(always)]
-    fn run<S: simd::Lanes<f64>>(self, _: S) {
-        let packed = packed(self.b, self.blocks.len());
-        let (theta, rest) = self.theta.split_at(packed * skew_size::<W>(self.b));
-        let (blocks, others) = self.blocks.split_at_mut(packed * self.b * self.b);
-        forward_packs::<W, W::Lanes>(self.b, theta, blocks);
-        forward_packs::<W, W>(self.b, rest, others);
+    fn forward<T: Pack<W>>(b: usize, theta: &[f64], blocks: &mut [W]) {
+        forward_packs::<W, T>(b, theta, blocks);
     }
-}
 
-/// `vjp_batch`, likewise.
-struct VjpBatch<'a, W> {
-    b: usize,
-    theta: &'a [f64],
-    blocks: &'a [W],
-    d_blocks: &'a [W],
-    d_theta: &'a mut [f64],
-}
-
-impl<W: Field> Job<f64> for VjpBatch<'_, W> {
     #[inline(always)]
-    fn run<S: simd::Lanes<f64>>(self, _: S) {
-        let packed = packed(self.b, self.blocks.len());
-        let (theta, rest) = self.theta.split_at(packed * skew_size::<W>(self.b));
-        let (blocks, others) = self.blocks.split_at(packed * self.b * self.b);
-        let (d_blocks, d_others) = self.d_blocks.split_at(packed * self.b * self.b);
-        let (d_theta, d_rest) = self.d_theta.split_at_mut(packed * skew_size::<W>(self.b));
-        vjp_packs::<W, W::Lanes>(self.b, theta, blocks, d_blocks, d_theta);
-        vjp_packs::<W, W>(self.b, rest, others, d_others, d_rest);
+    fn vjp<T: Pack<W>>(b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]) {
+        vjp_packs::<W, T>(b, theta, blocks, d_blocks, d_theta);
     }
 }
 

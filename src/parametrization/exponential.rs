@@ -21,13 +21,13 @@
 
 use alloc::{format, vec};
 
+use super::batches::{self, InPacks};
 use super::{Charts, Parametrization};
 use crate::dense::pack::{Number, Pack, Packed};
 use crate::dense::skew::{fill_skew, read_skew, skew_size};
 use crate::dense::{Series, closed_dexp, exponentials, is_closed, log_rotation, product};
 use crate::error::{Error, Result, check_length};
 use crate::scalar::{Wide, c64};
-use crate::simd::{self, Isa, Job, dispatch};
 
 #[cfg(test)]
 mod tests;
@@ -87,65 +87,34 @@ macro_rules! chart {
                 Ok(())
             }
             fn forward_batch(&self, b: usize, theta: &[f64], blocks: &mut [$w]) {
-                dispatch(Isa::detect(), ForwardBatch { b, theta, blocks });
+                batches::forward::<Self, _>(b, theta, blocks);
             }
             fn vjp_batch(&self, b: usize, theta: &[f64], blocks: &[$w], d_blocks: &[$w], d_theta: &mut [f64]) {
-                dispatch(Isa::detect(), VjpBatch { b, theta, blocks, d_blocks, d_theta });
+                batches::vjp::<Self, _>(b, theta, blocks, d_blocks, d_theta);
             }
         }
     )*};
 }
 chart!(f64, c64);
 
-/// How many of the blocks in `numbers` entries go in packs, one block per lane: whole packs, and what is left of them if
-/// most lanes are used. From b = 64 on a pack leaves the caches.
-fn packed(b: usize, numbers: usize) -> usize {
-    let count = numbers / (b * b).max(1);
-    match (b, count % 8) {
-        (64.., _) => 0,
-        (_, rest) if rest > 4 => count,
-        (_, rest) => count - rest,
+impl<W: Packed> InPacks<W> for Exponential {
+    /// Whole packs, and what is left of them if most lanes are used. From b = 64 on a pack leaves the caches.
+    fn packed(b: usize, count: usize) -> usize {
+        match (b, count % 8) {
+            (64.., _) => 0,
+            (_, rest) if rest > 4 => count,
+            (_, rest) => count - rest,
+        }
     }
-}
 
-/// `forward_batch`, compiled for each instruction set. Nothing is fused, so all give the same bits.
-struct ForwardBatch<'a, W> {
-    b: usize,
-    theta: &'a [f64],
-    blocks: &'a mut [W],
-}
-
-impl<W: Packed> Job<f64> for ForwardBatch<'_, W> {
     #[inline(always)]
-    fn run<S: simd::Lanes<f64>>(self, _: S) {
-        let packed = packed(self.b, self.blocks.len());
-        let (theta, rest) = self.theta.split_at(packed * skew_size::<W>(self.b));
-        let (blocks, others) = self.blocks.split_at_mut(packed * self.b * self.b);
-        exponentials::<W, W::Lanes>(self.b, theta, blocks);
-        exponentials::<W, W>(self.b, rest, others);
+    fn forward<T: Pack<W>>(b: usize, theta: &[f64], blocks: &mut [W]) {
+        exponentials::<W, T>(b, theta, blocks);
     }
-}
 
-/// `vjp_batch`, likewise.
-struct VjpBatch<'a, W> {
-    b: usize,
-    theta: &'a [f64],
-    blocks: &'a [W],
-    d_blocks: &'a [W],
-    d_theta: &'a mut [f64],
-}
-
-impl<W: Packed> Job<f64> for VjpBatch<'_, W> {
     #[inline(always)]
-    fn run<S: simd::Lanes<f64>>(self, _: S) {
-        let packed = packed(self.b, self.blocks.len());
-        let params = packed * skew_size::<W>(self.b);
-        let (theta, rest) = self.theta.split_at(params);
-        let (blocks, others) = self.blocks.split_at(packed * self.b * self.b);
-        let (d_blocks, d_others) = self.d_blocks.split_at(packed * self.b * self.b);
-        let (d_theta, d_rest) = self.d_theta.split_at_mut(params);
-        pull::<W, W::Lanes>(self.b, theta, blocks, d_blocks, d_theta);
-        pull::<W, W>(self.b, rest, others, d_others, d_rest);
+    fn vjp<T: Pack<W>>(b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]) {
+        pull::<W, T>(b, theta, blocks, d_blocks, d_theta);
     }
 }
 

@@ -12,7 +12,9 @@ use alloc::vec;
 use crate::error::Result;
 use crate::scalar::Wide;
 
+mod batches;
 mod charts;
+
 pub use charts::Charts;
 
 /// One line for each chart: its file, its type. The file says in `register` how the chart is known by name; from there, files

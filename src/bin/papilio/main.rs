@@ -8,6 +8,7 @@ mod inspect;
 mod merge;
 mod operator;
 mod preserved;
+mod progress;
 mod signals;
 mod text;
 mod topology;

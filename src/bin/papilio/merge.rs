@@ -1,17 +1,16 @@
 //! `papilio merge`
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::HumanBytes;
 use papilio::Parallelism;
-use papilio::adapter::{MergeEvent, MergeOptions, MergeReport, merge};
+use papilio::adapter::{MergeOptions, MergeReport, merge};
 use papilio::storage::FloatType;
 
 use crate::Outcome;
-use crate::signals::Interruption;
+use crate::progress::shown;
 use crate::text::{Table, complain, count, number, print, print_json, printable, seconds};
 
 /// Merge a BOFT adapter into its base model
@@ -72,7 +71,6 @@ fn float_type() -> impl TypedValueParser<Value = FloatType> {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<Outcome, String> {
-        let interruption = Interruption::listen();
         let options = MergeOptions {
             base: self.base,
             adapter: self.adapter,
@@ -81,28 +79,9 @@ impl Arguments {
             force: self.force,
             parallelism: Parallelism::Rayon,
         };
-        let bar = ProgressBar::no_length(); // draws on a terminal only
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {eta} {wide_msg}") {
-            bar.set_style(style);
-        }
-        let report = merge(&options, |event| {
-            match event {
-                MergeEvent::Warning(warning) => bar.suspend(|| complain("warning", warning)),
-                MergeEvent::Portion(progress) => {
-                    bar.set_length(progress.total);
-                    bar.set_position(progress.done);
-                    bar.set_message(printable(progress.tensor));
-                }
-            }
-            if interruption.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        bar.finish_and_clear();
-        let report = match report {
-            Err(papilio::Error::Interrupted { .. }) => {
-                complain("interrupted", "nothing was written");
-                return Ok(Outcome::Interrupted);
-            }
-            report => report.map_err(|e| e.to_string())?,
+        let Some(report) = shown(|tell| merge(&options, tell))? else {
+            complain("interrupted", "nothing was written");
+            return Ok(Outcome::Interrupted);
         };
         let printed = if self.json { print_json(&report) } else { print(&table(&report)) };
         printed.map_err(|e| format!("{e} (the merged model is written, the report is not)"))?;

@@ -1,40 +1,17 @@
 //! `papilio verify --base … --adapter …`: what an adapter preserves of a model.
 
-use std::ops::ControlFlow;
-
-use indicatif::{ProgressBar, ProgressStyle};
-use papilio::adapter::{MergeEvent, PreservedLayer, PreservedOptions, PreservedReport, preserved};
+use papilio::adapter::{PreservedLayer, PreservedOptions, PreservedReport, preserved};
 use serde_json::json;
 
 use crate::Outcome;
-use crate::signals::Interruption;
-use crate::text::{Table, complain, count, number, print, print_json, printable, seconds};
+use crate::progress::shown;
+use crate::text::{Table, complain, count, number, print, print_json, seconds};
 
 /// Compares, prints, and judges by the largest ratio that passes.
 pub(crate) fn run(options: &PreservedOptions, limit: f64, json: bool) -> Result<Outcome, String> {
-    let interruption = Interruption::listen();
-    let bar = ProgressBar::no_length(); // draws on a terminal only
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {eta} {wide_msg}") {
-        bar.set_style(style);
-    }
-    let report = preserved(options, |event| {
-        match event {
-            MergeEvent::Warning(warning) => bar.suspend(|| complain("warning", warning)),
-            MergeEvent::Portion(progress) => {
-                bar.set_length(progress.total);
-                bar.set_position(progress.done);
-                bar.set_message(printable(progress.tensor));
-            }
-        }
-        if interruption.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    bar.finish_and_clear();
-    let report = match report {
-        Err(papilio::Error::Interrupted { .. }) => {
-            complain("interrupted", "nothing is reported");
-            return Ok(Outcome::Interrupted);
-        }
-        report => report.map_err(|e| e.to_string())?,
+    let Some(report) = shown(|tell| preserved(options, tell))? else {
+        complain("interrupted", "nothing is reported");
+        return Ok(Outcome::Interrupted);
     };
     let (ratio, kept) = (report.ratio(), report.ratio() <= limit);
     if json {
