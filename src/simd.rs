@@ -6,66 +6,15 @@
 
 use core::marker::PhantomData;
 
-use alloc::format;
-use alloc::vec::Vec;
-
 use bytemuck::{Pod, Zeroable};
 use num_traits::Float;
 
-use crate::error::{Error, Result};
 use crate::scalar::{c32, c64};
 
-/// An instruction set. [`Workspace::with_isa`](crate::Workspace::with_isa) forces one; otherwise the best is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Isa {
-    /// What every CPU of this target has; no fused multiply-add.
-    Portable,
-    /// x86-64 with AVX2 and FMA.
-    Avx2,
-    /// x86-64 with AVX-512 (F, BW, CD, DQ, VL).
-    Avx512,
-    /// 64-bit Arm.
-    Neon,
-}
+mod isa;
+mod zip;
 
-impl Isa {
-    /// The best one of this CPU.
-    pub fn detect() -> Self {
-        [Isa::Avx512, Isa::Avx2, Isa::Neon].into_iter().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
-    }
-
-    /// All that this CPU has, [`Isa::Portable`] first.
-    pub fn available() -> Vec<Self> {
-        [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon].into_iter().filter(|isa| isa.is_available()).collect()
-    }
-
-    /// Whether this CPU has it.
-    pub fn is_available(self) -> bool {
-        match self {
-            Isa::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => pulp::x86::V3::try_new().is_some(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => pulp::x86::V4::try_new().is_some(),
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => pulp::aarch64::Neon::try_new().is_some(),
-            _ => false,
-        }
-    }
-
-    /// Itself if this CPU has it.
-    pub(crate) fn checked(self) -> Result<Self> {
-        if self.is_available() {
-            return Ok(self);
-        }
-        Err(Error::Unsupported {
-            what: "instruction set",
-            expected: "one that this CPU has (Isa::available)",
-            got: format!("{self:?}"),
-        })
-    }
-}
+pub use isa::Isa;
 
 /// The operations a kernel may use, on vectors `V` of `LANES` numbers `T`.
 pub(crate) trait Lanes<T>: Copy {
@@ -81,6 +30,8 @@ pub(crate) trait Lanes<T>: Copy {
     fn conj(self, a: Self::V) -> Self::V;
     /// Sum of the lanes by a fixed tree.
     fn sum(self, a: Self::V) -> T;
+    /// Lanes in turn: a₀ b₀ a₁ b₁ … in two vectors. Complex numbers: real and imaginary parts each for themselves.
+    fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2];
 }
 
 /// A kernel to be compiled for every machine.
@@ -206,6 +157,10 @@ impl<T: Vectorize + Pod, S: Lanes<T>> Lanes<T> for OneLane<S> {
     fn sum(self, a: T) -> T {
         a
     }
+    #[inline(always)]
+    fn zip(self, a: T, b: T) -> [T; 2] {
+        [a, b]
+    }
 }
 
 /// Lanes of the vectors that `isa` computes with.
@@ -222,7 +177,7 @@ pub(crate) fn lanes<T: Vectorize>(isa: Isa) -> usize {
 }
 
 macro_rules! lanes {
-    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $sum:ident) => {
+    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $sum:ident, $zip:ident) => {
         impl<S: pulp::Simd> Lanes<$t> for Fused<S> {
             type V = S::$v;
             const LANES: usize = S::$lanes;
@@ -246,6 +201,10 @@ macro_rules! lanes {
             #[inline(always)]
             fn sum(self, a: S::$v) -> $t {
                 self.0.$sum(a)
+            }
+            #[inline(always)]
+            fn zip(self, a: S::$v, b: S::$v) -> [S::$v; 2] {
+                zip::$zip(self.0, a, b)
             }
         }
 
@@ -288,6 +247,10 @@ macro_rules! lanes {
                 }
                 a[0]
             }
+            #[inline(always)]
+            fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
+                zip::lane_by_lane::<$t, Self::V>(a, b)
+            }
         }
 
         impl Vectorize for $t {
@@ -324,8 +287,8 @@ macro_rules! lanes {
         }
     };
 }
-lanes!(f32, f32s, F32_LANES, splat_f32s, mul_f32s, mul_add_f32s, reduce_sum_f32s);
-lanes!(f64, f64s, F64_LANES, splat_f64s, mul_f64s, mul_add_f64s, reduce_sum_f64s);
+lanes!(f32, f32s, F32_LANES, splat_f32s, mul_f32s, mul_add_f32s, reduce_sum_f32s, zip_f32s);
+lanes!(f64, f64s, F64_LANES, splat_f64s, mul_f64s, mul_add_f64s, reduce_sum_f64s, zip_f64s);
 
 /// A product of complex numbers, or its sum with a third, in the order that all machines keep: re·re, −im·im; re·im,
 /// im·re; each step a multiply-add of real numbers.
@@ -412,6 +375,11 @@ macro_rules! complex_lanes {
         #[inline(always)]
         fn sum(self, a: Self::V) -> $t {
             $t { re: Lanes::<$real>::sum(self, a[0]), im: Lanes::<$real>::sum(self, a[1]) }
+        }
+        #[inline(always)]
+        fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
+            let (re, im) = (Lanes::<$real>::zip(self, a[0], b[0]), Lanes::<$real>::zip(self, a[1], b[1]));
+            [[re[0], im[0]], [re[1], im[1]]]
         }
     };
 }

@@ -64,9 +64,9 @@ pub(crate) fn apply<E: Element>(
         } else {
             pool.with(n * width + scratch, |buffer: &mut [E::Scalar]| {
                 let (tile, scratch) = buffer.split_at_mut(n * width);
-                pack::pack(x.unwrap_or(y.as_batch()), tile, width, lanes);
+                pack::pack(isa, x.unwrap_or(y.as_batch()), tile, width, lanes);
                 dispatch(isa, Forward { steps, tile, scratch, width });
-                pack::unpack(tile, width, lanes, y);
+                pack::unpack(isa, tile, width, lanes, y);
             });
         }
     });
@@ -163,22 +163,22 @@ pub(crate) fn apply_vjp<E: Element>(
                 let (inputs, scratch) = rest.split_at_mut(n * width * stored);
                 for first in (start..end).step_by(width) {
                     let count = width.min(end - first);
-                    pack::pack(gy.chunk(first, count), g, width, lanes);
+                    pack::pack(isa, gy.chunk(first, count), g, width, lanes);
                     let reversible = match saved.chunk(first, count) {
                         _ if stored == 0 => false,
                         Saved::Input(x) => {
-                            pack::pack(x, &mut inputs[..n * width], width, lanes);
+                            pack::pack(isa, x, &mut inputs[..n * width], width, lanes);
                             false
                         }
                         Saved::Output(y) => {
-                            pack::pack(y, inputs, width, lanes);
+                            pack::pack(isa, y, inputs, width, lanes);
                             true
                         }
                     };
                     let d = gradient.as_deref_mut().map(|d| d.split_at_mut(entries));
                     dispatch(isa, Backward { steps, g, inputs, scratch, d, width, reversible });
                     if let Some(gx) = &mut gx {
-                        pack::unpack(g, width, lanes, gx.chunk_mut(first - start, count));
+                        pack::unpack(isa, g, width, lanes, gx.chunk_mut(first - start, count));
                     }
                 }
             });

@@ -2,54 +2,33 @@
 //!
 //! A tile holds coordinate i of its vectors in row i, `tile[i * width..]`: number v in place v, or, of complex numbers, first
 //! the real parts of as many as the machine has lanes, then their imaginary parts, and so on. Vectors that the batch lacks are zero.
+//!
+//! Rows of scalars are transposed in registers, a square of lanes × lanes real numbers at a time. A complex row is a row of
+//! twice as many real numbers, re and im in turn, and the tile wants exactly their transpose. Everything else goes number by
+//! number.
+
+use bytemuck::Zeroable;
 
 use crate::batch::{Batch, BatchMut};
 use crate::scalar::{Element, Scalar};
-use crate::simd::Vectorize;
+use crate::simd::{Isa, Job, Lanes, Vectorize, dispatch};
 
-/// Coordinates moved at a time, so that the tile rows being written stay in L1.
-const RUN: usize = 16;
+/// Real numbers in a row of a square, at most.
+const MOST_LANES: usize = 16;
 
-/// Calls a function compiled for the width, which saves it the arithmetic of addresses.
-macro_rules! by_width {
-    ($width:ident, $f:ident($($argument:expr),*)) => {
-        match $width {
-            8 => $f::<_, 8>($($argument),*),
-            16 => $f::<_, 16>($($argument),*),
-            _ => $f::<_, 0>($($argument),*),
-        }
-    };
+/// The real numbers that elements stand for.
+type RealOf<E> = <<E as Element>::Scalar as Scalar>::Real;
+
+/// Real numbers in one scalar.
+const fn parts<T: Scalar>() -> usize {
+    if T::IS_COMPLEX { 2 } else { 1 }
 }
 
-/// `W` is the width, or 0 for any.
-fn pack_rows<E: Element, const W: usize>(x: Batch<'_, E>, tile: &mut [E::Scalar], width: usize, lanes: usize) {
-    let width = if W == 0 { width } else { W };
-    for (run, rows) in tile.chunks_mut(RUN * width).enumerate() {
-        for v in 0..x.batch().min(width) {
-            if let Some(row) = x.row(v) {
-                for (t, e) in rows.chunks_exact_mut(width).zip(&row[run * RUN..]) {
-                    E::Scalar::put(t, lanes, v, e.load());
-                }
-            }
-        }
+/// tile ← x, with `width` vectors in a row, as machine `isa` with its `lanes` wants it.
+pub(crate) fn pack<E: Element>(isa: Isa, x: Batch<'_, E>, tile: &mut [E::Scalar], width: usize, lanes: usize) {
+    if x.row(0).and_then(E::as_scalars).is_some() {
+        return dispatch::<RealOf<E>, _>(isa, PackRows { x, tile, width });
     }
-}
-
-/// `W` is the width, or 0 for any.
-fn unpack_rows<E: Element, const W: usize>(tile: &[E::Scalar], width: usize, lanes: usize, mut y: BatchMut<'_, E>) {
-    let width = if W == 0 { width } else { W };
-    for (run, rows) in tile.chunks(RUN * width).enumerate() {
-        for v in 0..y.batch().min(width) {
-            if let Some(row) = y.row_mut(v) {
-                for (e, t) in row[run * RUN..].iter_mut().zip(rows.chunks_exact(width)) {
-                    *e = E::store(E::Scalar::get(t, lanes, v));
-                }
-            }
-        }
-    }
-}
-
-pub(crate) fn pack<E: Element>(x: Batch<'_, E>, tile: &mut [E::Scalar], width: usize, lanes: usize) {
     let (count, zero) = (x.batch(), E::store(num_traits::Zero::zero()).load());
     if count < width {
         for row in tile.chunks_exact_mut(width) {
@@ -57,9 +36,7 @@ pub(crate) fn pack<E: Element>(x: Batch<'_, E>, tile: &mut [E::Scalar], width: u
             row[kept..].fill(zero);
         }
     }
-    if x.row(0).is_some() {
-        by_width!(width, pack_rows(x, tile, width, lanes));
-    } else if x.column(0).is_some() {
+    if x.column(0).is_some() {
         for (i, row) in tile.chunks_exact_mut(width).enumerate() {
             if let Some(column) = x.column(i) {
                 if E::Scalar::IS_COMPLEX {
@@ -82,11 +59,13 @@ pub(crate) fn pack<E: Element>(x: Batch<'_, E>, tile: &mut [E::Scalar], width: u
     }
 }
 
-pub(crate) fn unpack<E: Element>(tile: &[E::Scalar], width: usize, lanes: usize, mut y: BatchMut<'_, E>) {
+/// y ← tile, likewise.
+pub(crate) fn unpack<E: Element>(isa: Isa, tile: &[E::Scalar], width: usize, lanes: usize, mut y: BatchMut<'_, E>) {
+    if y.row_mut(0).and_then(E::as_scalars_mut).is_some() {
+        return dispatch::<RealOf<E>, _>(isa, UnpackRows { tile, width, y });
+    }
     let count = y.batch();
-    if y.row_mut(0).is_some() {
-        by_width!(width, unpack_rows(tile, width, lanes, y));
-    } else if y.column_mut(0).is_some() {
+    if y.column_mut(0).is_some() {
         for (i, row) in tile.chunks_exact(width).enumerate() {
             if let Some(column) = y.column_mut(i) {
                 if E::Scalar::IS_COMPLEX {
@@ -105,4 +84,101 @@ pub(crate) fn unpack<E: Element>(tile: &[E::Scalar], width: usize, lanes: usize,
             }
         }
     }
+}
+
+struct PackRows<'a, E: Element> {
+    x: Batch<'a, E>,
+    tile: &'a mut [E::Scalar],
+    width: usize,
+}
+
+impl<E: Element> Job<RealOf<E>> for PackRows<'_, E> {
+    #[inline(always)]
+    fn run<S: Lanes<RealOf<E>>>(self, s: S) {
+        let (x, registers, parts) = (self.x, self.width / S::LANES, parts::<E::Scalar>());
+        let tile: &mut [S::V] = bytemuck::cast_slice_mut(self.tile);
+        let numbers = x.n() * parts;
+        for c in 0..registers {
+            for start in (0..numbers).step_by(S::LANES) {
+                let count = S::LANES.min(numbers - start);
+                let mut square = [S::V::zeroed(); MOST_LANES];
+                for l in 0..S::LANES {
+                    if let Some(row) = x.row(c * S::LANES + l).and_then(E::as_scalars) {
+                        let row: &[RealOf<E>] = bytemuck::cast_slice(row);
+                        let to: &mut [RealOf<E>] = bytemuck::cast_slice_mut(&mut square[l..l + 1]);
+                        match row.get(start..start + S::LANES) {
+                            Some(row) => to.copy_from_slice(row),
+                            None => to[..count].copy_from_slice(&row[start..]),
+                        }
+                    }
+                }
+                let square = transposed(s, square);
+                for (number, row) in (start..start + count).zip(square) {
+                    tile[(number / parts * registers + c) * parts + number % parts] = row;
+                }
+            }
+        }
+    }
+}
+
+struct UnpackRows<'a, E: Element> {
+    tile: &'a [E::Scalar],
+    width: usize,
+    y: BatchMut<'a, E>,
+}
+
+impl<E: Element> Job<RealOf<E>> for UnpackRows<'_, E> {
+    #[inline(always)]
+    fn run<S: Lanes<RealOf<E>>>(self, s: S) {
+        let (mut y, registers, parts) = (self.y, self.width / S::LANES, parts::<E::Scalar>());
+        let tile: &[S::V] = bytemuck::cast_slice(self.tile);
+        let numbers = y.n() * parts;
+        for c in 0..registers.min(y.batch().div_ceil(S::LANES)) {
+            for start in (0..numbers).step_by(S::LANES) {
+                let count = S::LANES.min(numbers - start);
+                let mut square = [S::V::zeroed(); MOST_LANES];
+                for (number, row) in (start..start + count).zip(&mut square) {
+                    *row = tile[(number / parts * registers + c) * parts + number % parts];
+                }
+                let square = transposed(s, square);
+                for (l, from) in square[..S::LANES].iter().enumerate() {
+                    let Some(row) = y.row_mut(c * S::LANES + l).and_then(E::as_scalars_mut) else { break };
+                    let row: &mut [RealOf<E>] = bytemuck::cast_slice_mut(row);
+                    let from: &[RealOf<E>] = bytemuck::cast_slice(core::slice::from_ref(from));
+                    match row.get_mut(start..start + S::LANES) {
+                        Some(row) => row.copy_from_slice(from),
+                        None => row[start..].copy_from_slice(&from[..count]),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first `S::LANES` rows as a square, transposed. A round that interleaves the halves of the square's rows turns the bits
+/// of (row, lane) by one; as many rounds as a row number has bits exchange the two.
+#[inline(always)]
+fn transposed<T, S: Lanes<T>>(s: S, mut square: [S::V; MOST_LANES]) -> [S::V; MOST_LANES] {
+    if S::LANES >= 2 {
+        square = interleaved::<T, S>(s, square);
+    }
+    if S::LANES >= 4 {
+        square = interleaved::<T, S>(s, square);
+    }
+    if S::LANES >= 8 {
+        square = interleaved::<T, S>(s, square);
+    }
+    if S::LANES >= 16 {
+        square = interleaved::<T, S>(s, square);
+    }
+    square
+}
+
+#[inline(always)]
+fn interleaved<T, S: Lanes<T>>(s: S, square: [S::V; MOST_LANES]) -> [S::V; MOST_LANES] {
+    let mut next = square;
+    for i in 0..S::LANES / 2 {
+        [next[2 * i], next[2 * i + 1]] = s.zip(square[i], square[i + S::LANES / 2]);
+    }
+    next
 }

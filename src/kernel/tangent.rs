@@ -51,15 +51,15 @@ pub(crate) fn apply_jvp<E: Element>(
             let (tile, rest) = buffer.split_at_mut(n * width);
             let (direction, scratch) = rest.split_at_mut(n * width);
             match dx {
-                Some(dx) => pack::pack(dx, direction, width, lanes),
+                Some(dx) => pack::pack(isa, dx, direction, width, lanes),
                 None => direction.fill(num_traits::Zero::zero()),
             }
             if directions.is_some() {
-                pack::pack(x, tile, width, lanes);
+                pack::pack(isa, x, tile, width, lanes);
             }
             let directions = directions.as_deref();
             dispatch(isa, Tangent { steps, directions, tile, direction: &mut *direction, scratch, width });
-            pack::unpack(direction, width, lanes, dy);
+            pack::unpack(isa, direction, width, lanes, dy);
         });
     });
 }
