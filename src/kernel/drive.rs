@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Both, Step, along, apply_stage, choose, pack, reflect, tile};
+use super::{Both, Step, along, apply_stage, apply_stages, choose, pack, reflect, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
@@ -112,9 +112,7 @@ impl<T: Scalar> Job<T> for Forward<'_, T> {
     fn run<S: Lanes<T>>(self, s: S) {
         let tile: &mut [S::V] = bytemuck::cast_slice_mut(self.tile);
         let scratch: &mut [S::V] = bytemuck::cast_slice_mut(self.scratch);
-        for step in self.steps {
-            apply_stage(s, step, tile, self.width / S::LANES, scratch);
-        }
+        apply_stages(s, self.steps, tile, self.width / S::LANES, scratch);
     }
 }
 

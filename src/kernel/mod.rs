@@ -7,6 +7,7 @@
 mod along;
 mod choose;
 mod drive;
+mod fuse;
 mod pack;
 mod panels;
 mod reflect;
@@ -111,6 +112,30 @@ fn scratch<T>(steps: &[Step<'_, T>]) -> usize {
         None => step.layout.block_size(),
     };
     steps.iter().map(rows).max().unwrap_or(0)
+}
+
+/// tile ← all stages(tile), two in one pass where they fit one.
+#[inline(always)]
+fn apply_stages<T: Scalar, S: Lanes<T>>(
+    s: S,
+    mut steps: &[Step<'_, T>],
+    tile: &mut [S::V],
+    registers: usize,
+    scratch: &mut [S::V],
+) {
+    while let Some(step) = steps.first() {
+        let count = match fuse::Pass::of(steps) {
+            Some(pass) => {
+                pass.apply(s, &steps[..fuse::STAGES], tile, registers);
+                fuse::STAGES
+            }
+            None => {
+                apply_stage(s, step, tile, registers, scratch);
+                1
+            }
+        };
+        steps = &steps[count..];
+    }
 }
 
 /// tile ← stage(tile), with `registers` vectors `S::V` in each row and [`scratch`].

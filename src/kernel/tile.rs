@@ -71,6 +71,9 @@ pub(super) fn apply_stage<T: Scalar, S: Lanes<T>>(
     }
 }
 
+/// Largest blocks whose entries are kept in registers.
+const MOST_KEPT: usize = 4;
+
 struct Apply<'a, T, S: Lanes<T>> {
     s: S,
     step: &'a Step<'a, T>,
@@ -83,16 +86,29 @@ impl<T: Scalar, S: Lanes<T>, const B: usize> Visit<B> for Apply<'_, T, S> {
     fn block(&mut self, j: usize, rows: [usize; B]) {
         let (s, registers) = (self.s, self.registers);
         let (row, column) = (self.step.strides.row, self.step.strides.column);
-        let entries = &self.step.entries[self.step.start(j)..];
+        let stored = &self.step.entries[self.step.start(j)..];
+        // Entries of small blocks stay in registers, those of large ones come from memory as they are used.
+        let mut kept = [[S::V::zeroed(); B]; B];
+        if B <= MOST_KEPT {
+            for i in 0..B {
+                for k in 0..B {
+                    kept[i][k] = s.splat(self.step.acting(stored[i * row + k * column]));
+                }
+            }
+        }
         for c in 0..registers {
             let mut x = [S::V::zeroed(); B];
             for k in 0..B {
                 x[k] = self.tile[rows[k] * registers + c];
             }
             for i in 0..B {
-                let mut y = s.mul(s.splat(self.step.acting(entries[i * row])), x[0]);
-                for k in 1..B {
-                    y = s.mul_add(s.splat(self.step.acting(entries[i * row + k * column])), x[k], y);
+                let mut y = S::V::zeroed();
+                for k in 0..B {
+                    let entry = match B <= MOST_KEPT {
+                        true => kept[i][k],
+                        false => s.splat(self.step.acting(stored[i * row + k * column])),
+                    };
+                    y = if k == 0 { s.mul(entry, x[0]) } else { s.mul_add(entry, x[k], y) };
                 }
                 self.tile[rows[i] * registers + c] = y;
             }
