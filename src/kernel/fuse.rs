@@ -78,12 +78,12 @@ impl Pass {
                     for r in 0..ROWS {
                         x[r] = tile[(base + r * d) * registers + c];
                     }
-                    for k in 0..STAGES {
+                    for (k, entries) in entries.iter().enumerate() {
                         let bit = if ASCENDING { k } else { STAGES - 1 - k };
-                        for p in 0..ROWS / 2 {
+                        for (p, e) in entries.iter().enumerate() {
                             let low = if bit == 0 { 2 * p } else { p };
                             let high = low | 1 << bit;
-                            let (e, [a, b]) = (entries[k][p], [x[low], x[high]]);
+                            let [a, b] = [x[low], x[high]];
                             x[low] = s.mul_add(e[1], b, s.mul(e[0], a));
                             x[high] = s.mul_add(e[3], b, s.mul(e[2], a));
                         }
