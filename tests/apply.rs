@@ -69,6 +69,10 @@ fn cases() -> Vec<(usize, Vec<StageLayout>)> {
         (64, (0..6).map(|k| strided(1, 2, 1 << k, 64 >> (k + 1))).collect()),
         (100, vec![strided(1, 2, 33, 1), strided(1, 2, 16, 3), strided(1, 4, 25, 1), strided(1, 8, 12, 1)]),
         (96, vec![strided(2, 2, 2, 24), strided(2, 2, 4, 12), strided(2, 2, 8, 6), strided(2, 2, 16, 3)]),
+        // Passes of two stages: with a tail, neighbours first, an odd distance, and what looks like one.
+        (29, vec![strided(1, 2, 12, 1), strided(1, 2, 6, 2), strided(1, 2, 3, 4)]),
+        (20, vec![strided(2, 1, 2, 10), strided(1, 2, 2, 5), strided(1, 2, 5, 2), strided(1, 2, 10, 1)]),
+        (20, vec![strided(1, 2, 1, 10), strided(1, 2, 2, 4), strided(1, 2, 2, 5), strided(1, 2, 2, 5)]),
         (81, vec![strided(1, 3, 1, 27), strided(1, 3, 3, 9), strided(1, 3, 27, 1)]),
         (256, vec![strided(1, 16, 1, 16), strided(1, 16, 16, 1)]),
         (66, vec![strided(33, 1, 33, 2), strided(11, 3, 22, 1), strided(3, 2, 6, 5)]),
@@ -396,6 +400,32 @@ fn aliased_views_behave_as_documented() {
         .unwrap();
         for v in 0..batch {
             assert_eq!(vector(&memory, v, n), truth[v * n..(v + 1) * n]);
+        }
+    }
+}
+
+/// However stages are joined to passes, the bits are those of one stage after the other.
+#[test]
+fn passes_keep_the_bits_of_single_stages() {
+    for (seed, (n, layouts)) in cases().into_iter().enumerate() {
+        let stages = stages(seed as u64, &layouts);
+        let whole = plan::<f32>(n, &stages);
+        let batch = 37;
+        let mut g = Generator::new(5);
+        let x: Vec<f32> = (0..n * batch).map(|_| g.uniform() as f32 - 0.5).collect();
+        for isa in Isa::available() {
+            let mut ws = Workspace::with_isa(isa).unwrap();
+            let mut run = |plan: &Plan<f32>, y: &mut Vec<f32>| {
+                let factors = plan.realize::<f64>(&[]).unwrap();
+                let view = BatchMut::rows(y, n).unwrap();
+                plan.apply_in_place(&factors, view, Op::None, Parallelism::None, &mut ws).unwrap();
+            };
+            let (mut together, mut apart) = (x.clone(), x.clone());
+            run(&whole, &mut together);
+            for stage in &stages {
+                run(&plan(n, &vec![stage.clone()]), &mut apart);
+            }
+            assert_eq!(together, apart, "{layouts:?} {isa:?}");
         }
     }
 }

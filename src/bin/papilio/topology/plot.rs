@@ -22,6 +22,8 @@ struct Dot<'a> {
     density: f64,
     params: f64,
     dimension: Option<f64>,
+    /// What the dimension cannot exceed.
+    bound: f64,
     /// Density and parameters of the first 1, 2, … stages.
     way: Vec<(f64, f64)>,
 }
@@ -36,7 +38,7 @@ pub(crate) fn density(n: usize, findings: &[Finding]) -> Result<String, String> 
 }
 
 fn key(dot: &Dot) -> f64 {
-    dot.dimension.unwrap_or(dot.params)
+    dot.dimension.unwrap_or(dot.bound)
 }
 
 fn dot(finding: &Finding) -> Option<Dot<'_>> {
@@ -48,6 +50,7 @@ fn dot(finding: &Finding) -> Option<Dot<'_>> {
         density: report.density(),
         params: (report.params as f64).max(1.0),
         dimension: report.dimension.map(|d| (d.value() as f64).max(1.0)),
+        bound: (report.dimension_bound as f64).max(1.0),
         way: way.map(|(density, params)| (*density, (*params as f64).max(1.0))).collect(),
     })
 }
@@ -86,7 +89,9 @@ fn legend(root: &Area) -> Outcome {
     root.draw(&Circle::new((22, 46), 4, PARAMETERS.stroke_width(1)))?;
     text(root, "parameters", (32, 40), 12, &INK)?;
     root.draw(&Circle::new((122, 46), 4, DIMENSION.filled()))?;
-    text(root, "effective dimension (no disc: not known)", (132, 40), 12, &INK)
+    text(root, "effective dimension", (132, 40), 12, &INK)?;
+    root.draw(&TriangleMarker::new((272, 47), 5, DIMENSION.stroke_width(1)))?;
+    text(root, "at most, where it is not known", (282, 40), 12, &INK)
 }
 
 const TOP: u32 = 62;
@@ -178,7 +183,7 @@ fn columns(area: &Area, dots: &[&Dot], range: std::ops::Range<f64>) -> Outcome {
     text(area, "density 100 %", (4, TOP as i32 - 18), 12, &INK)
 }
 
-/// Parameters as a ring, dimension as a disc, and a line between them.
+/// Parameters as a ring, dimension as a disc or its bound as a triangle, and a line between them.
 fn mark<
     X: plotters::coord::ranged1d::Ranged<ValueType = f64>,
     Y: plotters::coord::ranged1d::Ranged<ValueType = f64>,
@@ -190,6 +195,9 @@ fn mark<
     if let Some(dimension) = dot.dimension {
         chart.draw_series([PathElement::new([(x, dot.params), (x, dimension)], INK.stroke_width(1))])?;
         chart.draw_series([Circle::new((x, dimension), 4, DIMENSION.filled())])?;
+    } else {
+        chart.draw_series([PathElement::new([(x, dot.params), (x, dot.bound)], INK.stroke_width(1))])?;
+        chart.draw_series([TriangleMarker::new((x, dot.bound), 5, DIMENSION.stroke_width(1))])?;
     }
     chart.draw_series([Circle::new((x, dot.params), 5, PARAMETERS.stroke_width(1))])?;
     Ok(())
