@@ -216,6 +216,35 @@
 //! [`verify`] also holds what papilio's own tests call, for yours: gradients against fourth-order differences, the laws of
 //! charts and wirings, isometry and adjoint, LAPACK's ratio for dense matrices, and Q written out by definition.
 //!
+//! # Unitary matrices
+//!
+//! Over [`c32`] and [`c64`] orthogonal means unitary. Parameters stay real, the four [`Op`]s are four different things, and
+//! gradients are ∂L/∂Re + i·∂L/∂Im:
+//!
+//! ```
+//! use papilio::{Orthogonal, Plan, c64, parametrization::Cayley, topology::AnyButterfly};
+//!
+//! let plan = Plan::<c64>::new(7, &AnyButterfly::new(3), Cayley)?;
+//! let theta = vec![0.3; plan.num_params()]; // b² for each b×b block
+//! let u = Orthogonal::new(plan, theta)?;
+//! let x = vec![c64::new(0.0, 1.0); 7];
+//! let z = u.apply_adjoint(&u.apply(&x)?)?; // Uᴴ U x
+//! assert!(x.iter().zip(&z).all(|(x, z)| (x - z).norm() < 1e-15 * 7.0));
+//! # Ok::<(), papilio::Error>(())
+//! ```
+//!
+//! # After training
+//!
+//! An [`Orthogonal`] composes ([`compose`](Orthogonal::compose)), goes part of the way to another place on the same stages
+//! ([`interpolate`](Orthogonal::interpolate), [`truncate`](Orthogonal::truncate)), starts again from θ = 0 without a change of Q
+//! ([`rebase`](Orthogonal::rebase)), knows rigorous bounds ([`condition`](Orthogonal::condition),
+//! [`distance`](Orthogonal::distance), [`Plan::lipschitz`]) and can be saved to a file and loaded bit by bit the same
+//! ([`archive`](archive/index.html)).
+//!
+//! Which wiring to train in the first place? [`transmission`] tells for each what it connects, over how many paths, how many
+//! directions it can really move in, and what it costs; `papilio topology --n 64` compares all of them, and `docs/study.md` is
+//! what we learned from that.
+//!
 //! # What results depend on
 //!
 //! y = Qx depends on the plan, θ and x; not on the number of threads, the other vectors of the batch, or how the batch lies in
