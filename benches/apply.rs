@@ -12,7 +12,9 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_gr
 use papilio::generator::Generator;
 use papilio::parametrization::{Cayley, Exponential, Givens};
 use papilio::topology::{BlockDiagonal, Butterfly};
-use papilio::{Batch, BatchMut, Op, Parallelism, Parametrization, Plan, Saved, Source, StageLayout, Workspace};
+use papilio::{
+    Batch, BatchMut, Element, Op, Parallelism, Parametrization, Plan, Saved, Source, StageLayout, Workspace,
+};
 
 fn plans() -> Vec<(String, Plan<f32>)> {
     let mut plans = Vec::new();
@@ -56,6 +58,39 @@ fn apply(c: &mut Criterion) {
         }
         group.finish();
     }
+}
+
+/// A batch of 64 MiB in single precision, and the same numbers in half: all from memory.
+fn beyond(c: &mut Criterion) {
+    let batch = (16 << 20) / 1024;
+    let mut group = c.benchmark_group("beyond the caches, n=1024");
+    group.throughput(Throughput::Elements(16 << 20));
+    let plan = Plan::<f32>::new(1024, &Butterfly::classic(2), Givens).unwrap();
+    fn run<E: Element<Scalar = f32>>(
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        name: &str,
+        plan: &Plan<f32>,
+        batch: usize,
+    ) {
+        let n = plan.n();
+        let factors = plan.realize(&random(plan.num_params())).unwrap();
+        let x: Vec<E> = random(n * batch).into_iter().map(E::store).collect();
+        let (mut y, mut ws) = (x.clone(), Workspace::new());
+        group.bench_function(format!("b=2 full {name}"), |bench| {
+            bench.iter(|| {
+                let (x, y) = (Batch::rows(&x, n).unwrap(), BatchMut::rows(&mut y, n).unwrap());
+                plan.apply(&factors, x, y, Op::None, Parallelism::None, &mut ws).unwrap();
+            });
+        });
+        group.bench_function(format!("memcpy {name}"), |bench| bench.iter(|| y.copy_from_slice(black_box(&x))));
+    }
+    run::<f32>(&mut group, "f32", &plan, batch);
+    #[cfg(feature = "half")]
+    {
+        run::<half::bf16>(&mut group, "bf16", &plan, batch);
+        run::<half::f16>(&mut group, "f16", &plan, batch);
+    }
+    group.finish();
 }
 
 fn dense(c: &mut Criterion) {
@@ -152,6 +187,6 @@ criterion_group! {
         .sample_size(15)
         .warm_up_time(Duration::from_millis(150))
         .measurement_time(Duration::from_millis(600));
-    targets = apply, dense, gradients, reflectors, charts
+    targets = apply, beyond, dense, gradients, reflectors, charts
 }
 criterion_main!(benches);

@@ -270,6 +270,7 @@
 //! | `std` | yes | CPU detection at run time, scratch memory kept between calls; implies `rand` |
 //! | `rayon` | yes | threads |
 //! | `rand` | with `std` | random initialisers of [`Orthogonal`] that take an `impl rand::Rng` |
+//! | `half` | | batches of `half::bf16` and `half::f16`, computed with in `f32` |
 //! | `proptest` | | strategies for the property tests of crates that build on papilio |
 //! | `files` | | [`archive`](archive/index.html): operators saved and loaded; [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
 //! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology` |

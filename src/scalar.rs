@@ -10,6 +10,9 @@ use bytemuck::Pod;
 use num_complex::Complex;
 use num_traits::{Float, One, Zero};
 
+#[cfg(feature = "half")]
+mod half;
+
 /// A complex number in single precision.
 #[allow(non_camel_case_types)]
 pub type c32 = Complex<f32>;
@@ -83,7 +86,8 @@ pub trait Wide: Scalar<Real = f64, Wide = Self> {}
 impl Wide for f64 {}
 impl Wide for c64 {}
 
-/// A number as it is stored in memory: a scalar itself, or half precision standing for `f32`.
+/// A number as it is stored in memory: a scalar itself, or, with the feature `half`, `half::bf16` and `half::f16`, which are
+/// computed with as `f32`.
 pub trait Element: Copy + Default + Debug + Send + Sync + 'static {
     /// What it is converted to before any arithmetic.
     type Scalar: Scalar;

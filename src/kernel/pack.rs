@@ -3,8 +3,8 @@
 //! A tile holds coordinate i of its vectors in row i, `tile[i * width..]`: number v in place v, or, of complex numbers, first
 //! the real parts of as many as the machine has lanes, then their imaginary parts, and so on. Vectors that the batch lacks are zero.
 //!
-//! Rows of scalars are transposed in registers, a square of lanes × lanes real numbers at a time. A complex row is a row of
-//! twice as many real numbers, re and im in turn, and the tile wants exactly their transpose. Everything else goes number by
+//! Rows are transposed in registers, a square of lanes × lanes real numbers at a time. A complex row is a row of twice as many
+//! real numbers, re and im in turn, and the tile wants exactly their transpose. Columns are copied; other strides go number by
 //! number.
 
 use bytemuck::Zeroable;
@@ -26,7 +26,7 @@ const fn parts<T: Scalar>() -> usize {
 
 /// tile ← x, with `width` vectors in a row, as machine `isa` with its `lanes` wants it.
 pub(crate) fn pack<E: Element>(isa: Isa, x: Batch<'_, E>, tile: &mut [E::Scalar], width: usize, lanes: usize) {
-    if x.row(0).and_then(E::as_scalars).is_some() {
+    if x.row(0).is_some() {
         return dispatch::<RealOf<E>, _>(isa, PackRows { x, tile, width });
     }
     let (count, zero) = (x.batch(), E::store(num_traits::Zero::zero()).load());
@@ -61,7 +61,7 @@ pub(crate) fn pack<E: Element>(isa: Isa, x: Batch<'_, E>, tile: &mut [E::Scalar]
 
 /// y ← tile, likewise.
 pub(crate) fn unpack<E: Element>(isa: Isa, tile: &[E::Scalar], width: usize, lanes: usize, mut y: BatchMut<'_, E>) {
-    if y.row_mut(0).and_then(E::as_scalars_mut).is_some() {
+    if y.row_mut(0).is_some() {
         return dispatch::<RealOf<E>, _>(isa, UnpackRows { tile, width, y });
     }
     let count = y.batch();
@@ -103,12 +103,10 @@ impl<E: Element> Job<RealOf<E>> for PackRows<'_, E> {
                 let count = S::LANES.min(numbers - start);
                 let mut square = [S::V::zeroed(); MOST_LANES];
                 for l in 0..S::LANES {
-                    if let Some(row) = x.row(c * S::LANES + l).and_then(E::as_scalars) {
-                        let row: &[RealOf<E>] = bytemuck::cast_slice(row);
-                        let to: &mut [RealOf<E>] = bytemuck::cast_slice_mut(&mut square[l..l + 1]);
-                        match row.get(start..start + S::LANES) {
-                            Some(row) => to.copy_from_slice(row),
-                            None => to[..count].copy_from_slice(&row[start..]),
+                    if let Some(row) = x.row(c * S::LANES + l) {
+                        let to: &mut [E::Scalar] = bytemuck::cast_slice_mut(&mut square[l..l + 1]);
+                        for (t, e) in to.iter_mut().zip(&row[start / parts..]) {
+                            *t = e.load();
                         }
                     }
                 }
@@ -142,12 +140,10 @@ impl<E: Element> Job<RealOf<E>> for UnpackRows<'_, E> {
                 }
                 let square = transposed(s, square);
                 for (l, from) in square[..S::LANES].iter().enumerate() {
-                    let Some(row) = y.row_mut(c * S::LANES + l).and_then(E::as_scalars_mut) else { break };
-                    let row: &mut [RealOf<E>] = bytemuck::cast_slice_mut(row);
-                    let from: &[RealOf<E>] = bytemuck::cast_slice(core::slice::from_ref(from));
-                    match row.get_mut(start..start + S::LANES) {
-                        Some(row) => row.copy_from_slice(from),
-                        None => row[start..].copy_from_slice(&from[..count]),
+                    let Some(row) = y.row_mut(c * S::LANES + l) else { break };
+                    let from: &[E::Scalar] = bytemuck::cast_slice(core::slice::from_ref(from));
+                    for (e, t) in row[start / parts..].iter_mut().zip(from) {
+                        *e = E::store(*t);
                     }
                 }
             }

@@ -29,6 +29,7 @@ const LAYERS: [&[&str]; 7] = [
 /// Files that may ask which features are on, with the reason.
 const FEATURE_DOORS: &[(&str, &str)] = &[
     ("lib.rs", "chooses modules"),
+    ("scalar.rs", "`half`: elements whose type is another crate's"),
     ("parallel.rs", "threads and locks, or the calling thread alone"),
     ("dense/mod.rs", "`rand`: Haar blocks serve the random initialisers only"),
     ("verify/mod.rs", "`proptest`: strategies are public API of one feature only"),
@@ -250,7 +251,7 @@ mod the_checker {
             ("plan/apply.rs", "use super::Factors;\nuse crate::kernel::{self, Step};"),
             ("plan/apply.rs", "use crate::{batch::{Batch, BatchMut}, error::Result as R};"),
             ("plan/mod.rs", "pub(crate) fn f() -> crate::Result<u8> { crate::error::check::<u8>() }"),
-            ("scalar.rs", "use crate::simd::Vectorize;"),
+            ("scalar.rs", "use crate::simd::Vectorize; #[cfg(feature = \"half\")] mod half;"),
             ("kernel/tile.rs", "#[cfg(test)] mod tests { use super::*; use super::super::Step; }"),
             ("bin/papilio/main.rs", "use crate::text; use papilio::adapter::merge;"),
             ("lib.rs", "mod plan; pub use plan::Plan; #[cfg(feature = \"files\")] pub mod adapter;"),
