@@ -105,8 +105,11 @@ impl<E: Element> Job<RealOf<E>> for PackRows<'_, E> {
                 for l in 0..S::LANES {
                     if let Some(row) = x.row(c * S::LANES + l) {
                         let to: &mut [E::Scalar] = bytemuck::cast_slice_mut(&mut square[l..l + 1]);
-                        for (t, e) in to.iter_mut().zip(&row[start / parts..]) {
-                            *t = e.load();
+                        let row = &row[start / parts..];
+                        match row.get(..S::LANES / parts) {
+                            // The same loop, of a length known when it is compiled.
+                            Some(row) => to.iter_mut().zip(row).for_each(|(t, e)| *t = e.load()),
+                            None => to.iter_mut().zip(row).for_each(|(t, e)| *t = e.load()),
                         }
                     }
                 }
@@ -142,8 +145,10 @@ impl<E: Element> Job<RealOf<E>> for UnpackRows<'_, E> {
                 for (l, from) in square[..S::LANES].iter().enumerate() {
                     let Some(row) = y.row_mut(c * S::LANES + l) else { break };
                     let from: &[E::Scalar] = bytemuck::cast_slice(core::slice::from_ref(from));
-                    for (e, t) in row[start / parts..].iter_mut().zip(from) {
-                        *e = E::store(*t);
+                    let row = &mut row[start / parts..];
+                    match row.get_mut(..S::LANES / parts) {
+                        Some(row) => row.iter_mut().zip(from).for_each(|(e, t)| *e = E::store(*t)),
+                        None => row.iter_mut().zip(from).for_each(|(e, t)| *e = E::store(*t)),
                     }
                 }
             }

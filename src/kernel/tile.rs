@@ -71,7 +71,7 @@ pub(super) fn apply_stage<T: Scalar, S: Lanes<T>>(
     }
 }
 
-/// Largest blocks whose entries are kept in registers.
+/// Largest blocks whose entries are kept in registers. (With one lane they are neighbours in memory, better loaded together.)
 const MOST_KEPT: usize = 4;
 
 struct Apply<'a, T, S: Lanes<T>> {
@@ -89,7 +89,7 @@ impl<T: Scalar, S: Lanes<T>, const B: usize> Visit<B> for Apply<'_, T, S> {
         let stored = &self.step.entries[self.step.start(j)..];
         // Entries of small blocks stay in registers, those of large ones come from memory as they are used.
         let mut kept = [[S::V::zeroed(); B]; B];
-        if B <= MOST_KEPT {
+        if B <= MOST_KEPT && S::LANES > 1 {
             for i in 0..B {
                 for k in 0..B {
                     kept[i][k] = s.splat(self.step.acting(stored[i * row + k * column]));
@@ -104,7 +104,7 @@ impl<T: Scalar, S: Lanes<T>, const B: usize> Visit<B> for Apply<'_, T, S> {
             for i in 0..B {
                 let mut y = S::V::zeroed();
                 for k in 0..B {
-                    let entry = match B <= MOST_KEPT {
+                    let entry = match B <= MOST_KEPT && S::LANES > 1 {
                         true => kept[i][k],
                         false => s.splat(self.step.acting(stored[i * row + k * column])),
                     };
