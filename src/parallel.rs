@@ -1,5 +1,8 @@
 //! Threads as a value. Work is cut by shapes, never by the number of threads, so results have the same bits for any.
 
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -30,6 +33,48 @@ pub(crate) fn for_each<I: Send>(parallelism: Parallelism, items: Vec<I>, work: i
 const ALIGN: usize = 64;
 /// Words to move the start by, at most.
 const SPARE: usize = ALIGN / size_of::<u64>() - 1;
+
+/// Numbers that start at an alignment of 64 bytes, so that no register of them crosses a cache line.
+#[derive(Debug)]
+pub(crate) struct Aligned<T> {
+    words: Vec<u64>,
+    start: usize,
+    len: usize,
+    kind: PhantomData<T>,
+}
+
+impl<T: Pod> Aligned<T> {
+    /// `len` zeros.
+    pub(crate) fn zeros(len: usize) -> Self {
+        let words = vec![0; (len * size_of::<T>()).div_ceil(size_of::<u64>()) + SPARE];
+        let start = words.as_ptr().align_offset(ALIGN).min(SPARE);
+        Self { words, start, len, kind: PhantomData }
+    }
+}
+
+impl<T: Pod> Clone for Aligned<T> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeros(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl<T: Pod> Deref for Aligned<T> {
+    type Target = [T];
+    #[inline]
+    fn deref(&self) -> &[T] {
+        &bytemuck::cast_slice(&self.words[self.start..self.words.len() - (SPARE - self.start)])[..self.len]
+    }
+}
+
+impl<T: Pod> DerefMut for Aligned<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        let end = self.words.len() - (SPARE - self.start);
+        &mut bytemuck::cast_slice_mut(&mut self.words[self.start..end])[..self.len]
+    }
+}
 
 /// Scratch memory that is kept between calls: one buffer for each piece of work that runs at a time. Without `std`
 /// there is no lock to guard it with, and every call allocates.

@@ -5,6 +5,7 @@
 //! bit with each other; [`Isa::Portable`] rounds the product and the sum.
 
 use core::marker::PhantomData;
+use core::ops::Neg;
 
 use bytemuck::{Pod, Zeroable};
 use num_traits::Float;
@@ -12,26 +13,35 @@ use num_traits::Float;
 use crate::scalar::{c32, c64};
 
 mod isa;
+mod regroup;
 mod zip;
 
 pub use isa::Isa;
+pub(crate) use regroup::NATURAL;
 
 /// The operations a kernel may use, on vectors `V` of `LANES` numbers `T`.
 pub(crate) trait Lanes<T>: Copy {
     type V: Pod;
     const LANES: usize;
+    /// Vector registers.
+    const REGISTERS: usize;
     /// Whether `mul_add` rounds once.
     const FUSED: bool;
     fn splat(self, x: T) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// a·b + c
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// c − a·b
+    fn negate_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Complex conjugates; the vector itself for real numbers.
     fn conj(self, a: Self::V) -> Self::V;
     /// Sum of the lanes by a fixed tree.
     fn sum(self, a: Self::V) -> T;
     /// Lanes in turn: a₀ b₀ a₁ b₁ … in two vectors. Complex numbers: real and imaginary parts each for themselves.
     fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2];
+    /// Two neighbouring vectors from one grouping to another (`simd/regroup.rs`): in grouping t the first one holds the
+    /// coordinates whose bit t is 0. Grouping log₂ `LANES`, or any above, is the natural order.
+    fn regroup<const FROM: u32, const TO: u32>(self, pair: [Self::V; 2]) -> [Self::V; 2];
 }
 
 /// A kernel to be compiled for every machine.
@@ -133,9 +143,10 @@ impl<T, S: Lanes<T>> Fusing for As<S, T> {
     const FUSED: bool = S::FUSED;
 }
 
-impl<T: Vectorize + Pod, S: Lanes<T>> Lanes<T> for OneLane<S> {
+impl<T: Vectorize + Pod + Neg<Output = T>, S: Lanes<T>> Lanes<T> for OneLane<S> {
     type V = T;
     const LANES: usize = 1;
+    const REGISTERS: usize = S::REGISTERS;
     const FUSED: bool = S::FUSED;
     #[inline(always)]
     fn splat(self, x: T) -> T {
@@ -150,6 +161,10 @@ impl<T: Vectorize + Pod, S: Lanes<T>> Lanes<T> for OneLane<S> {
         T::lane_mul_add::<As<S, T>>(a, b, c)
     }
     #[inline(always)]
+    fn negate_mul_add(self, a: T, b: T, c: T) -> T {
+        T::lane_mul_add::<As<S, T>>(-a, b, c)
+    }
+    #[inline(always)]
     fn conj(self, a: T) -> T {
         T::lane_conj(a)
     }
@@ -160,6 +175,10 @@ impl<T: Vectorize + Pod, S: Lanes<T>> Lanes<T> for OneLane<S> {
     #[inline(always)]
     fn zip(self, a: T, b: T) -> [T; 2] {
         [a, b]
+    }
+    #[inline(always)]
+    fn regroup<const FROM: u32, const TO: u32>(self, pair: [T; 2]) -> [T; 2] {
+        pair
     }
 }
 
@@ -177,10 +196,11 @@ pub(crate) fn lanes<T: Vectorize>(isa: Isa) -> usize {
 }
 
 macro_rules! lanes {
-    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $sum:ident, $zip:ident) => {
+    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $negate_mul_add:ident, $sum:ident, $zip:ident, $regroup:ident) => {
         impl<S: pulp::Simd> Lanes<$t> for Fused<S> {
             type V = S::$v;
             const LANES: usize = S::$lanes;
+            const REGISTERS: usize = S::REGISTER_COUNT;
             const FUSED: bool = true;
             #[inline(always)]
             fn splat(self, x: $t) -> S::$v {
@@ -195,6 +215,10 @@ macro_rules! lanes {
                 self.0.$mul_add(a, b, c)
             }
             #[inline(always)]
+            fn negate_mul_add(self, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
+                self.0.$negate_mul_add(a, b, c)
+            }
+            #[inline(always)]
             fn conj(self, a: S::$v) -> S::$v {
                 a
             }
@@ -206,11 +230,16 @@ macro_rules! lanes {
             fn zip(self, a: S::$v, b: S::$v) -> [S::$v; 2] {
                 zip::$zip(self.0, a, b)
             }
+            #[inline(always)]
+            fn regroup<const FROM: u32, const TO: u32>(self, pair: [S::$v; 2]) -> [S::$v; 2] {
+                regroup::$regroup::<S, FROM, TO>(self.0, pair)
+            }
         }
 
         impl Lanes<$t> for Portable {
             type V = [$t; 64 / size_of::<$t>()];
             const LANES: usize = 64 / size_of::<$t>();
+            const REGISTERS: usize = Isa::Portable.registers();
             const FUSED: bool = false;
             #[inline(always)]
             fn splat(self, x: $t) -> Self::V {
@@ -233,6 +262,14 @@ macro_rules! lanes {
                 y
             }
             #[inline(always)]
+            fn negate_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+                let mut y = <Self::V>::zeroed();
+                for l in 0..<Self as Lanes<$t>>::LANES {
+                    y[l] = c[l] - a[l] * b[l];
+                }
+                y
+            }
+            #[inline(always)]
             fn conj(self, a: Self::V) -> Self::V {
                 a
             }
@@ -250,6 +287,10 @@ macro_rules! lanes {
             #[inline(always)]
             fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
                 zip::lane_by_lane::<$t, Self::V>(a, b)
+            }
+            #[inline(always)]
+            fn regroup<const FROM: u32, const TO: u32>(self, pair: [Self::V; 2]) -> [Self::V; 2] {
+                regroup::lane_by_lane::<$t, Self::V, FROM, TO>(pair)
             }
         }
 
@@ -287,8 +328,8 @@ macro_rules! lanes {
         }
     };
 }
-lanes!(f32, f32s, F32_LANES, splat_f32s, mul_f32s, mul_add_f32s, reduce_sum_f32s, zip_f32s);
-lanes!(f64, f64s, F64_LANES, splat_f64s, mul_f64s, mul_add_f64s, reduce_sum_f64s, zip_f64s);
+lanes!(f32, f32s, F32_LANES, splat_f32s, mul_f32s, mul_add_f32s, negate_mul_add_f32s, reduce_sum_f32s, zip_f32s, regroup_f32s);
+lanes!(f64, f64s, F64_LANES, splat_f64s, mul_f64s, mul_add_f64s, negate_mul_add_f64s, reduce_sum_f64s, zip_f64s, regroup_f64s);
 
 /// A product of complex numbers, or its sum with a third, in the order that all machines keep: re·re, −im·im; re·im,
 /// im·re; each step a multiply-add of real numbers.
@@ -298,6 +339,7 @@ macro_rules! complex_lanes {
         impl<S: pulp::Simd> Lanes<$t> for Fused<S> {
             type V = [<Self as Lanes<$real>>::V; 2];
             const LANES: usize = <Self as Lanes<$real>>::LANES;
+            const REGISTERS: usize = S::REGISTER_COUNT;
             const FUSED: bool = true;
             complex_lanes!(@methods $t, $real);
         }
@@ -305,6 +347,7 @@ macro_rules! complex_lanes {
         impl Lanes<$t> for Portable {
             type V = [<Self as Lanes<$real>>::V; 2];
             const LANES: usize = <Self as Lanes<$real>>::LANES;
+            const REGISTERS: usize = Isa::Portable.registers();
             const FUSED: bool = false;
             complex_lanes!(@methods $t, $real);
         }
@@ -369,6 +412,11 @@ macro_rules! complex_lanes {
             [Lanes::<$real>::mul_add(self, minus, b[1], re), Lanes::<$real>::mul_add(self, a[1], b[0], im)]
         }
         #[inline(always)]
+        fn negate_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+            let minus = self.splat(-<$t as num_traits::One>::one());
+            Lanes::<$t>::mul_add(self, Lanes::<$t>::mul(self, minus, a), b, c)
+        }
+        #[inline(always)]
         fn conj(self, a: Self::V) -> Self::V {
             [a[0], Lanes::<$real>::mul(self, a[1], Lanes::<$real>::splat(self, -1.0))]
         }
@@ -379,6 +427,12 @@ macro_rules! complex_lanes {
         #[inline(always)]
         fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
             let (re, im) = (Lanes::<$real>::zip(self, a[0], b[0]), Lanes::<$real>::zip(self, a[1], b[1]));
+            [[re[0], im[0]], [re[1], im[1]]]
+        }
+        #[inline(always)]
+        fn regroup<const FROM: u32, const TO: u32>(self, [a, b]: [Self::V; 2]) -> [Self::V; 2] {
+            let re = Lanes::<$real>::regroup::<FROM, TO>(self, [a[0], b[0]]);
+            let im = Lanes::<$real>::regroup::<FROM, TO>(self, [a[1], b[1]]);
             [[re[0], im[0]], [re[1], im[1]]]
         }
     };

@@ -1,82 +1,263 @@
-//! Along the vector: for strided stages the lanes are neighbouring coordinates, one per neighbouring block, so one
-//! vector is served where it lies, without any transpose.
+//! Along the vector: the lanes are neighbouring coordinates, so vectors are served where they lie, without any transpose.
 //!
-//! Such a stage is stored planar (entry (i, k) of neighbouring blocks side by side) and has runs of single coordinates
-//! at least a register apart.
+//! `passes.rs` says which stages run together and where their entries are. Two vectors at a time share the entries that are
+//! loaded, where there are registers for them.
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Step, apply_stage};
-use crate::layout::StageLayout;
-use crate::scalar::Scalar;
-use crate::simd::{Lanes, OneLane};
+use super::passes::{Pairs, Pass, Reach};
+use super::single::{load, store};
+use crate::batch::{Batch, BatchMut};
+use crate::scalar::{Element, Scalar};
+use crate::simd::{Job, Lanes, NATURAL};
 
-/// vector ← all steps(vector), in place. `scratch` holds at least a block size of numbers.
-#[inline(always)]
-pub(super) fn run<T, S>(s: S, steps: &[Step<'_, T>], vector: &mut [T], scratch: &mut [T])
-where
-    T: Scalar,
-    S: Lanes<T>,
-{
-    for step in steps {
-        match step.layout {
-            StageLayout::Strided { radix, distance, groups, .. } if step.planar => {
-                for g in 0..*groups {
-                    let group = &mut vector[g * radix * distance..(g + 1) * radix * distance];
-                    match radix {
-                        2 => apply_group::<T, S, 2>(s, step, group, g * distance),
-                        4 => apply_group::<T, S, 4>(s, step, group, g * distance),
-                        _ => apply_group::<T, S, 8>(s, step, group, g * distance),
+/// y ← all passes(x), or y ← all passes(y) without `x`; both rows of scalars.
+pub(super) struct Along<'a, E: Element> {
+    pub(super) passes: &'a [Pass],
+    /// All of the plan.
+    pub(super) entries: &'a [E::Scalar],
+    /// Whether every block is a rotation to the last bit, so that half of its entries say all.
+    pub(super) rotations: bool,
+    pub(super) x: Option<Batch<'a, E>>,
+    pub(super) y: BatchMut<'a, E>,
+}
+
+impl<E: Element> Job<E::Scalar> for Along<'_, E> {
+    #[inline(always)]
+    fn run<S: Lanes<E::Scalar>>(mut self, s: S) {
+        if E::Scalar::IS_COMPLEX || !S::FUSED {
+            return; // has no passes: this keeps the code small
+        }
+        for pass in self.passes {
+            if let Some(x) = self.x {
+                for v in 0..x.batch() {
+                    if let (Some(x), Some(y)) = (x.row(v), self.y.row_mut(v)) {
+                        y[pass.covered..].copy_from_slice(&x[pass.covered..]);
                     }
                 }
             }
-            _ => apply_stage(OneLane::of(s), step, vector, 1, scratch),
+            let transposed = pass.stages.iter().any(|stage| stage.transposed);
+            match (self.rotations, transposed) {
+                (true, false) => self.pass(s, pass, Rotations::<false>),
+                (true, true) => self.pass(s, pass, Rotations::<true>),
+                (false, _) => self.pass(s, pass, General { offsets: if transposed { [1, 2] } else { [2, 1] } }),
+            }
+            self.x = None;
         }
     }
 }
 
-/// R runs of `group.len() / R` coordinates; lane q belongs to block `first + q`.
-#[inline(always)]
-fn apply_group<T, S, const R: usize>(s: S, step: &Step<'_, T>, group: &mut [T], first: usize)
-where
-    T: Scalar,
-    S: Lanes<T>,
-{
-    let distance = group.len() / R;
-    let whole = distance - distance % S::LANES;
-    for q in (0..whole).step_by(S::LANES) {
-        apply_lanes::<T, S, R>(s, step, group, first, q);
+/// What blocks of a register are read from their panel, and how they act.
+trait Blocks: Copy {
+    type Entries<V: Copy>: Copy;
+    fn load<T: Scalar, S: Lanes<T>>(self, s: S, panel: &[T]) -> Self::Entries<S::V>;
+    fn turn<T: Scalar, S: Lanes<T>>(self, s: S, entries: Self::Entries<S::V>, a: S::V, b: S::V) -> [S::V; 2];
+}
+
+/// All entries are read; e₀₁ and e₁₀ from the runs of the panel that are named.
+#[derive(Clone, Copy)]
+struct General {
+    offsets: [usize; 2],
+}
+
+impl Blocks for General {
+    type Entries<V: Copy> = [V; 4];
+    #[inline(always)]
+    fn load<T: Scalar, S: Lanes<T>>(self, _: S, panel: &[T]) -> [S::V; 4] {
+        let at = |e: usize| &panel[e * T::WIDTH..];
+        let [e01, e10] = self.offsets;
+        [load::<T, S>(at(0)), load::<T, S>(at(e01)), load::<T, S>(at(e10)), load::<T, S>(at(3))]
     }
-    for q in whole..distance {
-        apply_lanes::<T, OneLane<S>, R>(OneLane::of(s), step, group, first, q);
+    #[inline(always)]
+    fn turn<T: Scalar, S: Lanes<T>>(self, s: S, e: [S::V; 4], a: S::V, b: S::V) -> [S::V; 2] {
+        [s.mul_add(e[1], b, s.mul(e[0], a)), s.mul_add(e[3], b, s.mul(e[2], a))]
     }
 }
 
-#[inline(always)]
-fn apply_lanes<T: Scalar, S: Lanes<T>, const R: usize>(
-    s: S,
-    step: &Step<'_, T>,
-    group: &mut [T],
+/// (c, −s; s, c): two are read. With the rounding of [`General`].
+#[derive(Clone, Copy)]
+struct Rotations<const TRANSPOSED: bool>;
+
+impl<const TRANSPOSED: bool> Blocks for Rotations<TRANSPOSED> {
+    /// c; s, or −s of transposed blocks.
+    type Entries<V: Copy> = [V; 2];
+    #[inline(always)]
+    fn load<T: Scalar, S: Lanes<T>>(self, s: S, panel: &[T]) -> [S::V; 2] {
+        let (cos, sin) = (load::<T, S>(panel), load::<T, S>(&panel[T::WIDTH..]));
+        [cos, if TRANSPOSED { s.mul(s.splat(-T::one()), sin) } else { sin }]
+    }
+    #[inline(always)]
+    fn turn<T: Scalar, S: Lanes<T>>(self, s: S, [cos, sin]: [S::V; 2], a: S::V, b: S::V) -> [S::V; 2] {
+        [s.negate_mul_add(sin, b, s.mul(cos, a)), s.mul_add(cos, b, s.mul(sin, a))]
+    }
+}
+
+impl<E: Element> Along<'_, E> {
+    #[inline(always)]
+    fn pass<S: Lanes<E::Scalar>, B: Blocks>(&mut self, s: S, pass: &Pass, b: B) {
+        match pass.registers {
+            2 => self.blocks::<S, B, 2>(s, pass, b),
+            4 => self.blocks::<S, B, 4>(s, pass, b),
+            8 => self.blocks::<S, B, 8>(s, pass, b),
+            _ if S::REGISTERS >= 32 => self.blocks::<S, B, 16>(s, pass, b),
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn blocks<S: Lanes<E::Scalar>, B: Blocks, const R: usize>(&mut self, s: S, pass: &Pass, b: B) {
+        let (d, batch) = (pass.distance, self.y.batch());
+        for h in 0..pass.covered / (R * d) {
+            for q in (0..d).step_by(S::LANES) {
+                let at = (h * R * d + q, h * (R / 2) * d + q);
+                let mut v = 0;
+                if R <= 8 && S::REGISTERS >= 32 {
+                    while v + 2 <= batch {
+                        self.block::<S, B, R, 2>(s, pass, b, at, v);
+                        v += 2;
+                    }
+                }
+                for v in v..batch {
+                    self.block::<S, B, R, 1>(s, pass, b, at, v);
+                }
+            }
+        }
+    }
+
+    /// Registers from coordinate `base` on, of `V` vectors from `v` on; their pairs are blocks from `first` on.
+    #[inline(always)]
+    fn block<S: Lanes<E::Scalar>, B: Blocks, const R: usize, const V: usize>(
+        &mut self,
+        s: S,
+        pass: &Pass,
+        b: B,
+        (base, first): (usize, usize),
+        v: usize,
+    ) {
+        let mut x = [[S::V::zeroed(); R]; V];
+        for (i, x) in x.iter_mut().enumerate() {
+            let row = match self.x {
+                Some(x) => x.row(v + i),
+                None => self.y.as_batch().row(v + i),
+            };
+            let Some(row) = row.and_then(E::as_scalars) else { return };
+            for (r, x) in x.iter_mut().enumerate() {
+                *x = load::<E::Scalar, S>(&row[base + r * pass.distance..]);
+            }
+        }
+        let mut registers = Registers { pass, entries: self.entries, first, x };
+        registers.run(s, b);
+        for (i, x) in registers.x.iter().enumerate() {
+            let Some(row) = self.y.row_mut(v + i).and_then(E::as_scalars_mut) else { return };
+            for (r, x) in x.iter().enumerate() {
+                store::<E::Scalar, S>(&mut row[base + r * pass.distance..], *x);
+            }
+        }
+    }
+}
+
+/// The registers of one block of a pass, for some vectors.
+struct Registers<'a, T, V, const R: usize, const N: usize> {
+    pass: &'a Pass,
+    entries: &'a [T],
+    /// Its first block in every stage.
     first: usize,
-    q: usize,
-) {
-    let distance = group.len() / R;
-    let (row, column) = (step.strides.row, step.strides.column);
-    let entries = &step.entries[first + q..];
-    let mut x = [S::V::zeroed(); R];
-    for k in 0..R {
-        x[k] = load::<T, S>(&group[k * distance + q..]);
-    }
-    for i in 0..R {
-        let mut y = s.mul(load::<T, S>(&entries[i * row..]), x[0]);
-        for k in 1..R {
-            y = s.mul_add(load::<T, S>(&entries[i * row + k * column..]), x[k], y);
-        }
-        group[i * distance + q..][..S::LANES].copy_from_slice(bytemuck::cast_slice(core::slice::from_ref(&y)));
-    }
+    x: [[V; R]; N],
 }
 
-#[inline(always)]
-fn load<T: Pod, S: Lanes<T>>(from: &[T]) -> S::V {
-    bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..S::LANES]))
+impl<T: Scalar, V: Pod, const R: usize, const N: usize> Registers<'_, T, V, R, N> {
+    /// All stages, level by level. The levels are written out, so that registers are named when this is compiled.
+    #[inline(always)]
+    fn run<S: Lanes<T, V = V>, B: Blocks>(&mut self, s: S, b: B) {
+        let mut stages = self.pass.stages.iter();
+        // Levels below log₂ L are distances within registers.
+        macro_rules! near {
+            ($($level:literal after $before:literal),*) => {{
+                $(if (S::LANES * R) >> $level >= 2 && let Some(stage) = stages.next() {
+                    if (S::LANES * R) >> $before >= 2 && $level != $before {
+                        self.regroup::<S, $before, $level>(s);
+                    } else {
+                        self.regroup::<S, NATURAL, $level>(s);
+                    }
+                    let bit = usize::saturating_sub($level, S::LANES.trailing_zeros() as usize);
+                    self.turn(s, b, stage, bit, S::LANES);
+                })*
+            }};
+        }
+        macro_rules! one {
+            ($at:ident, $($level:literal),*) => {{
+                $(if $at == $level && let Some(stage) = stages.next() {
+                    self.regroup::<S, NATURAL, $level>(s);
+                    self.turn(s, b, stage, 0, S::LANES);
+                    self.regroup::<S, $level, NATURAL>(s);
+                })*
+            }};
+        }
+        macro_rules! far {
+            ($($level:literal),*) => {{
+                $(if R >> $level >= 2 && let Some(stage) = stages.next() {
+                    self.turn(s, b, stage, $level, self.pass.distance);
+                })*
+            }};
+        }
+        match (self.pass.reach, self.pass.ascending) {
+            (Reach::Near, true) if R >= 4 => {
+                near!(0 after 0, 1 after 0, 2 after 1, 3 after 2, 4 after 3, 5 after 4, 6 after 5, 7 after 6);
+            }
+            (Reach::Near, false) if R >= 4 => {
+                near!(7 after 7, 6 after 7, 5 after 6, 4 after 5, 3 after 4, 2 after 3, 1 after 2, 0 after 1);
+                self.regroup::<S, 0, NATURAL>(s);
+            }
+            (Reach::One(level), _) if R == 2 => one!(level, 0, 1, 2, 3, 4),
+            (_, true) => far!(0, 1, 2, 3),
+            (_, false) => far!(3, 2, 1, 0),
+        }
+    }
+
+    /// Turns the registers, `distance` apart, that differ in `bit` by their blocks of the stage.
+    #[inline(always)]
+    fn turn<S: Lanes<T, V = V>, B: Blocks>(&mut self, s: S, b: B, stage: &Pairs, bit: usize, distance: usize) {
+        // Written out, since arrays indexed in loops may end up in memory.
+        macro_rules! turn {
+            ($($p:literal)*) => {
+                $(if $p < R / 2 {
+                    match bit {
+                        0 => self.turn_pair::<S, B, $p, 0>(s, b, stage, distance),
+                        1 => self.turn_pair::<S, B, $p, 1>(s, b, stage, distance),
+                        2 => self.turn_pair::<S, B, $p, 2>(s, b, stage, distance),
+                        _ => self.turn_pair::<S, B, $p, 3>(s, b, stage, distance),
+                    }
+                })*
+            };
+        }
+        turn!(0 1 2 3 4 5 6 7);
+    }
+
+    #[inline(always)]
+    fn turn_pair<S: Lanes<T, V = V>, B: Blocks, const P: usize, const BIT: usize>(
+        &mut self,
+        s: S,
+        b: B,
+        stage: &Pairs,
+        distance: usize,
+    ) {
+        let low = (P >> BIT << (BIT + 1) | P & ((1 << BIT) - 1)).min(R - 1);
+        let high = (low | 1 << BIT).min(R - 1);
+        let j = self.first + P * distance;
+        let start = stage.entries + j / T::WIDTH * 4 * T::WIDTH + j % T::WIDTH;
+        let entries = b.load(s, &self.entries[start..][..3 * T::WIDTH + S::LANES]);
+        for x in &mut self.x {
+            [x[low], x[high]] = b.turn(s, entries, x[low], x[high]);
+        }
+    }
+
+    /// [`Lanes::regroup`] of neighbouring registers.
+    #[inline(always)]
+    fn regroup<S: Lanes<T, V = V>, const FROM: u32, const TO: u32>(&mut self, s: S) {
+        for x in &mut self.x {
+            for r in (0..R).step_by(2) {
+                [x[r], x[r + 1]] = s.regroup::<FROM, TO>([x[r], x[r + 1]]);
+            }
+        }
+    }
 }

@@ -6,14 +6,32 @@ use crate::scalar::Scalar;
 /// Cache that a tile may fill, in bytes: half of a common L2.
 const TILE_BYTES: usize = 256 * 1024;
 
+/// Rows that run along the vector together, in bytes.
+const TOGETHER_BYTES: usize = 256 * 1024;
+
 /// Multiples of 64 bytes in a tile's row, at most.
 pub(super) const WIDEST: usize = 4;
 
-/// Whether a stage's blocks are stored entry by entry, so that it can run along the vector: runs of single coordinates
-/// at least a vector register apart, a radix that fits the registers, real numbers.
+/// Distance of the pairs of a stage that has such, from coordinate 0 on, and the number of coordinates that they cover.
+pub(crate) fn pairs(layout: &StageLayout) -> Option<(usize, usize)> {
+    match *layout {
+        StageLayout::Strided { unit: 1, radix: 2, distance, groups } => Some((distance, 2 * distance * groups)),
+        StageLayout::Strided { unit: 2, radix: 1, distance: 2, groups } => Some((1, 2 * groups)),
+        _ => None,
+    }
+}
+
+/// Whether a stage's blocks are stored entry by entry, so that it can run along the vector: pairs, or runs of single
+/// coordinates whole registers apart, of a radix that fits the registers; real numbers; whole panels of blocks.
 pub(crate) fn is_planar<T: Scalar>(layout: &StageLayout) -> bool {
-    !T::IS_COMPLEX
-        && matches!(layout, StageLayout::Strided { unit: 1, radix: 2 | 4 | 8, distance, .. } if *distance >= T::WIDTH)
+    let apart =
+        matches!(layout, StageLayout::Strided { unit: 1, radix: 4 | 8, distance, .. } if distance % T::WIDTH == 0);
+    !T::IS_COMPLEX && layout.num_blocks() % T::WIDTH == 0 && (pairs(layout).is_some() || apart)
+}
+
+/// Vectors that run along the vector together: their rows stay in the inner caches while all passes go over them.
+pub(super) fn together<T: Scalar>(n: usize) -> usize {
+    (TOGETHER_BYTES / n.saturating_mul(size_of::<T>()).max(1)).clamp(2, 16) & !1
 }
 
 /// Vectors in a tile for `batch` vectors of length `n`: a multiple of the 64-byte width.

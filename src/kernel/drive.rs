@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::{Both, Step, along, apply_stage, apply_stages, choose, pack, reflect, tile};
+use super::passes::Pass;
+use super::{Both, Step, along, apply_stage, apply_stages, choose, pack, reflect, single, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
@@ -72,6 +73,29 @@ pub(crate) fn apply<E: Element>(
     });
 }
 
+/// y ← all passes(x), or y ← all passes(y) without `x`; `entries` are all of the plan. Of rows only: `false` for others.
+pub(crate) fn apply_along<E: Element>(
+    passes: &[Pass],
+    entries: &[E::Scalar],
+    rotations: bool,
+    x: Option<Batch<'_, E>>,
+    mut y: BatchMut<'_, E>,
+    isa: Isa,
+    parallelism: Parallelism,
+) -> bool {
+    let _ = parallelism;
+    if y.row_mut(0).and_then(E::as_scalars_mut).is_none() || x.is_some_and(|x| x.row(0).is_none()) {
+        return false;
+    }
+    let together = choose::together::<E::Scalar>(y.n());
+    for start in (0..y.batch()).step_by(together) {
+        let count = together.min(y.batch() - start);
+        let (x, y) = (x.map(|x| x.chunk(start, count)), y.chunk_mut(start, count));
+        dispatch(isa, along::Along { passes, entries, x, y, rotations });
+    }
+    true
+}
+
 /// Copies `x` to `y` if both are rows of scalars, so that the rest can happen in `y`; `false` if they are not.
 fn rows_in_place<E: Element>(x: &Option<Batch<'_, E>>, y: &mut BatchMut<'_, E>) -> bool {
     if y.row_mut(0).and_then(E::as_scalars_mut).is_none() || x.is_some_and(|x| x.row(0).is_none()) {
@@ -96,7 +120,7 @@ struct OneVector<'a, T> {
 impl<T: Scalar> Job<T> for OneVector<'_, T> {
     #[inline(always)]
     fn run<S: Lanes<T>>(self, s: S) {
-        along::run(s, self.steps, self.vector, self.scratch);
+        single::run(s, self.steps, self.vector, self.scratch);
     }
 }
 

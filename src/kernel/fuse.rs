@@ -9,8 +9,7 @@
 
 use bytemuck::Zeroable;
 
-use super::Step;
-use crate::layout::StageLayout;
+use super::{Step, choose};
 use crate::scalar::Scalar;
 use crate::simd::Lanes;
 
@@ -33,7 +32,8 @@ impl Pass {
     /// The first two of `steps` as a pass.
     pub(super) fn of<T: Scalar>(steps: &[Step<'_, T>]) -> Option<Self> {
         let [first, second, ..] = steps else { return None };
-        let ((d1, covered), (d2, also)) = (pairs(first)?, pairs(second)?);
+        let of = |step: &Step<'_, T>| step.reflectors.map_or_else(|| choose::pairs(step.layout), |_| None);
+        let ((d1, covered), (d2, also)) = (of(first)?, of(second)?);
         let distance = d1.min(d2);
         let fit = d1.max(d2) == 2 * distance && covered == also;
         fit.then_some(Self { distance, ascending: d1 < d2, covered })
@@ -94,15 +94,5 @@ impl Pass {
                 }
             }
         }
-    }
-}
-
-/// Distance of the pairs of a stage that has such, from coordinate 0 on, and the number of coordinates that they cover.
-fn pairs<T>(step: &Step<'_, T>) -> Option<(usize, usize)> {
-    match *step.layout {
-        _ if step.reflectors.is_some() => None,
-        StageLayout::Strided { unit: 1, radix: 2, distance, groups } => Some((distance, 2 * distance * groups)),
-        StageLayout::Strided { unit: 2, radix: 1, distance: 2, groups } => Some((1, 2 * groups)),
-        _ => None,
     }
 }

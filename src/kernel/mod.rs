@@ -10,14 +10,17 @@ mod drive;
 mod fuse;
 mod pack;
 mod panels;
+mod passes;
 mod reflect;
+mod single;
 mod tangent;
 mod tile;
 
-pub(crate) use choose::is_planar;
+pub(crate) use choose::{is_planar, pairs};
 pub use drive::Saved;
-pub(crate) use drive::{apply, apply_vjp};
+pub(crate) use drive::{apply, apply_along, apply_vjp};
 pub(crate) use panels::{PANEL, panel, panels, run_length, vector};
+pub(crate) use passes::{Pairs, Passes, are_rotations};
 pub(crate) use reflect::Reflectors;
 pub(crate) use tangent::apply_jvp;
 
@@ -25,23 +28,49 @@ use crate::layout::StageLayout;
 use crate::scalar::Scalar;
 use crate::simd::Lanes;
 
-/// How the entries of a stage's blocks lie: entry (i, k) of block g at g·block + i·row + k·column.
+/// How the entries of a stage's blocks lie: entry (i, k) of block g at `start(g)` + i·row + k·column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Strides {
-    pub(crate) block: usize,
-    pub(crate) row: usize,
-    pub(crate) column: usize,
+    /// Numbers of a block.
+    block: usize,
+    /// Blocks that lie side by side, as a power of 2.
+    side: u32,
+    row: usize,
+    column: usize,
 }
 
 impl Strides {
     /// One row-major block after the other.
     pub(crate) fn row_major(b: usize) -> Self {
-        Self { block: b * b, row: b, column: 1 }
+        Self { block: b * b, side: 0, row: b, column: 1 }
     }
 
-    /// Entry (i, k) of all `count` blocks side by side: SIMD lanes are neighbouring blocks.
-    pub(crate) fn planar(b: usize, count: usize) -> Self {
-        Self { block: 1, row: b * count, column: count }
+    /// Panels of `T::WIDTH` blocks, in each entry (i, k) of all its blocks side by side: SIMD lanes are neighbouring blocks.
+    /// Column by column, so that of rotations only the first half is ever read.
+    pub(crate) fn planar<T: Scalar>(b: usize) -> Self {
+        let width = T::WIDTH;
+        Self { block: b * b, side: width.trailing_zeros(), row: width, column: b * width }
+    }
+
+    /// Runs of `numbers` numbers, without rows: those of reflectors lie as their panel does.
+    pub(crate) fn runs(numbers: usize) -> Self {
+        Self { block: numbers, side: 0, row: 0, column: 0 }
+    }
+
+    /// Whether SIMD lanes are neighbouring blocks.
+    pub(crate) fn is_planar(self) -> bool {
+        self.side > 0
+    }
+
+    /// Where block `g` starts.
+    #[inline(always)]
+    pub(crate) fn start(self, g: usize) -> usize {
+        ((g >> self.side) * self.block << self.side) + (g & ((1 << self.side) - 1))
+    }
+
+    /// Where row `i` of block `g` starts, and the distance of its entries.
+    pub(crate) fn row(self, g: usize, i: usize) -> (usize, usize) {
+        (self.start(g) + i * self.row, self.column)
     }
 }
 
@@ -56,10 +85,9 @@ pub(crate) struct Step<'a, T> {
     pub(crate) strides: Strides,
     /// Which stored block each block uses; `None` if each has its own.
     pub(crate) groups: Option<&'a [u32]>,
-    pub(crate) planar: bool,
     /// Entries act conjugated.
     pub(crate) conj: bool,
-    /// The blocks are products of reflectors, and `entries` their vectors; of `strides` only `block` means something.
+    /// The blocks are products of reflectors, and `entries` their vectors; `strides` say where a block starts.
     pub(crate) reflectors: Option<Reflectors<'a, T>>,
 }
 
@@ -89,7 +117,7 @@ impl<T: Scalar> Step<'_, T> {
     /// Where block `j` starts in `entries`.
     #[inline(always)]
     fn start(&self, j: usize) -> usize {
-        self.group(j) * self.strides.block
+        self.strides.start(self.group(j))
     }
 
     /// The stored block that block `j` uses.

@@ -125,6 +125,12 @@ impl<T: Scalar> Plan<T> {
             check_length("batch of y", x.batch(), y.batch())?;
             x.check_disjoint("x and y", &y)?;
         }
+        let mut y = y;
+        if let Some(passes) = self.passes.get(workspace.isa, op.transposes()) {
+            if kernel::apply_along(passes, factors.entries(), factors.rotations(), x, y.reborrow(), workspace.isa, parallelism) {
+                return Ok(());
+            }
+        }
         kernel::apply(&self.steps(factors, op, workspace.isa), x, y, workspace.isa, parallelism, &workspace.pool);
         Ok(())
     }
@@ -281,7 +287,6 @@ impl<T: Scalar> Plan<T> {
                 offset: stage.entries().start,
                 strides: stage.strides(),
                 groups: stage.groups(),
-                planar: stage.strides().block == 1 && stage.layout().block_size() > 1,
                 conj: stage.is_adjoint() != op.conjugates(),
                 reflectors: stage.vectors().map(|count| Reflectors {
                     count,

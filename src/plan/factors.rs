@@ -12,6 +12,8 @@ use num_traits::{One, Zero};
 use super::reflectors;
 use super::{Plan, Source, Stage};
 use crate::error::{Error, Result, check_length};
+use crate::kernel;
+use crate::parallel::Aligned;
 use crate::scalar::{Real, Scalar};
 
 /// Blocks handed to a chart at a time; its scratch stays in cache.
@@ -23,15 +25,21 @@ const CHUNK: usize = 256;
 /// names of charts at the same offsets. Other plans refuse them.
 #[derive(Debug, Clone)]
 pub struct Factors<T: Scalar> {
-    entries: Vec<T>,
+    entries: Aligned<T>,
     /// The unrounded blocks, row-major, group after group; empty where `T` is double precision itself.
     wide: Vec<T::Wide>,
     /// What the vectors of reflectors are to each other: `reflectors.rs`.
     couplings: Vec<T>,
     digest: u64,
+    /// Whether all planar pairs are rotations to the last bit.
+    rotations: bool,
 }
 
 impl<T: Scalar> Factors<T> {
+    pub(super) fn rotations(&self) -> bool {
+        self.rotations
+    }
+
     /// All entries, at the positions that [`Stage::entry`] tells.
     pub fn entries(&self) -> &[T] {
         &self.entries
@@ -62,10 +70,11 @@ impl<T: Scalar> Plan<T> {
             return Err(Error::Domain { what: "theta".to_string(), expected: "finite numbers", got });
         }
         let mut factors = Factors {
-            entries: vec![T::zero(); self.num_entries],
+            entries: Aligned::zeros(self.num_entries),
             wide: Vec::new(),
             couplings: vec![T::zero(); self.num_couplings],
             digest: self.digest,
+            rotations: false,
         };
         if !T::IS_WIDE {
             factors.wide = vec![T::Wide::zero(); self.num_entries];
@@ -94,6 +103,9 @@ impl<T: Scalar> Plan<T> {
                 }
             }
         }
+        factors.rotations = self.stages.iter().all(|stage| {
+            stage.pairs().is_none() || kernel::are_rotations(&factors.entries[stage.entries()])
+        });
         Ok(factors)
     }
 

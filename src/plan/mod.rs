@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::error::{Error, Result};
+use crate::kernel;
 use crate::layout::StageLayout;
 use crate::parametrization::Parametrization;
 use crate::scalar::Scalar;
@@ -52,6 +53,7 @@ pub struct Plan<T: Scalar> {
     num_entries: usize,
     num_couplings: usize,
     digest: u64,
+    passes: Arc<kernel::Passes>,
 }
 
 impl<T: Scalar> Plan<T> {
@@ -94,7 +96,15 @@ impl<T: Scalar> Plan<T> {
         if n == 0 || n > u32::MAX as usize {
             return Err(Error::Size { what: "plan", expected: "1 <= n < 2^32".to_string(), got: n.to_string() });
         }
-        let plan = Self { n, stages: Arc::new([]), num_params: 0, num_entries: 0, num_couplings: 0, digest: 0 };
+        let plan = Self {
+            n,
+            stages: Arc::new([]),
+            num_params: 0,
+            num_entries: 0,
+            num_couplings: 0,
+            digest: 0,
+            passes: Arc::default(),
+        };
         Ok(plan.with_stages([]))
     }
 
@@ -128,12 +138,13 @@ impl<T: Scalar> Plan<T> {
         self.stages = stages.into();
         let parts = self.stages.iter().map(|stage| stage.digest());
         self.digest = parts.fold(self.n as u64, u64::wrapping_add);
+        self.passes = Arc::new(kernel::Passes::new::<T>(self.stages.iter().map(Stage::pairs).collect()));
         self
     }
 
     /// The plan of Qᴴ. It takes the same θ and the same [`Factors`].
     pub fn adjoint(&self) -> Self {
-        Self { stages: self.stages.iter().rev().map(Stage::adjoint).collect(), ..self.clone() }
+        self.clone().with_stages(self.stages.iter().rev().map(Stage::adjoint).collect::<Vec<_>>())
     }
 
     /// Length of the vectors.

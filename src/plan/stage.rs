@@ -151,8 +151,8 @@ impl<T: Scalar> Stage<T> {
         };
         let planar = groups.is_none() && kernel::is_planar::<T>(&layout);
         let strides = match vectors {
-            Some(vectors) => Strides { block: vectors * b, row: 0, column: 0 }, // rows lie as their panel does
-            None if planar => Strides::planar(b, count),
+            Some(vectors) => Strides::runs(vectors * b),
+            None if planar => Strides::planar::<T>(b),
             None => Strides::row_major(b),
         };
         let exact = match &source {
@@ -244,13 +244,16 @@ impl<T: Scalar> Stage<T> {
 
     /// Where row `i` of stored block `group` starts, or unit vector `i` of reflectors, and the distance of its entries.
     pub(super) fn row(&self, group: usize, i: usize) -> (usize, usize) {
-        let start = self.entries.start + group * self.strides.block;
+        let start = self.entries.start + self.strides.start(group);
         match self.vectors() {
             Some(count) => {
                 let (first, step) = kernel::vector(count, self.layout.block_size(), i);
                 (start + first, step)
             }
-            None => (start + i * self.strides.row, self.strides.column),
+            None => {
+                let (first, step) = self.strides.row(group, i);
+                (self.entries.start + first, step)
+            }
         }
     }
 
@@ -290,6 +293,12 @@ impl<T: Scalar> Stage<T> {
     /// Of what it is and where it is stored, whether adjoint or not.
     pub(super) fn digest(&self) -> u64 {
         Digest::new().with(self.digest).with(self.entries.start).finish()
+    }
+
+    /// As pairs along the vector, if it is such a stage.
+    pub(super) fn pairs(&self) -> Option<kernel::Pairs> {
+        let (distance, covered) = kernel::pairs(&self.layout).filter(|_| self.strides.is_planar())?;
+        Some(kernel::Pairs { distance, covered, entries: self.entries.start, transposed: self.adjoint })
     }
 
     pub(super) fn groups(&self) -> Option<&[u32]> {

@@ -20,6 +20,26 @@ pub enum Isa {
 }
 
 impl Isa {
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Self; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon];
+
+    /// Bytes of a vector register; portable code works on arrays of that many.
+    pub(crate) const fn register_bytes(self) -> usize {
+        match self {
+            Isa::Portable | Isa::Avx512 => 64,
+            Isa::Avx2 => 32,
+            Isa::Neon => 16,
+        }
+    }
+
+    /// Vector registers.
+    pub(crate) const fn registers(self) -> usize {
+        match self {
+            Isa::Portable | Isa::Avx2 => 16,
+            Isa::Avx512 | Isa::Neon => 32,
+        }
+    }
+
     /// The best one of this CPU.
     pub fn detect() -> Self {
         [Isa::Avx512, Isa::Avx2, Isa::Neon].into_iter().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)

@@ -1,0 +1,206 @@
+//! Which stages of pairs run together along the vector, decided once when a plan is made.
+//!
+//! A pass keeps R registers, a power of two, and runs stages that only mix them. Register r holds the L coordinates from
+//! h·R·D + r·D + q on, where D is the distance of the registers. Pairs at distance D·2ᵏ turn registers that differ in bit k of r.
+//! Where D = L the registers are neighbours, and pairs closer than L can be turned, too: two neighbouring registers are regrouped
+//! so that all first coordinates of pairs are in one and their partners in the other
+//! ([`Lanes::regroup`](crate::simd::Lanes::regroup)).
+//!
+//! In any case, with p for r without its bit k, the pair of registers is blocks h·(R/2)·D + p·D + q … of its stage, L of
+//! them side by side: planar entries are read in order.
+
+use alloc::vec::Vec;
+
+use crate::scalar::Scalar;
+use crate::simd::Isa;
+
+/// Registers in a pass, at most; machines with few registers take half of that.
+const MOST_REGISTERS: usize = 16;
+
+/// A stage of pairs {c, c + distance}, whose entries are planar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pairs {
+    /// Of the coordinates of a pair.
+    pub(crate) distance: usize,
+    /// Coordinates that the stage acts on: 0 to here.
+    pub(crate) covered: usize,
+    /// Where its entries start among all of the plan.
+    pub(crate) entries: usize,
+    /// Whether blocks act transposed.
+    pub(crate) transposed: bool,
+}
+
+/// Which distances a pass serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Every power of 2 that its registers, which are neighbours, hold a pair of: 1, 2, …, R·L/2.
+    Near,
+    /// One power of 2 up to L, given as an exponent, in two neighbouring registers.
+    One(usize),
+    /// D·2ᵏ for every bit k of a register's number.
+    Far,
+}
+
+/// Stages that run together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pass {
+    pub(super) reach: Reach,
+    /// Whether distances double from one stage to the next, rather than halve.
+    pub(super) ascending: bool,
+    /// R.
+    pub(super) registers: usize,
+    /// D.
+    pub(super) distance: usize,
+    /// Coordinates that all its stages act on.
+    pub(super) covered: usize,
+    /// In the order in which they act.
+    pub(super) stages: Vec<Pairs>,
+}
+
+/// The longest pass that begins with the first of `stages`, in at most `most` registers of `lanes` numbers.
+fn pass(stages: &[Pairs], lanes: usize, most: usize) -> Option<Pass> {
+    let first = stages.first()?;
+    let longest = (lanes * most).trailing_zeros() as usize;
+    let passes = [true, false].into_iter().flat_map(|ascending| {
+        let next = move |d: usize| if ascending { d.checked_mul(2) } else { Some(d / 2).filter(|half| 2 * half == d) };
+        let distances = core::iter::successors(Some(first.distance), move |d| next(*d));
+        let like = |(stage, d): &(&Pairs, usize)| {
+            let all = (stage.distance, stage.covered, stage.transposed);
+            all == (*d, first.covered, first.transposed)
+        };
+        let run = stages.iter().zip(distances).take(longest).take_while(like).count();
+        (1..=run).filter_map(move |count| fit(&stages[..count], ascending, lanes, most))
+    });
+    passes.max_by_key(|pass| pass.stages.len())
+}
+
+/// Stages whose distances double or halve as a pass, if they fit one.
+fn fit(stages: &[Pairs], ascending: bool, lanes: usize, most: usize) -> Option<Pass> {
+    let (first, last) = (stages.first()?, stages.last()?);
+    let (low, high) = if ascending { (first.distance, last.distance) } else { (last.distance, first.distance) };
+    let (reach, registers, distance) = if low == 1 && high >= 2 * lanes {
+        (Reach::Near, 2 * high / lanes, lanes)
+    } else if low == high && low <= lanes && low.is_power_of_two() {
+        (Reach::One(low.trailing_zeros() as usize), 2, lanes)
+    } else {
+        (Reach::Far, 2 * high / low, low)
+    };
+    let fits = distance % lanes == 0 && registers <= most && first.covered % (registers * distance) == 0;
+    fits.then(|| Pass { reach, ascending, registers, distance, covered: first.covered, stages: stages.to_vec() })
+}
+
+/// All stages as passes, or `None` if one of them does not fit.
+fn compile(stages: &[Pairs], lanes: usize, most: usize) -> Option<Vec<Pass>> {
+    let mut passes = Vec::new();
+    let mut rest = stages;
+    while !rest.is_empty() {
+        let pass = pass(rest, lanes, most)?;
+        rest = &rest[pass.stages.len()..];
+        passes.push(pass);
+    }
+    Some(passes)
+}
+
+/// The fewest passes; of as few, those with fewer registers, so that two vectors can share the entries.
+fn best(stages: &[Pairs], lanes: usize, registers: usize) -> Option<Vec<Pass>> {
+    let candidates = [MOST_REGISTERS / 2, MOST_REGISTERS].into_iter().filter(|most| 2 * most <= registers);
+    candidates.filter_map(|most| compile(stages, lanes, most)).min_by_key(Vec::len)
+}
+
+/// The passes of a plan all of whose stages are pairs, for every machine, forward and transposed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Passes([[Option<Vec<Pass>>; 2]; Isa::ALL.len()]);
+
+impl Passes {
+    /// Of stages in the order in which they act, if they are all pairs.
+    pub(crate) fn new<T: Scalar>(stages: Option<Vec<Pairs>>) -> Self {
+        let Some(forward) = stages else { return Self::default() };
+        let transposed: Vec<_> =
+            forward.iter().rev().map(|stage| Pairs { transposed: !stage.transposed, ..*stage }).collect();
+        Self(Isa::ALL.map(|isa| {
+            if isa == Isa::Portable {
+                return [None, None]; // arrays without shuffles are better off in tiles
+            }
+            let (lanes, registers) = (isa.register_bytes() / size_of::<T>(), isa.registers());
+            [best(&forward, lanes, registers), best(&transposed, lanes, registers)]
+        }))
+    }
+
+    /// Those for a machine.
+    pub(crate) fn get(&self, isa: Isa, transposed: bool) -> Option<&[Pass]> {
+        self.0[isa as usize][usize::from(transposed)].as_deref()
+    }
+}
+
+/// Whether planar pairs are all rotations (c, −s; s, c) to the last bit, signs of zeros included.
+pub(crate) fn are_rotations<T: Scalar>(entries: &[T]) -> bool {
+    let same = |a: &[T], b: &[T], sign: T| {
+        a.iter().zip(b).all(|(a, b)| bytemuck::bytes_of(a) == bytemuck::bytes_of(&(*b * sign)))
+    };
+    entries.chunks_exact(4 * T::WIDTH).all(|panel| {
+        let (first, second) = panel.split_at(2 * T::WIDTH);
+        let ((e00, e10), (e01, e11)) = (first.split_at(T::WIDTH), second.split_at(T::WIDTH));
+        same(e00, e11, T::one()) && same(e01, e10, -T::one())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stages(distances: &[usize], covered: usize) -> Vec<Pairs> {
+        let stage = |(k, distance): (usize, &usize)| Pairs {
+            distance: *distance,
+            covered,
+            entries: 2 * covered * k,
+            transposed: false,
+        };
+        distances.iter().enumerate().map(stage).collect()
+    }
+
+    /// Reach, registers and their distance, for 16 lanes and 32 registers.
+    fn shapes(distances: &[usize], covered: usize) -> Option<Vec<(Reach, usize, usize)>> {
+        let passes = best(&stages(distances, covered), 16, 32)?;
+        let all: Vec<_> = passes.iter().flat_map(|pass| pass.stages.iter().map(|s| s.distance)).collect();
+        assert_eq!(all, distances);
+        Some(passes.into_iter().map(|pass| (pass.reach, pass.registers, pass.distance)).collect())
+    }
+
+    #[test]
+    fn butterflies_take_few_passes() {
+        use Reach::{Far, Near};
+        let up: Vec<usize> = (0..12).map(|k| 1 << k).collect();
+        let down: Vec<usize> = up.iter().rev().copied().collect();
+        assert_eq!(shapes(&up[..7], 128), Some(vec![(Near, 8, 16)]));
+        assert_eq!(shapes(&up[..8], 256), Some(vec![(Near, 16, 16)]));
+        assert_eq!(shapes(&up[..10], 1024), Some(vec![(Near, 8, 16), (Far, 8, 128)]));
+        assert_eq!(shapes(&down[2..], 1024), Some(vec![(Far, 8, 128), (Near, 8, 16)]));
+        assert_eq!(shapes(&up, 4096), Some(vec![(Near, 16, 16), (Far, 16, 256)]));
+        assert_eq!(shapes(&up[..6], 64), Some(vec![(Near, 4, 16)]));
+    }
+
+    #[test]
+    fn other_distances_run_alone() {
+        use Reach::{Far, One};
+        assert_eq!(shapes(&[2, 2, 8, 4], 96), Some(vec![(One(1), 2, 16), (One(1), 2, 16), (One(3), 2, 16), (One(2), 2, 16)]));
+        assert_eq!(shapes(&[48, 96], 192), Some(vec![(Far, 4, 48)]));
+        assert_eq!(shapes(&[16, 32], 64), Some(vec![(Far, 4, 16)]));
+        assert_eq!(shapes(&[1, 24], 96), None); // 24 coordinates are no whole registers
+        assert_eq!(shapes(&[3], 96), None);
+        assert_eq!(shapes(&[1], 48), None); // one and a half pairs of registers
+        assert_eq!(shapes(&[], 48), Some(vec![]));
+    }
+
+    #[test]
+    fn rotations_are_told_from_other_pairs() {
+        let mut panel = [0.0f64; 32];
+        for (l, pair) in panel.chunks_exact_mut(8).enumerate() {
+            pair.fill([0.8, 0.6, -0.6, 0.8][l]);
+        }
+        assert!(are_rotations(&panel));
+        panel[17] = 0.6; // a reflection's sign
+        assert!(!are_rotations(&panel));
+        (panel[9], panel[17]) = (0.0, 0.0); // not minus zero
+        assert!(!are_rotations(&panel));
+    }
+}
