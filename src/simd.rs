@@ -328,8 +328,30 @@ macro_rules! lanes {
         }
     };
 }
-lanes!(f32, f32s, F32_LANES, splat_f32s, mul_f32s, mul_add_f32s, negate_mul_add_f32s, reduce_sum_f32s, zip_f32s, regroup_f32s);
-lanes!(f64, f64s, F64_LANES, splat_f64s, mul_f64s, mul_add_f64s, negate_mul_add_f64s, reduce_sum_f64s, zip_f64s, regroup_f64s);
+lanes!(
+    f32,
+    f32s,
+    F32_LANES,
+    splat_f32s,
+    mul_f32s,
+    mul_add_f32s,
+    negate_mul_add_f32s,
+    reduce_sum_f32s,
+    zip_f32s,
+    regroup_f32s
+);
+lanes!(
+    f64,
+    f64s,
+    F64_LANES,
+    splat_f64s,
+    mul_f64s,
+    mul_add_f64s,
+    negate_mul_add_f64s,
+    reduce_sum_f64s,
+    zip_f64s,
+    regroup_f64s
+);
 
 /// A product of complex numbers, or its sum with a third, in the order that all machines keep: re·re, −im·im; re·im,
 /// im·re; each step a multiply-add of real numbers.

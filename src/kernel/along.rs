@@ -11,13 +11,19 @@ use crate::batch::{Batch, BatchMut};
 use crate::scalar::{Element, Scalar};
 use crate::simd::{Job, Lanes, NATURAL};
 
+/// The pairs of a plan.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PairsOf<'a, T> {
+    pub(crate) passes: &'a [Pass],
+    /// All of the plan.
+    pub(crate) entries: &'a [T],
+    /// Whether every block is a rotation to the last bit, so that half of its entries say all.
+    pub(crate) rotations: bool,
+}
+
 /// y ← all passes(x), or y ← all passes(y) without `x`; both rows of scalars.
 pub(super) struct Along<'a, E: Element> {
-    pub(super) passes: &'a [Pass],
-    /// All of the plan.
-    pub(super) entries: &'a [E::Scalar],
-    /// Whether every block is a rotation to the last bit, so that half of its entries say all.
-    pub(super) rotations: bool,
+    pub(super) pairs: PairsOf<'a, E::Scalar>,
     pub(super) x: Option<Batch<'a, E>>,
     pub(super) y: BatchMut<'a, E>,
 }
@@ -28,7 +34,7 @@ impl<E: Element> Job<E::Scalar> for Along<'_, E> {
         if E::Scalar::IS_COMPLEX || !S::FUSED {
             return; // has no passes: this keeps the code small
         }
-        for pass in self.passes {
+        for pass in self.pairs.passes {
             if let Some(x) = self.x {
                 for v in 0..x.batch() {
                     if let (Some(x), Some(y)) = (x.row(v), self.y.row_mut(v)) {
@@ -37,7 +43,7 @@ impl<E: Element> Job<E::Scalar> for Along<'_, E> {
                 }
             }
             let transposed = pass.stages.iter().any(|stage| stage.transposed);
-            match (self.rotations, transposed) {
+            match (self.pairs.rotations, transposed) {
                 (true, false) => self.pass(s, pass, Rotations::<false>),
                 (true, true) => self.pass(s, pass, Rotations::<true>),
                 (false, _) => self.pass(s, pass, General { offsets: if transposed { [1, 2] } else { [2, 1] } }),
@@ -145,7 +151,7 @@ impl<E: Element> Along<'_, E> {
                 *x = load::<E::Scalar, S>(&row[base + r * pass.distance..]);
             }
         }
-        let mut registers = Registers { pass, entries: self.entries, first, x };
+        let mut registers = Registers { pass, entries: self.pairs.entries, first, x };
         registers.run(s, b);
         for (i, x) in registers.x.iter().enumerate() {
             let Some(row) = self.y.row_mut(v + i).and_then(E::as_scalars_mut) else { return };

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::passes::Pass;
+use super::along::PairsOf;
 use super::{Both, Step, along, apply_stage, apply_stages, choose, pack, reflect, single, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
@@ -44,16 +44,7 @@ pub(crate) fn apply<E: Element>(
     let lanes = simd::lanes::<E::Scalar>(isa);
     let width = choose::tile_width::<E::Scalar>(n, batch, 1);
     let scratch = super::scratch(steps) * E::Scalar::WIDTH;
-    let cuts = (1..=batch.div_ceil(width)).map(|c| (c * width).min(batch));
-    let pieces: Vec<_> = y
-        .split(cuts)
-        .scan(0, |start, piece| {
-            let from = x.map(|x| x.chunk(*start, piece.batch()));
-            *start += piece.batch();
-            Some((from, piece))
-        })
-        .collect();
-    parallel::for_each(parallelism, pieces, |(x, mut y)| {
+    parallel::for_each(parallelism, pieces(x, y, width), |(x, mut y)| {
         if choose::one_by_one::<E::Scalar>(y.batch()) && rows_in_place(&x, &mut y) {
             pool.with(scratch, |scratch: &mut [E::Scalar]| {
                 for v in 0..y.batch() {
@@ -73,27 +64,67 @@ pub(crate) fn apply<E: Element>(
     });
 }
 
-/// y ← all passes(x), or y ← all passes(y) without `x`; `entries` are all of the plan. Of rows only: `false` for others.
+/// y ← all passes(x), or y ← all passes(y) without `x`. Of rows only: `false` for other batches, of which nothing is touched.
 pub(crate) fn apply_along<E: Element>(
-    passes: &[Pass],
-    entries: &[E::Scalar],
-    rotations: bool,
+    pairs: PairsOf<'_, E::Scalar>,
     x: Option<Batch<'_, E>>,
     mut y: BatchMut<'_, E>,
     isa: Isa,
     parallelism: Parallelism,
+    pool: &Pool,
 ) -> bool {
-    let _ = parallelism;
-    if y.row_mut(0).and_then(E::as_scalars_mut).is_none() || x.is_some_and(|x| x.row(0).is_none()) {
+    if y.row_mut(0).is_none() || x.is_some_and(|x| x.row(0).is_none()) {
         return false;
     }
-    let together = choose::together::<E::Scalar>(y.n());
-    for start in (0..y.batch()).step_by(together) {
-        let count = together.min(y.batch() - start);
-        let (x, y) = (x.map(|x| x.chunk(start, count)), y.chunk_mut(start, count));
-        dispatch(isa, along::Along { passes, entries, x, y, rotations });
+    let (n, batch) = (y.n(), y.batch());
+    let together = choose::together::<E::Scalar>(n);
+    let run = |(x, mut y): (Option<Batch<'_, E>>, BatchMut<'_, E>)| {
+        if y.row_mut(0).and_then(E::as_scalars_mut).is_some() {
+            return dispatch(isa, along::Along { pairs, x, y });
+        }
+        pool.with(y.batch() * n, |rows: &mut [E::Scalar]| {
+            for (v, row) in rows.chunks_exact_mut(n).enumerate() {
+                if let Some(from) = x.unwrap_or(y.as_batch()).row(v) {
+                    row.iter_mut().zip(from).for_each(|(to, from)| *to = from.load());
+                }
+            }
+            if let Ok(y) = BatchMut::rows(rows, n) {
+                dispatch(isa, along::Along { pairs, x: None, y });
+            }
+            for (v, row) in rows.chunks_exact(n).enumerate() {
+                if let Some(to) = y.row_mut(v) {
+                    to.iter_mut().zip(row).for_each(|(to, from)| *to = E::store(*from));
+                }
+            }
+        });
+    };
+    if parallelism == Parallelism::None || batch <= together {
+        for start in (0..batch).step_by(together) {
+            let count = together.min(batch - start);
+            run((x.map(|x| x.chunk(start, count)), y.chunk_mut(start, count)));
+        }
+    } else {
+        parallel::for_each(parallelism, pieces(x, y, together), run);
     }
     true
+}
+
+/// The batches cut into pieces of `width` vectors.
+#[allow(clippy::type_complexity)] // two batches
+fn pieces<'a, E: Element>(
+    x: Option<Batch<'a, E>>,
+    y: BatchMut<'a, E>,
+    width: usize,
+) -> Vec<(Option<Batch<'a, E>>, BatchMut<'a, E>)> {
+    let batch = y.batch();
+    let cuts = (1..=batch.div_ceil(width)).map(|c| (c * width).min(batch));
+    let mut start = 0;
+    let with_x = |y: BatchMut<'a, E>| {
+        let from = x.map(|x| x.chunk(start, y.batch()));
+        start += y.batch();
+        (from, y)
+    };
+    y.split(cuts).map(with_x).collect()
 }
 
 /// Copies `x` to `y` if both are rows of scalars, so that the rest can happen in `y`; `false` if they are not.

@@ -16,6 +16,7 @@ mod single;
 mod tangent;
 mod tile;
 
+pub(crate) use along::PairsOf;
 pub(crate) use choose::{is_planar, pairs};
 pub use drive::Saved;
 pub(crate) use drive::{apply, apply_along, apply_vjp};

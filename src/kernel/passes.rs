@@ -146,6 +146,8 @@ pub(crate) fn are_rotations<T: Scalar>(entries: &[T]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     fn stages(distances: &[usize], covered: usize) -> Vec<Pairs> {
@@ -182,7 +184,10 @@ mod tests {
     #[test]
     fn other_distances_run_alone() {
         use Reach::{Far, One};
-        assert_eq!(shapes(&[2, 2, 8, 4], 96), Some(vec![(One(1), 2, 16), (One(1), 2, 16), (One(3), 2, 16), (One(2), 2, 16)]));
+        assert_eq!(
+            shapes(&[2, 2, 8, 4], 96),
+            Some(vec![(One(1), 2, 16), (One(1), 2, 16), (One(3), 2, 16), (One(2), 2, 16)])
+        );
         assert_eq!(shapes(&[48, 96], 192), Some(vec![(Far, 4, 48)]));
         assert_eq!(shapes(&[16, 32], 64), Some(vec![(Far, 4, 16)]));
         assert_eq!(shapes(&[1, 24], 96), None); // 24 coordinates are no whole registers

@@ -18,7 +18,8 @@ where
         let (radix, distance, groups) = match *step.layout {
             _ if !step.strides.is_planar() => (1, 0, 0),
             StageLayout::Strided { radix, distance, groups, unit: 1 } => (radix, distance, groups),
-            _ => choose::pairs(step.layout).map_or((1, 0, 0), |(distance, covered)| (2, distance, covered / (2 * distance))),
+            _ => choose::pairs(step.layout)
+                .map_or((1, 0, 0), |(distance, covered)| (2, distance, covered / (2 * distance))),
         };
         match radix {
             2 => apply_groups::<T, S, 2>(s, step, vector, distance, groups),

@@ -7,7 +7,7 @@ use super::factors::gather;
 use super::{Factors, Plan, Stage, reflectors};
 use crate::batch::{Batch, BatchMut};
 use crate::error::{Error, Result, check_length};
-use crate::kernel::{self, Reflectors, Saved, Step};
+use crate::kernel::{self, PairsOf, Reflectors, Saved, Step};
 use crate::parallel::{Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
 use crate::simd::Isa;
@@ -127,7 +127,8 @@ impl<T: Scalar> Plan<T> {
         }
         let mut y = y;
         if let Some(passes) = self.passes.get(workspace.isa, op.transposes()) {
-            if kernel::apply_along(passes, factors.entries(), factors.rotations(), x, y.reborrow(), workspace.isa, parallelism) {
+            let pairs = PairsOf { passes, entries: factors.entries(), rotations: factors.rotations() };
+            if kernel::apply_along(pairs, x, y.reborrow(), workspace.isa, parallelism, &workspace.pool) {
                 return Ok(());
             }
         }

@@ -103,9 +103,10 @@ impl<T: Scalar> Plan<T> {
                 }
             }
         }
-        factors.rotations = self.stages.iter().all(|stage| {
-            stage.pairs().is_none() || kernel::are_rotations(&factors.entries[stage.entries()])
-        });
+        factors.rotations = self
+            .stages
+            .iter()
+            .all(|stage| stage.pairs().is_none() || kernel::are_rotations(&factors.entries[stage.entries()]));
         Ok(factors)
     }
 
