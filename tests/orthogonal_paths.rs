@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use papilio::parametrization::{Cayley, Givens};
-use papilio::topology::{BlockDiagonal, Butterfly, Explicit};
+use papilio::parametrization::{Cayley, Exponential, Givens, UnitaryPhases};
+use papilio::topology::{AnyButterfly, BlockDiagonal, Butterfly, Explicit};
 use papilio::verify::orthogonality_ratio;
-use papilio::{Error, Orthogonal, Parametrization, Plan, Scalar, Sharing, Source, StageLayout, Topology};
+use papilio::{Error, Orthogonal, Parametrization, Plan, Scalar, Sharing, Source, StageLayout, Topology, Wide, c64};
 use rand::SeedableRng;
 
 type Rng = rand::rngs::StdRng;
@@ -23,12 +23,13 @@ fn random<T: Scalar>(plan: Plan<T>, seed: u64) -> Orthogonal<T> {
 }
 
 /// Row-major product of n×n matrices.
-fn product(a: &[f64], b: &[f64], n: usize) -> Vec<f64> {
-    let mut c = vec![0.0; n * n];
-    for (at, c) in c.iter_mut().enumerate() {
-        *c = (0..n).map(|k| a[at / n * n + k] * b[k * n + at % n]).sum();
-    }
-    c
+fn product<W: Wide>(a: &[W], b: &[W], n: usize) -> Vec<W> {
+    let entry = |at: usize| (0..n).fold(W::zero(), |sum, k| sum + a[at / n * n + k] * b[k * n + at % n]);
+    (0..n * n).map(entry).collect()
+}
+
+fn identity<W: Wide>(n: usize) -> Vec<W> {
+    (0..n * n).map(|at| if at % (n + 1) == 0 { W::one() } else { W::zero() }).collect()
 }
 
 /// Largest difference of entries.
@@ -38,10 +39,10 @@ fn miss<T: Scalar<Wide = f64>>(a: &Orthogonal<T>, b: &Orthogonal<T>) -> f64 {
 }
 
 /// Stage k as a matrix, from its blocks and its layout.
-fn factor(q: &Orthogonal<f64>, k: usize) -> Vec<f64> {
+fn factor<W: Wide>(q: &Orthogonal<W>, k: usize) -> Vec<W> {
     let (n, layout) = (q.n(), q.plan().stages()[k].layout());
     let (b, blocks) = (layout.block_size(), papilio::verify::dense::blocks(q.plan(), q.factors(), k).unwrap());
-    let mut matrix: Vec<f64> = (0..n * n).map(|at| f64::from(at % (n + 1) == 0)).collect();
+    let mut matrix = identity(n);
     for (at, x) in blocks.iter().enumerate() {
         let j = at / (b * b);
         matrix[layout.index(j, at / b % b) * n + layout.index(j, at % b)] = *x;
@@ -89,7 +90,7 @@ fn truncation_sets_the_leftmost_factors_to_the_identity() {
             let cut = q.truncate(k).unwrap();
             assert_eq!(cut.plan().num_stages(), k);
             assert_eq!(cut.plan().stages().iter().map(|s| s.theta().len()).sum::<usize>(), cut.theta().len());
-            let mut truth: Vec<f64> = (0..q.n().pow(2)).map(|at| f64::from(at % (q.n() + 1) == 0)).collect();
+            let mut truth = identity(q.n());
             for stage in 0..k {
                 truth = product(&factor(&q, stage), &truth, q.n());
             }
@@ -199,4 +200,31 @@ fn charts_that_do_not_start_at_the_identity_are_rebased_and_interpolated_as_well
         let start = q.interpolate(0.0).unwrap();
         assert!(miss(&start, &Orthogonal::identity(Plan::identity(8).unwrap()).unwrap()) <= 4.0 * f64::EPSILON);
     }
+}
+
+#[test]
+fn unitary_operators_go_the_same_ways() {
+    let n = 9;
+    let phases = Plan::<c64>::new(n, &AnyButterfly::new(2), UnitaryPhases).unwrap();
+    let plan = Plan::new(n, &Butterfly::classic(3), Exponential).unwrap().then(phases.adjoint()).unwrap();
+    let dense = |q: &Orthogonal<c64>| papilio::verify::dense::matrix(q.plan(), q.factors()).unwrap();
+    let close = |a: &[c64], b: &[c64], what: &str| {
+        let worst = a.iter().zip(b).map(|(a, b)| (a - b).norm()).fold(0.0, f64::max);
+        assert!(a.len() == b.len() && worst <= 8.0 * f64::EPSILON, "{what}: {worst:e}");
+    };
+    let (q, other) = (random(plan.clone(), 10), random(plan, 11).adjoint());
+    close(&dense(&q.compose(&other).unwrap()), &product(&dense(&q), &dense(&other), n), "compose");
+    let mut truth = identity(n);
+    for k in 0..=q.plan().num_stages() {
+        close(&dense(&q.truncate(k).unwrap()), &truth, "truncate");
+        if k < q.plan().num_stages() {
+            truth = product(&factor(&q, k), &truth, n);
+        }
+    }
+    let fresh = q.rebase().unwrap();
+    assert!(fresh.theta().iter().all(|t| *t == 0.0) && fresh.plan().is_exact());
+    close(&dense(&fresh), &dense(&q), "rebase");
+    let mut moved = fresh;
+    moved.set_theta(other.theta()).unwrap();
+    close(&dense(&moved.rebase().unwrap()), &dense(&moved), "rebase again");
 }

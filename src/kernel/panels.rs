@@ -1,24 +1,33 @@
 //! Panels of reflectors: how a block's vectors are grouped, stored and summed over.
 //!
-//! `count` vectors are cut into panels of 8, then 4, 2 and 1. The entries of a panel lie coordinate by coordinate, those of
-//! its vectors side by side.
+//! `count` vectors are cut into panels of 8 (fewer where blocks are small), then 4, 2 and 1. The entries of a panel lie
+//! coordinate by coordinate, those of its vectors side by side.
 
 /// Vectors in a panel, at most; also the couplings stored for each vector.
 pub(crate) const PANEL: usize = 8;
 
-/// Number of panels of `count` vectors.
-pub(crate) fn panels(count: usize) -> usize {
-    count / PANEL + (count % PANEL).count_ones() as usize
+/// Vectors in a panel of blocks of size `b`, at most: the power of two below b/2, and 1 for b ≤ 4. Vectors of few coordinates
+/// are far from orthogonal to each other, so couplings are large, and what a panel rounds adds up faster than what panels do.
+#[inline(always)]
+fn widest(b: usize) -> usize {
+    highest_bit((b.max(1) - 1) / 2).clamp(1, PANEL)
+}
+
+/// Number of panels of `count` vectors of length `b`.
+pub(crate) fn panels(count: usize, b: usize) -> usize {
+    let widest = widest(b);
+    count / widest + (count % widest).count_ones() as usize
 }
 
 /// First vector and number of vectors of panel `p`.
 #[inline(always)]
-pub(crate) fn panel(count: usize, p: usize) -> (usize, usize) {
-    let whole = count / PANEL;
+pub(crate) fn panel(count: usize, b: usize, p: usize) -> (usize, usize) {
+    let widest = widest(b);
+    let whole = count / widest;
     if p < whole {
-        return (p * PANEL, PANEL);
+        return (p * widest, widest);
     }
-    let (mut start, mut rest) = (whole * PANEL, count % PANEL);
+    let (mut start, mut rest) = (whole * widest, count % widest);
     for _ in whole..p {
         let width = highest_bit(rest);
         (start, rest) = (start + width, rest - width);
@@ -28,10 +37,10 @@ pub(crate) fn panel(count: usize, p: usize) -> (usize, usize) {
 
 /// Where the entries of vector `i` of a block of size `b` lie: the first one, and the distance to the next.
 pub(crate) fn vector(count: usize, b: usize, i: usize) -> (usize, usize) {
-    let whole = count / PANEL;
-    let mut p = (i / PANEL).min(whole);
+    let widest = widest(b);
+    let mut p = (i / widest).min(count / widest);
     loop {
-        let (start, width) = panel(count, p);
+        let (start, width) = panel(count, b, p);
         if i < start + width || width == 0 {
             return (start * b + (i - start), width);
         }
@@ -56,23 +65,28 @@ mod tests {
 
     #[test]
     fn panels_cover_every_vector_once() {
-        for count in 0..70 {
+        for (count, b) in (0..70).flat_map(|count| [1, 2, 5, 8, 9, 16, 17, 100].map(|b| (count, b))) {
             let mut next = 0;
-            for p in 0..panels(count) {
-                let (start, width) = panel(count, p);
-                assert!(start == next && matches!(width, 8 | 4 | 2 | 1), "{count} {p}: {start} {width}");
+            for p in 0..panels(count, b) {
+                let (start, width) = panel(count, b, p);
+                assert!(start == next && matches!(width, 8 | 4 | 2 | 1), "{count} {b} {p}: {start} {width}");
                 next += width;
             }
             assert_eq!(next, count);
-            let mut seen = vec![false; count * 5];
+            let mut seen = vec![false; count * b];
             for i in 0..count {
-                let (first, step) = vector(count, 5, i);
-                for k in 0..5 {
+                let (first, step) = vector(count, b, i);
+                for k in 0..b {
                     assert!(!core::mem::replace(&mut seen[first + k * step], true));
                 }
             }
             assert!(seen.iter().all(|seen| *seen));
         }
+    }
+
+    #[test]
+    fn small_blocks_have_narrow_panels() {
+        assert_eq!([0, 1, 2, 4, 5, 8, 9, 16, 17, 4096, usize::MAX].map(widest), [1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 8]);
     }
 
     #[test]

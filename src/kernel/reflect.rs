@@ -2,10 +2,11 @@
 //!
 //! A panel's vectors u_i and its couplings N take a vector x to x + Σ_i u_i·e_i, where
 //!
-//! w_i = u_iᴴ x,  e_i = N_ii·w_i + Σ_j N_ij·e_j over the j that act before i.
+//! w_i = u_iᴴ x,  e_i = ρ_i·w_i − 2·w_i + Σ_j N_ij·e_j over the j that act before i.
 //!
-//! What makes N the couplings of reflectors stands in `plan/reflectors.rs`. Reversing the order in which vectors act gives the
-//! adjoint with the same numbers: for i before j and j before i the same N_ij is used.
+//! ρ_i, which stands where N_ii would, is what −2 lacks of N_ii = −τ_i: tiny, as u_i is a unit vector up to rounding, and known to
+//! its last digits where N_ii would be rounded. What makes N the couplings of reflectors stands in `plan/reflectors.rs`. Reversing
+//! the order in which vectors act gives the adjoint with the same numbers: for i before j and j before i the same N_ij is used.
 //!
 //! *Arithmetic.* w_i is summed from zero over runs of [`run_length`] coordinates with the machine's multiply-add, and the
 //! runs' sums are added in order; e_i and the new x_k are chains of multiply-adds in the order of acting and of i. Every lane
@@ -31,7 +32,7 @@ const SCRATCH: usize = 4 * PANEL * super::choose::WIDEST;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reflectors<'a, T> {
     pub(crate) count: usize,
-    /// N_ij of vector i and vector j of its panel, at 8·i + (place of j in the panel), group after group.
+    /// N_ij of vector i and vector j of its panel, ρ_i for i = j, at 8·i + (place of j in the panel), group after group.
     pub(crate) couplings: &'a [T],
     /// Where `couplings` start in the plan's.
     pub(crate) offset: usize,
@@ -118,7 +119,7 @@ fn run_apply<T: Scalar, S: Lanes<T>>(
     for j in 0..step.layout.num_blocks() {
         let base = locate(step.layout, j, &mut rows);
         let tile = &mut tile[base * registers..];
-        for at in 0..panels(r.count) {
+        for at in 0..panels(r.count, b) {
             let p = Panel::new(step, r, j, b, at);
             match p.width {
                 8 => apply_panel::<T, S, 8>(s, &p, &rows, tile, registers),
@@ -152,7 +153,7 @@ impl<T: Scalar> Job<T> for Vjp<'_, T> {
         for j in 0..self.step.layout.num_blocks() {
             let base = locate(self.step.layout, j, &mut rows);
             let (g, y) = (&mut all_g[base * registers..], &mut all_y[base * registers..]);
-            for at in 0..panels(back.count) {
+            for at in 0..panels(back.count, b) {
                 let p = Panel::new(self.step, &back, j, b, at);
                 let d = &mut self.d_entries[p.entry..];
                 let k = &mut self.d_couplings[p.coupling..];
@@ -185,7 +186,7 @@ impl<T: Scalar> Job<T> for Jvp<'_, T> {
         for j in 0..step.layout.num_blocks() {
             let base = locate(step.layout, j, &mut rows);
             let (x, dx) = (&mut tile[base * registers..], &mut direction[base * registers..]);
-            for at in 0..panels(r.count) {
+            for at in 0..panels(r.count, b) {
                 let (p, d) = (Panel::new(step, r, j, b, at), Panel::new(d_step, d_r, j, b, at));
                 match p.width {
                     8 => jvp_panel::<T, S, 8>(s, &p, &d, &rows, x, dx, registers),
@@ -243,7 +244,7 @@ impl<'a, T: Scalar> Panel<'a, T> {
     /// The panel that acts at place `at` in block `j`.
     #[inline(always)]
     fn new(step: &Step<'a, T>, r: &Reflectors<'a, T>, j: usize, b: usize, at: usize) -> Self {
-        let (first, width) = panel(r.count, if r.reversed { panels(r.count) - 1 - at } else { at });
+        let (first, width) = panel(r.count, b, if r.reversed { panels(r.count, b) - 1 - at } else { at });
         let group = step.group(j);
         let entry = (group * r.count + first) * b;
         let coupling = (group * r.count + first) * PANEL;
@@ -303,10 +304,16 @@ impl<'a, T: Scalar> Panel<'a, T> {
         let mut e = [S::V::zeroed(); P];
         for t in 0..P {
             let i = self.nth::<P>(t);
-            e[i] = s.mul(s.splat(self.coupling::<P>(i, i)), w[i]);
-            e[i] = self.add_earlier::<S, P>(s, t, &e, e[i]);
+            e[i] = self.add_earlier::<S, P>(s, t, &e, self.twice::<S, P>(s, i, w[i]));
         }
         e
+    }
+
+    /// −τ_i·w = ρ_i·w − 2w.
+    #[inline(always)]
+    fn twice<S: Lanes<T>, const P: usize>(&self, s: S, i: usize, w: S::V) -> S::V {
+        let minus_two = s.splat(-(T::one() + T::one()));
+        s.mul_add(s.splat(self.coupling::<P>(i, i)), w, s.mul(minus_two, w))
     }
 
     /// sum + Σ_j N_ij·e_j over the vectors that act before the one at place `t`, vector i.
@@ -425,7 +432,7 @@ fn jvp_panel<T: Scalar, S: Lanes<T>, const P: usize>(
         for t in 0..P {
             let i = p.nth::<P>(t);
             let dw = s.mul_add(one, moved[i], turned[i]);
-            let own = s.mul_add(s.splat(d.coupling::<P>(i, i)), w[i], s.mul(s.splat(p.coupling::<P>(i, i)), dw));
+            let own = s.mul_add(s.splat(d.coupling::<P>(i, i)), w[i], p.twice::<S, P>(s, i, dw));
             de[i] = p.add_earlier::<S, P>(s, t, &de, d.add_earlier::<S, P>(s, t, &e, own));
         }
         for ((row, u), du) in rows.iter().zip(p.entries.chunks_exact(P)).zip(d.entries.chunks_exact(P)) {

@@ -278,7 +278,7 @@ impl<T: Scalar> Factors<T> {
         })?;
         self.store(stage, &group, &units);
         gather(stage, &group, &self.entries, &mut vectors);
-        let couplings = reflectors::couplings(shape.count, shape.b, &vectors);
+        let couplings = reflectors::couplings(shape.count, shape.b, &vectors, T::IS_WIDE);
         let start = stage.couplings().start + g * couplings.len();
         for (to, from) in self.couplings[start..].iter_mut().zip(&couplings) {
             *to = T::from_wide(*from);

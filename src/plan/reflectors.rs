@@ -27,8 +27,11 @@
 //!
 //! which is forward substitution in the compact WY form B = I − U S⁻¹ Uᴴ, S = tril(UᴴU, −1) + diag(1/τ), without S⁻¹
 //! (Joffrain et al., ACM TOMS 32, 2006; Likhosherstov et al., arXiv 2004.08675). N comes from the
-//! *stored* vectors, in double precision: the kernel computes the product of exactly those reflections, up to
-//! rounding, and that product is orthogonal however u_i was rounded.
+//! *stored* vectors, to the last digit of the scalar: the kernel computes the product of exactly those reflections, up to
+//! rounding, and that product is orthogonal however u_i was rounded. In place of N_ii what is stored is
+//! ρ_i = N_ii + 2 = 2(‖u_i‖² − 1)/‖u_i‖², a few units of the last digit of 1. For double precision the inner products are
+//! compensated (Dot2 of Ogita, Rump and Oishi, SIAM J. Sci. Comput. 26, 2005): rounded ones alone would double the error
+//! of a product of as many vectors as coordinates.
 //!
 //! # Gradient of the vectors
 //! One reflection: with c = τuᴴx and d = τuᴴg for input x and output cotangent g, the cotangent of u is
@@ -45,6 +48,7 @@ use alloc::vec::Vec;
 use num_traits::Float;
 
 use super::{Plan, Source, Stage};
+use crate::dense::double_double::{two_prod, two_sum};
 use crate::generator::Generator;
 use crate::kernel::{self, PANEL};
 use crate::scalar::{Scalar, Wide};
@@ -299,22 +303,60 @@ fn real<W: Wide>(z: W) -> W {
     W::from_real(z.re())
 }
 
-/// Pairs (i, j) of one panel with the place of N_ij, for all panels of `count` vectors.
-fn pairs(count: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    (0..kernel::panels(count)).flat_map(move |p| {
-        let (start, width) = kernel::panel(count, p);
+/// Pairs (i, j) of one panel with the place of N_ij, for all panels of `count` vectors of length `b`.
+fn pairs(count: usize, b: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..kernel::panels(count, b)).flat_map(move |p| {
+        let (start, width) = kernel::panel(count, b, p);
         (start..start + width).flat_map(move |i| (0..width).map(move |j| (i, start + j, i * PANEL + j)))
     })
 }
 
-/// N of the stored vectors, at 8·i + (place of j in the panel).
-pub(super) fn couplings<W: Wide>(count: usize, b: usize, vectors: &[W]) -> Vec<W> {
-    let u = |i: usize| &vectors[i * b..(i + 1) * b];
+/// xᴴy as a sum and what it lacks: as if computed with twice the digits, and rounded.
+fn dot2<W: Wide>(x: &[W], y: &[W]) -> (W, W) {
+    let (mut re, mut im) = ((0.0, 0.0), (0.0, 0.0));
+    let add = |sum: &mut (f64, f64), x: f64, y: f64| {
+        let (p, e) = two_prod(x, y);
+        let (s, f) = two_sum(sum.0, p);
+        *sum = (s, sum.1 + (e + f));
+    };
+    for (x, y) in x.iter().zip(y) {
+        add(&mut re, x.re(), y.re());
+        if W::IS_COMPLEX {
+            add(&mut re, x.im(), y.im());
+            add(&mut im, x.re(), y.im());
+            add(&mut im, -x.im(), y.re());
+        }
+    }
+    (W::from_parts(re.0, im.0), W::from_parts(re.1, im.1))
+}
+
+/// N of the stored vectors, at 8·i + (place of j in the panel), with ρ_i in place of N_ii; from compensated sums if `exact`.
+pub(super) fn couplings<W: Wide>(count: usize, b: usize, vectors: &[W], exact: bool) -> Vec<W> {
+    let product = |i: usize, j: usize| {
+        let (x, y) = (&vectors[i * b..(i + 1) * b], &vectors[j * b..(j + 1) * b]);
+        if exact { dot2(x, y) } else { (dot(x, y), W::zero()) }
+    };
+    // ‖u_i‖², and ‖u_i‖² − 1 without cancellation.
+    let squares: Vec<(f64, f64)> = (0..count)
+        .map(|i| product(i, i))
+        .map(|(sum, rest)| (sum.re() + rest.re(), (sum.re() - 1.0) + rest.re()))
+        .collect();
     let mut n = vec![W::zero(); count * PANEL];
-    let squares: Vec<f64> = (0..count).map(|i| dot(u(i), u(i)).re()).collect();
-    for (i, j, at) in pairs(count).filter(|(i, ..)| squares[*i] > 0.0) {
-        let product = if i == j { W::one() } else { dot(u(i), u(j)) };
-        n[at] = over(product * W::from_real(-2.0), squares[i]);
+    for (i, j, at) in pairs(count, b) {
+        let first = j - at % PANEL;
+        let (square, excess) = squares[i];
+        if i < j {
+            let (sum, rest) = product(i, j);
+            n[at] = (sum + rest) * W::from_real(-2.0);
+            n[j * PANEL + i - first] = n[at].conj();
+        }
+        n[at] = if i == j {
+            W::from_real(if square > 0.0 { 2.0 * excess / square } else { 2.0 })
+        } else if square > 0.0 {
+            over(n[at], square)
+        } else {
+            W::zero()
+        };
     }
     n
 }
@@ -322,12 +364,13 @@ pub(super) fn couplings<W: Wide>(count: usize, b: usize, vectors: &[W]) -> Vec<W
 /// The derivative of [`couplings`] along `d_vectors`.
 pub(super) fn couplings_jvp<W: Wide>(count: usize, b: usize, vectors: &[W], d_vectors: &[W]) -> Vec<W> {
     let (u, d) = (|i: usize| &vectors[i * b..(i + 1) * b], |i: usize| &d_vectors[i * b..(i + 1) * b]);
-    let mut n = couplings(count, b, vectors);
+    let mut n = vec![W::zero(); count * PANEL];
     let squares: Vec<f64> = (0..count).map(|i| dot(u(i), u(i)).re()).collect();
-    for (i, j, at) in pairs(count).filter(|(i, ..)| squares[*i] > 0.0) {
+    for (i, j, at) in pairs(count, b).filter(|(i, ..)| squares[*i] > 0.0) {
         let growth = 2.0 * dot(u(i), d(i)).re() / squares[i];
-        let product = if i == j { W::zero() } else { dot(d(i), u(j)) + dot(u(i), d(j)) };
-        n[at] = over(product * W::from_real(-2.0), squares[i]) - n[at] * W::from_real(growth);
+        let (product, moved) =
+            if i == j { (W::one(), W::zero()) } else { (dot(u(i), u(j)), dot(d(i), u(j)) + dot(u(i), d(j))) };
+        n[at] = over((moved - product * W::from_real(growth)) * W::from_real(-2.0), squares[i]);
     }
     n
 }
@@ -335,7 +378,7 @@ pub(super) fn couplings_jvp<W: Wide>(count: usize, b: usize, vectors: &[W], d_ve
 /// What the sums K of the kernel add to the gradient of the vectors.
 pub(super) fn couplings_vjp<W: Wide>(count: usize, b: usize, vectors: &[W], k: &[W]) -> Vec<W> {
     let mut d = vec![W::zero(); count * b];
-    for (i, j, at) in pairs(count) {
+    for (i, j, at) in pairs(count, b) {
         let first = j - at % PANEL;
         let m = if i == j { real(k[at]) } else { k[at] + k[j * PANEL + i - first].conj() }; // one of them is zero
         add(&mut d[i * b..(i + 1) * b], m, &vectors[j * b..(j + 1) * b]);

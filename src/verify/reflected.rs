@@ -7,8 +7,9 @@
 //! e_i = −τ_i u_iᴴ x_i with ‖x_i‖ = 1, so μ_i|e_i| ≤ 2. Computed are
 //!
 //! * ŵ_i = u_iᴴx + δ_i with |δ_i| ≤ γ_m·μ_i, m the roundings that a term of the sum meets;
-//! * N̂ from sums in double precision and one rounding: |N̂_ij − N_ij| ≤ ε·τ_i μ_i μ_j = 2ε·μ_j/μ_i;
-//! * ê_i = fl(N̂_ii ŵ_i + Σ_j N̂_ij ê_j), a chain of multiply-adds.
+//! * N̂ from sums in double precision (or better) and one rounding: |N̂_ij − N_ij| ≤ ε·τ_i μ_i μ_j = 2ε·μ_j/μ_i. For i = j it is
+//!   ρ̂_i − 2, and ρ_i has less to round than N_ii, since |ρ_i| ≤ τ_i unless μ_i² < ½, which no unit vector is rounded to;
+//! * ê_i = fl(ρ̂_i ŵ_i − 2ŵ_i + Σ_j N̂_ij ê_j), a chain of multiply-adds; 2ŵ_i is exact.
 //!
 //! Let Δ_i = ê_i − (N_ii u_iᴴx + Σ_j N_ij ê_j), the error made at i alone. It enters as if x_{i+1} were moved by u_iΔ_i, and the
 //! reflections that follow only turn that: x + Σ u_i ê_i = y + Σ_i H_P ··· H_{i+1} u_i Δ_i exactly. Hence errors add up, and do not
@@ -47,8 +48,8 @@ pub(super) fn rounding<T: Scalar>(b: usize, count: usize) -> f64 {
     let grown = up(up(up(1.0 + wide) * up(1.0 + U)) * up(1.0 + u));
     let coupling = max(up(up(grown / down(1.0 - wide)) - 1.0), 0.0);
     let (mut error, mut worst) = (0.0, 0.0f64);
-    for p in 0..kernel::panels(count) {
-        let (_, width) = kernel::panel(count, p);
+    for p in 0..kernel::panels(count, b) {
+        let (_, width) = kernel::panel(count, b, p);
         let panel = panel(width, dot, coupling, |roundings| sums(roundings, u));
         error = up(error + up(panel * up(1.0 + error)));
         worst = max(worst, panel);
