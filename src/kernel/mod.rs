@@ -7,6 +7,7 @@
 mod along;
 mod choose;
 mod drive;
+mod explain;
 mod fuse;
 mod pack;
 mod panels;
@@ -17,6 +18,8 @@ mod tile;
 pub(crate) use choose::is_planar;
 pub use drive::Saved;
 pub(crate) use drive::{apply, apply_vjp};
+pub use explain::Kernel;
+pub(crate) use explain::what_runs;
 pub(crate) use panels::{PANEL, panel, panels, run_length, vector};
 pub(crate) use reflect::Reflectors;
 pub(crate) use tangent::apply_jvp;
