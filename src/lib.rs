@@ -261,7 +261,8 @@
 //! * Batches of at least 16 (`f32`) or 8 (`f64`) vectors fill the registers, whatever the wiring. Strided stages with radix 2,
 //!   4 or 8 (classic butterflies) are fast for one vector, too.
 //!
-//! Measurements, and how to repeat them, are in `docs/benchmarks.md`; the reasons behind the design are in `docs/design.md`.
+//! [`Plan::explain`] tells which kernels run and what they cost; `papilio bench` times your sizes. Measurements, and how to
+//! repeat them, are in `docs/benchmarks.md`; the reasons behind the design are in `docs/design.md`.
 //!
 //! # Features
 //!
@@ -273,7 +274,7 @@
 //! | `half` | | batches of `half::bf16` and `half::f16`, computed with in `f32` |
 //! | `proptest` | | strategies for the property tests of crates that build on papilio |
 //! | `files` | | [`archive`](archive/index.html): operators saved and loaded; [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
-//! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology` |
+//! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology`, `bench` |
 //!
 //! Without default features the crate is `no_std` with `alloc`, and computes the same numbers on [`Isa::Portable`] or with
 //! what the target has at compile time.
@@ -313,7 +314,7 @@ pub use layout::{Sharing, StageLayout};
 pub use orthogonal::{Condition, Orthogonal};
 pub use parallel::Parallelism;
 pub use parametrization::Parametrization;
-pub use plan::{Factors, Lipschitz, Op, Plan, Saved, Source, Stage, Workspace};
+pub use plan::{ExplainedPass, Explanation, Factors, Kernel, Lipschitz, Op, Plan, Saved, Source, Stage, Workspace};
 pub use scalar::{Element, Real, Scalar, Wide, c32, c64};
 pub use simd::Isa;
 pub use topology::Topology;

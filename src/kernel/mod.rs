@@ -7,6 +7,7 @@
 mod along;
 mod choose;
 mod drive;
+mod explain;
 mod fuse;
 mod pack;
 mod panels;
@@ -20,6 +21,8 @@ pub(crate) use along::PairsOf;
 pub(crate) use choose::{is_planar, pairs};
 pub use drive::Saved;
 pub(crate) use drive::{apply, apply_along, apply_vjp};
+pub use explain::Kernel;
+pub(crate) use explain::what_runs;
 pub(crate) use panels::{PANEL, panel, panels, run_length, vector};
 pub(crate) use passes::{Pairs, Passes, are_rotations};
 pub(crate) use reflect::Reflectors;

@@ -132,7 +132,8 @@ impl<T: Scalar> Plan<T> {
                 return Ok(());
             }
         }
-        kernel::apply(&self.steps(factors, op, workspace.isa), x, y, workspace.isa, parallelism, &workspace.pool);
+        let steps = self.steps(Some(factors), op, workspace.isa);
+        kernel::apply(&steps, x, y, workspace.isa, parallelism, &workspace.pool);
         Ok(())
     }
 
@@ -183,7 +184,7 @@ impl<T: Scalar> Plan<T> {
                 got: alloc::string::String::from("a plan with other fixed blocks or approximate charts"),
             });
         }
-        let steps = self.steps(factors, op, workspace.isa);
+        let steps = self.steps(Some(factors), op, workspace.isa);
         let mut d_couplings = vec![T::zero(); if d_factors.is_some() { self.num_couplings } else { 0 }];
         let mut d_factors = d_factors.map(|d| (d, &mut d_couplings[..]));
         let d = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
@@ -226,7 +227,7 @@ impl<T: Scalar> Plan<T> {
         if let Some(d) = d_factors {
             check_length("d_factors", self.num_entries, d.len())?;
         }
-        let steps = self.steps(factors, op, workspace.isa);
+        let steps = self.steps(Some(factors), op, workspace.isa);
         let d_couplings = d_factors.map_or(Vec::new(), |d| self.couplings_jvp(factors, d));
         let d_factors = d_factors.map(|d| (d, &d_couplings[..]));
         kernel::apply_jvp(&steps, x, dx, d_factors, dy, workspace.isa, parallelism, &workspace.pool);
@@ -279,19 +280,20 @@ impl<T: Scalar> Plan<T> {
         all
     }
 
-    /// The stages in the order in which `op` runs them.
-    fn steps<'a>(&'a self, factors: &'a Factors<T>, op: Op, isa: Isa) -> Vec<Step<'a, T>> {
+    /// The stages in the order in which `op` runs them; without numbers if there are no factors.
+    pub(super) fn steps<'a>(&'a self, factors: Option<&'a Factors<T>>, op: Op, isa: Isa) -> Vec<Step<'a, T>> {
+        let (entries, couplings) = factors.map_or_else(Default::default, |f| (f.entries(), f.couplings()));
         let step = |stage: &'a Stage<T>| {
             let step = Step {
                 layout: stage.layout(),
-                entries: &factors.entries()[stage.entries()],
+                entries: entries.get(stage.entries()).unwrap_or_default(),
                 offset: stage.entries().start,
                 strides: stage.strides(),
                 groups: stage.groups(),
                 conj: stage.is_adjoint() != op.conjugates(),
                 reflectors: stage.vectors().map(|count| Reflectors {
                     count,
-                    couplings: &factors.couplings()[stage.couplings()],
+                    couplings: couplings.get(stage.couplings()).unwrap_or_default(),
                     offset: stage.couplings().start,
                     reversed: false,
                     isa,

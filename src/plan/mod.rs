@@ -17,14 +17,16 @@ use crate::topology::{Topology, layouts};
 mod apply;
 mod assemble;
 mod digest;
+mod explain;
 mod factors;
 mod lipschitz;
 mod reflectors;
 mod stage;
 
-pub use crate::kernel::Saved;
+pub use crate::kernel::{Kernel, Saved};
 pub use apply::{Op, Workspace};
 pub(crate) use assemble::Part;
+pub use explain::{ExplainedPass, Explanation};
 pub use factors::Factors;
 pub use lipschitz::Lipschitz;
 pub use stage::{Source, Stage};

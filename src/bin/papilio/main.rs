@@ -1,9 +1,10 @@
-//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality, compare topologies.
+//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality, compare topologies, time.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod inspect;
 mod merge;
 mod operator;
@@ -15,7 +16,7 @@ mod topology;
 mod verify;
 
 /// Structured orthogonal matrices on the command line: merge BOFT adapters into their base model, look into model
-/// files, check that a matrix is orthogonal, compare topologies.
+/// files, check that a matrix is orthogonal, compare topologies, time your sizes.
 #[derive(Debug, Parser)]
 #[command(name = "papilio", version, max_term_width = 100, arg_required_else_help = true, after_help = EXIT)]
 struct Arguments {
@@ -29,6 +30,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
     Topology(topology::Arguments),
+    Bench(bench::Arguments),
 }
 
 const EXIT: &str = "\
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => arguments.run(),
         Command::Verify(arguments) => arguments.run(),
         Command::Topology(arguments) => arguments.run(),
+        Command::Bench(arguments) => arguments.run(),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -39,6 +39,15 @@ impl Table {
         }
         text
     }
+
+    /// The same for documents.
+    pub(crate) fn markdown(&self) -> String {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let mut text = line(&self.rows[0]);
+        text += &format!("|---{}|\n", "|--:".repeat(self.rows[0].len() - 1));
+        text += &self.rows[1..].iter().map(|row| line(row)).collect::<String>();
+        text
+    }
 }
 
 /// Prints to standard output. A reader that went away (`| head`) is no error.

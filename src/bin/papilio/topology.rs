@@ -15,9 +15,9 @@ use crate::Outcome;
 use crate::signals::Interruption;
 use crate::text::{Table, complain, print, print_json, printable};
 
-mod files;
+pub(crate) mod files;
 mod plot;
-mod registry;
+pub(crate) mod registry;
 
 use registry::{ENTRIES, Entry, Request};
 
@@ -84,12 +84,6 @@ interrupted (SIGINT, SIGTERM, SIGHUP)";
 
 /// Beyond, the smallest dense depth is not searched.
 const MOST_SEARCHED: usize = 4096;
-
-/// Coordinates in all stages, at most: half a gigabyte of tables, and seconds to carry reachability through them.
-const MOST_COORDINATES: usize = 1 << 27;
-
-/// What a stage counts for at least: it takes some hundred bytes however few its coordinates are.
-const SHORT_STAGE: usize = 256;
 
 fn size(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -191,16 +185,7 @@ fn examine(
     progress: impl FnMut(f64) -> ControlFlow<()>,
 ) -> papilio::Result<Figures> {
     let n = request.n;
-    let topology = (entry.make)(request)?;
-    let stages = topology.num_stages(n)?;
-    let counted = n.max(SHORT_STAGE);
-    if stages.saturating_mul(counted) > MOST_COORDINATES {
-        return Err(papilio::Error::Size {
-            what: entry.name,
-            expected: format!("at most {} stages at this n", MOST_COORDINATES / counted),
-            got: stages.to_string(),
-        });
-    }
+    let topology = entry.made(request)?;
     let plan = Plan::<f32>::new(n, &topology, Cayley)?;
     let search = entry.has_depth && n <= MOST_SEARCHED;
     let family = |stages| (entry.make)(Request { stages: Some(stages), ..request });

@@ -31,6 +31,29 @@ pub(crate) struct Entry {
     pub(crate) make: fn(Request) -> Made,
 }
 
+/// Coordinates in all stages, at most: half a gigabyte of tables, and seconds to carry reachability through them.
+const MOST_COORDINATES: usize = 1 << 27;
+
+/// What a stage counts for at least: it takes some hundred bytes however few its coordinates are.
+const SHORT_STAGE: usize = 256;
+
+impl Entry {
+    /// The topology, unless its stages would fill the memory.
+    pub(crate) fn made(&self, request: Request) -> Made {
+        let topology = (self.make)(request)?;
+        let stages = topology.num_stages(request.n)?;
+        let counted = request.n.max(SHORT_STAGE);
+        if stages.saturating_mul(counted) > MOST_COORDINATES {
+            return Err(papilio::Error::Size {
+                what: self.name,
+                expected: format!("at most {} stages at this n", MOST_COORDINATES / counted),
+                got: stages.to_string(),
+            });
+        }
+        Ok(topology)
+    }
+}
+
 fn made(topology: impl Topology + 'static) -> Made {
     Ok(Arc::new(topology))
 }

@@ -1,0 +1,71 @@
+//! What will run, told beforehand: the decisions of [`drive`](super::drive), by the functions that make them there.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::passes::Pass;
+use super::{Step, choose, fuse};
+use crate::scalar::Scalar;
+
+/// What runs a stage, or several in one pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kernel {
+    /// One stage over a lane-major tile: several vectors, transposed, block by block.
+    Tile,
+    /// Two stages of pairs in one pass over a lane-major tile.
+    TilePairs,
+    /// Stages that mix few registers, in one pass over vectors where they lie; SIMD lanes are neighbouring coordinates.
+    AlongTheVector,
+    /// One stage over one vector where it lies, block by block without SIMD.
+    OneLane,
+    /// A product of Householder reflections, in panels.
+    Reflectors,
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kernel::Tile => "tile",
+            Kernel::TilePairs => "tile, two stages of pairs",
+            Kernel::AlongTheVector => "along the vector",
+            Kernel::OneLane => "one lane",
+            Kernel::Reflectors => "reflectors",
+        })
+    }
+}
+
+/// What runs for `batch` vectors of length `n` in rows: how many vectors at a time, and kernels with the number of stages that
+/// each takes.
+pub(crate) fn what_runs<T: Scalar>(
+    passes: Option<&[Pass]>,
+    steps: &[Step<'_, T>],
+    n: usize,
+    batch: usize,
+) -> (usize, Vec<(Kernel, usize)>) {
+    if let Some(passes) = passes {
+        let runs = passes.iter().map(|pass| (Kernel::AlongTheVector, pass.stages.len()));
+        return (choose::together::<T>(n).min(batch), runs.collect());
+    }
+    let width = choose::tile_width::<T>(n, batch, 1);
+    let mut runs = Vec::new();
+    if choose::one_by_one::<T>(batch.min(width)) {
+        runs.extend(steps.iter().map(|step| match step.strides.is_planar() {
+            _ if step.reflectors.is_some() => (Kernel::Reflectors, 1),
+            true => (Kernel::AlongTheVector, 1),
+            false => (Kernel::OneLane, 1),
+        }));
+        return (1, runs);
+    }
+    let mut rest = steps;
+    while let Some(step) = rest.first() {
+        let run = match fuse::Pass::of(rest) {
+            Some(_) => (Kernel::TilePairs, fuse::STAGES),
+            None if step.reflectors.is_some() => (Kernel::Reflectors, 1),
+            None => (Kernel::Tile, 1),
+        };
+        runs.push(run);
+        rest = &rest[run.1..];
+    }
+    (width, runs)
+}
