@@ -84,6 +84,46 @@ fn cases() -> Vec<(usize, Vec<StageLayout>)> {
     cases
 }
 
+/// Stages of pairs alone, which run along the vector: whole butterflies up and down, of few and many passes, with tails, out of
+/// order, at distances that are no powers of 2, and such that fit no pass.
+fn pairs() -> Vec<(usize, Vec<StageLayout>)> {
+    let pairs = |n: usize, distances: &[usize]| {
+        (n, distances.iter().map(|d| strided(1, 2, *d, n / (2 * d))).collect::<Vec<_>>())
+    };
+    let up: Vec<usize> = (0..11).map(|k| 1 << k).collect();
+    let down: Vec<usize> = up.iter().rev().copied().collect();
+    let mut cases = vec![
+        pairs(32, &up[..5]),
+        pairs(64, &down[5..]),
+        pairs(128, &up[..7]),
+        pairs(256, &down[3..]),
+        pairs(1024, &up[..10]),
+        pairs(2048, &down),
+        pairs(128, &[1, 4, 2, 64, 8, 8, 16]),
+        pairs(192, &[48, 96, 2, 1, 32]),
+        pairs(96, &[1, 2, 24, 48]),
+    ];
+    let (n, mut tail) = pairs(256, &[1, 2, 4, 8, 16, 32, 64, 128]);
+    tail.push(strided(2, 1, 2, 128)); // neighbours, as a block-diagonal wiring has them
+    cases.push((n + 39, tail));
+    cases
+}
+
+/// Rotations (c, −s; s, c) whose entries are exact in `f32`.
+fn rotations(seed: u64, layouts: &[StageLayout]) -> Stages {
+    let mut stages = stages(seed, layouts);
+    for block in stages.iter_mut().flat_map(|(_, blocks)| blocks.chunks_exact_mut(4)) {
+        (block[1], block[3]) = (-block[2], block[0]);
+    }
+    stages
+}
+
+fn all_cases() -> Vec<(usize, Stages)> {
+    let number = |(c, (n, layouts)): (usize, (usize, Vec<StageLayout>))| (n, stages(c as u64, &layouts));
+    let general = cases().into_iter().chain(pairs()).enumerate().map(number);
+    general.chain(pairs().into_iter().map(|(n, layouts)| (n, rotations(n as u64, &layouts)))).collect()
+}
+
 const BATCHES: [usize; 12] = [0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 70];
 
 fn random<T: Real>(len: usize, seed: u64) -> Vec<T> {
@@ -103,8 +143,7 @@ fn check<T: Real>(stages: &Stages, x: &[f64], y: &[f64], op: Op, context: &str) 
 }
 
 fn conformance<T: Real + Element<Scalar = T>>() {
-    for (c, (n, layouts)) in cases().into_iter().enumerate() {
-        let stages = stages(c as u64, &layouts);
+    for (c, (n, stages)) in all_cases().into_iter().enumerate() {
         let plan = plan::<T>(n, &stages);
         let factors = plan.realize::<f64>(&[]).unwrap();
         for isa in Isa::available() {
@@ -172,8 +211,8 @@ fn every_kernel_and_view_agrees_with_the_definition_f32() {
 #[test]
 fn fused_machines_agree_bit_for_bit() {
     let fused: Vec<_> = Isa::available().into_iter().filter(|isa| *isa != Isa::Portable).collect();
-    for (c, (n, layouts)) in cases().into_iter().enumerate() {
-        let plan = plan::<f32>(n, &stages(c as u64, &layouts));
+    for (c, (n, stages)) in all_cases().into_iter().enumerate() {
+        let plan = plan::<f32>(n, &stages);
         let factors = plan.realize::<f64>(&[]).unwrap();
         let x = random::<f32>(19 * n, 3);
         let results: Vec<_> = fused
