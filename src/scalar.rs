@@ -10,6 +10,8 @@ use bytemuck::Pod;
 use num_complex::Complex;
 use num_traits::{Float, One, Zero};
 
+use crate::batch::{Batch, BatchMut};
+
 #[cfg(feature = "half")]
 mod half;
 
@@ -99,6 +101,16 @@ pub trait Element: Copy + Default + Debug + Send + Sync + 'static {
     fn as_scalars(slice: &[Self]) -> Option<&[Self::Scalar]>;
     /// The same slice seen as scalars, if no conversion is needed.
     fn as_scalars_mut(slice: &mut [Self]) -> Option<&mut [Self::Scalar]>;
+    /// The same view of scalars, if no conversion is needed.
+    #[doc(hidden)]
+    fn scalar_batch(_: Batch<'_, Self>) -> Option<Batch<'_, Self::Scalar>> {
+        None
+    }
+    /// The same view of scalars, if no conversion is needed.
+    #[doc(hidden)]
+    fn scalar_batch_mut(_: BatchMut<'_, Self>) -> Option<BatchMut<'_, Self::Scalar>> {
+        None
+    }
 }
 
 /// A scalar is stored as itself.
@@ -121,6 +133,14 @@ macro_rules! element {
             #[inline(always)]
             fn as_scalars_mut(slice: &mut [Self]) -> Option<&mut [$t]> {
                 Some(slice)
+            }
+            #[inline(always)]
+            fn scalar_batch(batch: Batch<'_, $t>) -> Option<Batch<'_, $t>> {
+                Some(batch)
+            }
+            #[inline(always)]
+            fn scalar_batch_mut(batch: BatchMut<'_, $t>) -> Option<BatchMut<'_, $t>> {
+                Some(batch)
             }
         }
     };

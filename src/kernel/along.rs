@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use super::passes::{Pairs, Pass, Reach};
 use super::single::{load, store};
 use crate::batch::{Batch, BatchMut};
-use crate::scalar::{Element, Scalar};
+use crate::scalar::Scalar;
 use crate::simd::{Job, Lanes, NATURAL};
 
 /// The pairs of a plan.
@@ -21,17 +21,17 @@ pub(crate) struct PairsOf<'a, T> {
     pub(crate) rotations: bool,
 }
 
-/// y ← all passes(x), or y ← all passes(y) without `x`; both rows of scalars.
-pub(super) struct Along<'a, E: Element> {
-    pub(super) pairs: PairsOf<'a, E::Scalar>,
-    pub(super) x: Option<Batch<'a, E>>,
-    pub(super) y: BatchMut<'a, E>,
+/// y ← all passes(x), or y ← all passes(y) without `x`; both rows.
+pub(super) struct Along<'a, T> {
+    pub(super) pairs: PairsOf<'a, T>,
+    pub(super) x: Option<Batch<'a, T>>,
+    pub(super) y: BatchMut<'a, T>,
 }
 
-impl<E: Element> Job<E::Scalar> for Along<'_, E> {
+impl<T: Scalar> Job<T> for Along<'_, T> {
     #[inline(always)]
-    fn run<S: Lanes<E::Scalar>>(mut self, s: S) {
-        if E::Scalar::IS_COMPLEX || !S::FUSED {
+    fn run<S: Lanes<T>>(mut self, s: S) {
+        if T::IS_COMPLEX || !S::FUSED {
             return; // has no passes: this keeps the code small
         }
         for pass in self.pairs.passes {
@@ -98,9 +98,9 @@ impl<const TRANSPOSED: bool> Blocks for Rotations<TRANSPOSED> {
     }
 }
 
-impl<E: Element> Along<'_, E> {
+impl<T: Scalar> Along<'_, T> {
     #[inline(always)]
-    fn pass<S: Lanes<E::Scalar>, B: Blocks>(&mut self, s: S, pass: &Pass, b: B) {
+    fn pass<S: Lanes<T>, B: Blocks>(&mut self, s: S, pass: &Pass, b: B) {
         match pass.registers {
             2 => self.blocks::<S, B, 2>(s, pass, b),
             4 => self.blocks::<S, B, 4>(s, pass, b),
@@ -111,7 +111,7 @@ impl<E: Element> Along<'_, E> {
     }
 
     #[inline(always)]
-    fn blocks<S: Lanes<E::Scalar>, B: Blocks, const R: usize>(&mut self, s: S, pass: &Pass, b: B) {
+    fn blocks<S: Lanes<T>, B: Blocks, const R: usize>(&mut self, s: S, pass: &Pass, b: B) {
         let (d, batch) = (pass.distance, self.y.batch());
         for h in 0..pass.covered / (R * d) {
             for q in (0..d).step_by(S::LANES) {
@@ -132,7 +132,7 @@ impl<E: Element> Along<'_, E> {
 
     /// Registers from coordinate `base` on, of `V` vectors from `v` on; their pairs are blocks from `first` on.
     #[inline(always)]
-    fn block<S: Lanes<E::Scalar>, B: Blocks, const R: usize, const V: usize>(
+    fn block<S: Lanes<T>, B: Blocks, const R: usize, const V: usize>(
         &mut self,
         s: S,
         pass: &Pass,
@@ -146,17 +146,17 @@ impl<E: Element> Along<'_, E> {
                 Some(x) => x.row(v + i),
                 None => self.y.as_batch().row(v + i),
             };
-            let Some(row) = row.and_then(E::as_scalars) else { return };
+            let Some(row) = row else { return };
             for (r, x) in x.iter_mut().enumerate() {
-                *x = load::<E::Scalar, S>(&row[base + r * pass.distance..]);
+                *x = load::<T, S>(&row[base + r * pass.distance..]);
             }
         }
         let mut registers = Registers { pass, entries: self.pairs.entries, first, x };
         registers.run(s, b);
         for (i, x) in registers.x.iter().enumerate() {
-            let Some(row) = self.y.row_mut(v + i).and_then(E::as_scalars_mut) else { return };
+            let Some(row) = self.y.row_mut(v + i) else { return };
             for (r, x) in x.iter().enumerate() {
-                store::<E::Scalar, S>(&mut row[base + r * pass.distance..], *x);
+                store::<T, S>(&mut row[base + r * pass.distance..], *x);
             }
         }
     }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::along::PairsOf;
+use super::compiled::{Compiled, compiled};
 use super::{Both, Step, along, apply_stage, apply_stages, choose, pack, reflect, single, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
@@ -78,9 +79,10 @@ pub(crate) fn apply_along<E: Element>(
     }
     let (n, batch) = (y.n(), y.batch());
     let together = choose::together::<E::Scalar>(n);
+    let Some(Compiled { along }) = compiled::<E::Scalar>() else { return false };
     let run = |(x, mut y): (Option<Batch<'_, E>>, BatchMut<'_, E>)| {
-        if y.row_mut(0).and_then(E::as_scalars_mut).is_some() {
-            return dispatch(isa, along::Along { pairs, x, y });
+        if let Some(y) = E::scalar_batch_mut(y.reborrow()) {
+            return along(isa, along::Along { pairs, x: x.and_then(E::scalar_batch), y });
         }
         pool.with(y.batch() * n, |rows: &mut [E::Scalar]| {
             for (v, row) in rows.chunks_exact_mut(n).enumerate() {
@@ -89,7 +91,7 @@ pub(crate) fn apply_along<E: Element>(
                 }
             }
             if let Ok(y) = BatchMut::rows(rows, n) {
-                dispatch(isa, along::Along { pairs, x: None, y });
+                along(isa, along::Along { pairs, x: None, y });
             }
             for (v, row) in rows.chunks_exact(n).enumerate() {
                 if let Some(to) = y.row_mut(v) {

@@ -6,6 +6,7 @@
 
 mod along;
 mod choose;
+mod compiled;
 mod drive;
 mod explain;
 mod fuse;

@@ -112,9 +112,9 @@ fn best(stages: &[Pairs], lanes: usize, registers: usize) -> Option<Vec<Pass>> {
 pub(crate) struct Passes([[Option<Vec<Pass>>; 2]; Isa::ALL.len()]);
 
 impl Passes {
-    /// Of stages in the order in which they act, if they are all pairs.
+    /// Of stages in the order in which they act, if they are all pairs (and there are any: nothing copies x to y without a pass).
     pub(crate) fn new<T: Scalar>(stages: Option<Vec<Pairs>>) -> Self {
-        let Some(forward) = stages else { return Self::default() };
+        let Some(forward) = stages.filter(|stages| !stages.is_empty()) else { return Self::default() };
         let transposed: Vec<_> =
             forward.iter().rev().map(|stage| Pairs { transposed: !stage.transposed, ..*stage }).collect();
         Self(Isa::ALL.map(|isa| {
