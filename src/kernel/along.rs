@@ -1,7 +1,6 @@
 //! Along the vector: the lanes are neighbouring coordinates, so vectors are served where they lie, without any transpose.
 //!
-//! `passes.rs` says which stages run together and where their entries are. Two vectors at a time share the entries that are
-//! loaded, where there are registers for them.
+//! `passes.rs` says which stages run together and where their entries are.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -116,23 +115,16 @@ impl<T: Scalar> Along<'_, T> {
         for h in 0..pass.covered / (R * d) {
             for q in (0..d).step_by(S::LANES) {
                 let at = (h * R * d + q, h * (R / 2) * d + q);
-                let mut v = 0;
-                if R <= 8 && S::REGISTERS >= 32 {
-                    while v + 2 <= batch {
-                        self.block::<S, B, R, 2>(s, pass, b, at, v);
-                        v += 2;
-                    }
-                }
-                for v in v..batch {
-                    self.block::<S, B, R, 1>(s, pass, b, at, v);
+                for v in 0..batch {
+                    self.block::<S, B, R>(s, pass, b, at, v);
                 }
             }
         }
     }
 
-    /// Registers from coordinate `base` on, of `V` vectors from `v` on; their pairs are blocks from `first` on.
+    /// Registers from coordinate `base` on, of vector `v`; their pairs are blocks from `first` on.
     #[inline(always)]
-    fn block<S: Lanes<T>, B: Blocks, const R: usize, const V: usize>(
+    fn block<S: Lanes<T>, B: Blocks, const R: usize>(
         &mut self,
         s: S,
         pass: &Pass,
@@ -140,38 +132,34 @@ impl<T: Scalar> Along<'_, T> {
         (base, first): (usize, usize),
         v: usize,
     ) {
-        let mut x = [[S::V::zeroed(); R]; V];
-        for (i, x) in x.iter_mut().enumerate() {
-            let row = match self.x {
-                Some(x) => x.row(v + i),
-                None => self.y.as_batch().row(v + i),
-            };
-            let Some(row) = row else { return };
-            for (r, x) in x.iter_mut().enumerate() {
-                *x = load::<T, S>(&row[base + r * pass.distance..]);
-            }
+        let mut x = [S::V::zeroed(); R];
+        let row = match self.x {
+            Some(x) => x.row(v),
+            None => self.y.as_batch().row(v),
+        };
+        let Some(row) = row else { return };
+        for (r, x) in x.iter_mut().enumerate() {
+            *x = load::<T, S>(&row[base + r * pass.distance..]);
         }
         let mut registers = Registers { pass, entries: self.pairs.entries, first, x };
         registers.run(s, b);
-        for (i, x) in registers.x.iter().enumerate() {
-            let Some(row) = self.y.row_mut(v + i) else { return };
-            for (r, x) in x.iter().enumerate() {
-                store::<T, S>(&mut row[base + r * pass.distance..], *x);
-            }
+        let Some(row) = self.y.row_mut(v) else { return };
+        for (r, x) in registers.x.iter().enumerate() {
+            store::<T, S>(&mut row[base + r * pass.distance..], *x);
         }
     }
 }
 
-/// The registers of one block of a pass, for some vectors.
-struct Registers<'a, T, V, const R: usize, const N: usize> {
+/// The registers of one block of a pass.
+struct Registers<'a, T, V, const R: usize> {
     pass: &'a Pass,
     entries: &'a [T],
     /// Its first block in every stage.
     first: usize,
-    x: [[V; R]; N],
+    x: [V; R],
 }
 
-impl<T: Scalar, V: Pod, const R: usize, const N: usize> Registers<'_, T, V, R, N> {
+impl<T: Scalar, V: Pod, const R: usize> Registers<'_, T, V, R> {
     /// All stages, level by level. The levels are written out, so that registers are named when this is compiled.
     #[inline(always)]
     fn run<S: Lanes<T, V = V>, B: Blocks>(&mut self, s: S, b: B) {
@@ -252,18 +240,14 @@ impl<T: Scalar, V: Pod, const R: usize, const N: usize> Registers<'_, T, V, R, N
         let j = self.first + P * distance;
         let start = stage.entries + j / T::WIDTH * 4 * T::WIDTH + j % T::WIDTH;
         let entries = b.load(s, &self.entries[start..][..3 * T::WIDTH + S::LANES]);
-        for x in &mut self.x {
-            [x[low], x[high]] = b.turn(s, entries, x[low], x[high]);
-        }
+        [self.x[low], self.x[high]] = b.turn(s, entries, self.x[low], self.x[high]);
     }
 
     /// [`Lanes::regroup`] of neighbouring registers.
     #[inline(always)]
     fn regroup<S: Lanes<T, V = V>, const FROM: u32, const TO: u32>(&mut self, s: S) {
-        for x in &mut self.x {
-            for r in (0..R).step_by(2) {
-                [x[r], x[r + 1]] = s.regroup::<FROM, TO>([x[r], x[r + 1]]);
-            }
+        for r in (0..R).step_by(2) {
+            [self.x[r], self.x[r + 1]] = s.regroup::<FROM, TO>([self.x[r], self.x[r + 1]]);
         }
     }
 }

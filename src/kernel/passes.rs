@@ -14,9 +14,6 @@ use alloc::vec::Vec;
 use crate::scalar::Scalar;
 use crate::simd::Isa;
 
-/// Registers in a pass, at most; machines with few registers take half of that.
-const MOST_REGISTERS: usize = 16;
-
 /// A stage of pairs {c, c + distance}, whose entries are planar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pairs {
@@ -89,22 +86,16 @@ fn fit(stages: &[Pairs], ascending: bool, lanes: usize, most: usize) -> Option<P
     fits.then(|| Pass { reach, ascending, registers, distance, covered: first.covered, stages: stages.to_vec() })
 }
 
-/// All stages as passes, or `None` if one of them does not fit.
-fn compile(stages: &[Pairs], lanes: usize, most: usize) -> Option<Vec<Pass>> {
+/// All stages as passes of at most half of `registers`, or `None` if one of them does not fit.
+fn compile(stages: &[Pairs], lanes: usize, registers: usize) -> Option<Vec<Pass>> {
     let mut passes = Vec::new();
     let mut rest = stages;
     while !rest.is_empty() {
-        let pass = pass(rest, lanes, most)?;
+        let pass = pass(rest, lanes, registers / 2)?;
         rest = &rest[pass.stages.len()..];
         passes.push(pass);
     }
     Some(passes)
-}
-
-/// The fewest passes; of as few, those with fewer registers, so that two vectors can share the entries.
-fn best(stages: &[Pairs], lanes: usize, registers: usize) -> Option<Vec<Pass>> {
-    let candidates = [MOST_REGISTERS / 2, MOST_REGISTERS].into_iter().filter(|most| 2 * most <= registers);
-    candidates.filter_map(|most| compile(stages, lanes, most)).min_by_key(Vec::len)
 }
 
 /// The passes of a plan all of whose stages are pairs, for every machine, forward and transposed.
@@ -122,7 +113,7 @@ impl Passes {
                 return [None, None]; // arrays without shuffles are better off in tiles
             }
             let (lanes, registers) = (isa.register_bytes() / size_of::<T>(), isa.registers());
-            [best(&forward, lanes, registers), best(&transposed, lanes, registers)]
+            [compile(&forward, lanes, registers), compile(&transposed, lanes, registers)]
         }))
     }
 
@@ -162,7 +153,7 @@ mod tests {
 
     /// Reach, registers and their distance, for 16 lanes and 32 registers.
     fn shapes(distances: &[usize], covered: usize) -> Option<Vec<(Reach, usize, usize)>> {
-        let passes = best(&stages(distances, covered), 16, 32)?;
+        let passes = compile(&stages(distances, covered), 16, 32)?;
         let all: Vec<_> = passes.iter().flat_map(|pass| pass.stages.iter().map(|s| s.distance)).collect();
         assert_eq!(all, distances);
         Some(passes.into_iter().map(|pass| (pass.reach, pass.registers, pass.distance)).collect())
@@ -175,8 +166,8 @@ mod tests {
         let down: Vec<usize> = up.iter().rev().copied().collect();
         assert_eq!(shapes(&up[..7], 128), Some(vec![(Near, 8, 16)]));
         assert_eq!(shapes(&up[..8], 256), Some(vec![(Near, 16, 16)]));
-        assert_eq!(shapes(&up[..10], 1024), Some(vec![(Near, 8, 16), (Far, 8, 128)]));
-        assert_eq!(shapes(&down[2..], 1024), Some(vec![(Far, 8, 128), (Near, 8, 16)]));
+        assert_eq!(shapes(&up[..10], 1024), Some(vec![(Near, 16, 16), (Far, 4, 256)]));
+        assert_eq!(shapes(&down[2..], 1024), Some(vec![(Far, 16, 64), (Near, 4, 16)]));
         assert_eq!(shapes(&up, 4096), Some(vec![(Near, 16, 16), (Far, 16, 256)]));
         assert_eq!(shapes(&up[..6], 64), Some(vec![(Near, 4, 16)]));
     }
