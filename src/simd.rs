@@ -5,6 +5,7 @@
 //! bit with each other; [`Isa::Portable`] rounds the product and the sum.
 
 use core::marker::PhantomData;
+use core::ops::Add;
 
 use bytemuck::{Pod, Zeroable};
 use num_traits::Float;
@@ -22,8 +23,11 @@ pub(crate) trait Lanes<T>: Copy {
     const LANES: usize;
     /// Whether `mul_add` rounds once.
     const FUSED: bool;
+    /// Four times as many vectors leave half of the machine's registers free.
+    const QUARTER: usize;
     fn splat(self, x: T) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a·b + c
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Complex conjugates; the vector itself for real numbers.
@@ -133,13 +137,18 @@ impl<T, S: Lanes<T>> Fusing for As<S, T> {
     const FUSED: bool = S::FUSED;
 }
 
-impl<T: Vectorize + Pod, S: Lanes<T>> Lanes<T> for OneLane<S> {
+impl<T: Vectorize + Pod + Add<Output = T>, S: Lanes<T>> Lanes<T> for OneLane<S> {
     type V = T;
     const LANES: usize = 1;
     const FUSED: bool = S::FUSED;
+    const QUARTER: usize = 1;
     #[inline(always)]
     fn splat(self, x: T) -> T {
         x
+    }
+    #[inline(always)]
+    fn add(self, a: T, b: T) -> T {
+        a + b
     }
     #[inline(always)]
     fn mul(self, a: T, b: T) -> T {
@@ -177,11 +186,12 @@ pub(crate) fn lanes<T: Vectorize>(isa: Isa) -> usize {
 }
 
 macro_rules! lanes {
-    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $sum:ident, $zip:ident) => {
+    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $add:ident, $sum:ident, $zip:ident) => {
         impl<S: pulp::Simd> Lanes<$t> for Fused<S> {
             type V = S::$v;
             const LANES: usize = S::$lanes;
             const FUSED: bool = true;
+            const QUARTER: usize = S::REGISTER_COUNT / 8;
             #[inline(always)]
             fn splat(self, x: $t) -> S::$v {
                 self.0.$splat(x)
@@ -189,6 +199,10 @@ macro_rules! lanes {
             #[inline(always)]
             fn mul(self, a: S::$v, b: S::$v) -> S::$v {
                 self.0.$mul(a, b)
+            }
+            #[inline(always)]
+            fn add(self, a: S::$v, b: S::$v) -> S::$v {
+                self.0.$add(a, b)
             }
             #[inline(always)]
             fn mul_add(self, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
@@ -212,6 +226,7 @@ macro_rules! lanes {
             type V = [$t; 64 / size_of::<$t>()];
             const LANES: usize = 64 / size_of::<$t>();
             const FUSED: bool = false;
+            const QUARTER: usize = 1;
             #[inline(always)]
             fn splat(self, x: $t) -> Self::V {
                 [x; 64 / size_of::<$t>()]
@@ -223,6 +238,11 @@ macro_rules! lanes {
                     y[l] = a[l] * b[l];
                 }
                 y
+            }
+            #[inline(always)]
+            fn add(self, mut a: Self::V, b: Self::V) -> Self::V {
+                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+                a
             }
             #[inline(always)]
             fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -287,8 +307,8 @@ macro_rules! lanes {
         }
     };
 }
-lanes!(f32, f32s, F32_LANES, splat_f32s, mul_f32s, mul_add_f32s, reduce_sum_f32s, zip_f32s);
-lanes!(f64, f64s, F64_LANES, splat_f64s, mul_f64s, mul_add_f64s, reduce_sum_f64s, zip_f64s);
+lanes!(f32, f32s, F32_LANES, splat_f32s, mul_f32s, mul_add_f32s, add_f32s, reduce_sum_f32s, zip_f32s);
+lanes!(f64, f64s, F64_LANES, splat_f64s, mul_f64s, mul_add_f64s, add_f64s, reduce_sum_f64s, zip_f64s);
 
 /// A product of complex numbers, or its sum with a third, in the order that all machines keep: re·re, −im·im; re·im,
 /// im·re; each step a multiply-add of real numbers.
@@ -299,6 +319,7 @@ macro_rules! complex_lanes {
             type V = [<Self as Lanes<$real>>::V; 2];
             const LANES: usize = <Self as Lanes<$real>>::LANES;
             const FUSED: bool = true;
+            const QUARTER: usize = <Self as Lanes<$real>>::QUARTER / 2;
             complex_lanes!(@methods $t, $real);
         }
 
@@ -306,6 +327,7 @@ macro_rules! complex_lanes {
             type V = [<Self as Lanes<$real>>::V; 2];
             const LANES: usize = <Self as Lanes<$real>>::LANES;
             const FUSED: bool = false;
+            const QUARTER: usize = 1;
             complex_lanes!(@methods $t, $real);
         }
 
@@ -353,6 +375,10 @@ macro_rules! complex_lanes {
         #[inline(always)]
         fn splat(self, x: $t) -> Self::V {
             [Lanes::<$real>::splat(self, x.re), Lanes::<$real>::splat(self, x.im)]
+        }
+        #[inline(always)]
+        fn add(self, a: Self::V, b: Self::V) -> Self::V {
+            [Lanes::<$real>::add(self, a[0], b[0]), Lanes::<$real>::add(self, a[1], b[1])]
         }
         #[inline(always)]
         fn mul(self, a: Self::V, b: Self::V) -> Self::V {

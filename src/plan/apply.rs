@@ -277,6 +277,8 @@ impl<T: Scalar> Plan<T> {
         let step = |stage: &'a Stage<T>| {
             let step = Step {
                 layout: stage.layout(),
+                first: 0,
+                stride: 1,
                 entries: &factors.entries()[stage.entries()],
                 offset: stage.entries().start,
                 strides: stage.strides(),

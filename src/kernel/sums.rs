@@ -1,0 +1,66 @@
+//! Sums over the lanes of many vectors, each for one entry of a gradient.
+//!
+//! A sum over l lanes costs log₂ l shuffles and additions; l of them together cost hardly more than three instructions each.
+//! Interleaving two vectors and adding the halves makes one vector that holds the halved sums of both in turn; l vectors become
+//! one in log₂ l such rounds, with the sum of vector v in lane v.
+
+use bytemuck::Zeroable;
+
+use super::Step;
+use crate::scalar::Scalar;
+use crate::simd::Lanes;
+
+/// Lanes of any machine, at most.
+const MOST_LANES: usize = 16;
+
+/// On cache lines: vectors of `pulp` ask for no alignment, and those that straddle lines wait for each other.
+#[repr(align(64))]
+struct Aligned<V>([V; MOST_LANES]);
+
+/// Vectors whose lanes wait to be summed.
+pub(super) struct Sums<'a, T, S: Lanes<T>> {
+    s: S,
+    /// The gradient.
+    d: &'a mut [T],
+    waiting: Aligned<S::V>,
+    /// Where in the gradient each belongs.
+    places: [usize; MOST_LANES],
+    count: usize,
+}
+
+impl<'a, T: Scalar, S: Lanes<T>> Sums<'a, T, S> {
+    #[inline(always)]
+    pub(super) fn new(s: S, d: &'a mut [T]) -> Self {
+        Self { s, d, waiting: Aligned([S::V::zeroed(); MOST_LANES]), places: [0; MOST_LANES], count: 0 }
+    }
+
+    /// Adds the sum of the lanes, as the step acts, to number `place` of the gradient; sooner or later.
+    #[inline(always)]
+    pub(super) fn push(&mut self, step: &Step<'_, T>, vector: S::V, place: usize) {
+        (self.waiting.0[self.count], self.places[self.count]) = (vector, place);
+        self.count += 1;
+        if self.count == S::LANES {
+            self.flush(step);
+        }
+    }
+
+    /// Adds all that wait.
+    #[inline(always)]
+    pub(super) fn flush(&mut self, step: &Step<'_, T>) {
+        let mut vectors = self.waiting.0;
+        let mut half = S::LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                let [low, high] = self.s.zip(vectors[i], vectors[i + half]);
+                vectors[i] = self.s.add(low, high);
+            }
+            half /= 2;
+        }
+        self.waiting.0[0] = vectors[0];
+        let sums: &[T] = bytemuck::cast_slice(&self.waiting.0[..1]);
+        for (v, place) in self.places[..self.count].iter().enumerate() {
+            self.d[*place] += step.acting(T::get(sums, S::LANES, v));
+        }
+        self.count = 0;
+    }
+}
