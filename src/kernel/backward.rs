@@ -53,7 +53,12 @@ pub(crate) fn apply_vjp<E: Element>(
         Saved::Output(_) => runs.len().min(1),
     };
     // Rows of the windows in it: the cotangent, and the input of every stage.
-    let inner = runs.iter().map(|run| run.windows.len() * (1 + run.count)).max().unwrap_or(0);
+    let inner = runs
+        .iter()
+        .filter(|run| !run.windows.is_whole())
+        .map(|run| run.windows.len() * (1 + run.count))
+        .max()
+        .unwrap_or(0);
     let lanes = simd::lanes::<E::Scalar>(isa);
     let width = choose::backward_width::<E::Scalar>(windows.len() * tiles + inner, batch);
     let scratch = super::scratch(steps) * E::Scalar::WIDTH;

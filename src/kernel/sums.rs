@@ -36,7 +36,7 @@ impl<'a, T: Scalar, S: Lanes<T>> Sums<'a, T, S> {
 
     /// Adds the sum of the lanes, as the step acts, to number `place` of the gradient; sooner or later.
     #[inline(always)]
-    pub(super) fn push(&mut self, step: &Step<'_, T>, vector: S::V, place: usize) {
+    fn push(&mut self, step: &Step<'_, T>, vector: S::V, place: usize) {
         (self.waiting.0[self.count], self.places[self.count]) = (vector, place);
         self.count += 1;
         if self.count == S::LANES {
@@ -44,10 +44,56 @@ impl<'a, T: Scalar, S: Lanes<T>> Sums<'a, T, S> {
         }
     }
 
+    /// I × K entries of a block, the first one at `at`. As many as there are lanes never leave the registers, and fewer wait
+    /// together.
+    #[inline(always)]
+    pub(super) fn push_block<const I: usize, const K: usize>(
+        &mut self,
+        step: &Step<'_, T>,
+        block: &[[S::V; K]; I],
+        at: usize,
+    ) {
+        let (row, column) = (step.strides.row, step.strides.column);
+        if I * K == S::LANES && self.count == 0 {
+            let mut vectors = [S::V::zeroed(); MOST_LANES];
+            for i in 0..I {
+                for k in 0..K {
+                    (vectors[i * K + k], self.places[i * K + k]) = (block[i][k], at + i * row + k * column);
+                }
+            }
+            self.count = S::LANES;
+            return self.add(step, vectors);
+        }
+        if self.count + I * K > S::LANES {
+            self.flush(step);
+        }
+        if I * K > S::LANES {
+            for i in 0..I {
+                for k in 0..K {
+                    self.push(step, block[i][k], at + i * row + k * column);
+                }
+            }
+            return;
+        }
+        let waiting = self.waiting.0[self.count..].iter_mut().zip(&mut self.places[self.count..]);
+        for (e, (vector, place)) in waiting.take(I * K).enumerate() {
+            (*vector, *place) = (block[e / K][e % K], at + e / K * row + e % K * column);
+        }
+        self.count += I * K;
+    }
+
     /// Adds all that wait.
     #[inline(always)]
     pub(super) fn flush(&mut self, step: &Step<'_, T>) {
-        let mut vectors = self.waiting.0;
+        if self.count == 0 {
+            return;
+        }
+        self.add(step, self.waiting.0);
+    }
+
+    /// Adds the sums of the lanes in their places.
+    #[inline(always)]
+    fn add(&mut self, step: &Step<'_, T>, mut vectors: [S::V; MOST_LANES]) {
         let mut half = S::LANES / 2;
         while half > 0 {
             for i in 0..half {

@@ -84,9 +84,12 @@ impl<T: Scalar, S: Lanes<T>, const B: usize> Visit<[usize; B]> for Small<'_, T, 
         let (row, column) = (self.step.strides.row, self.step.strides.column);
         let stored = &self.step.entries[self.step.start(j)..];
         let mut entries = [[S::V::zeroed(); B]; B];
-        for i in 0..B {
-            for k in 0..B {
-                entries[i][k] = s.splat(self.step.acting(stored[i * row + k * column]));
+        // (With one lane they are neighbours in memory, better loaded together as they are used.)
+        if S::LANES > 1 {
+            for i in 0..B {
+                for k in 0..B {
+                    entries[i][k] = s.splat(self.step.acting(stored[i * row + k * column]));
+                }
             }
         }
         for c in 0..registers {
@@ -95,9 +98,13 @@ impl<T: Scalar, S: Lanes<T>, const B: usize> Visit<[usize; B]> for Small<'_, T, 
                 x[k] = self.tile[rows[k] * registers + c];
             }
             for i in 0..B {
-                let mut y = s.mul(entries[i][0], x[0]);
-                for k in 1..B {
-                    y = s.mul_add(entries[i][k], x[k], y);
+                let mut y = S::V::zeroed();
+                for k in 0..B {
+                    let entry = match S::LANES > 1 {
+                        true => entries[i][k],
+                        false => s.splat(self.step.acting(stored[i * row + k * column])),
+                    };
+                    y = if k == 0 { s.mul(entry, x[0]) } else { s.mul_add(entry, x[k], y) };
                 }
                 self.tile[rows[i] * registers + c] = y;
             }
@@ -273,11 +280,7 @@ impl<T: Scalar, S: Lanes<T>> Visit<[usize; 2]> for Pairs<'_, T, S> {
             self.g[a + c] = s.mul_add(entries[0][1], g[1], s.mul(entries[0][0], g[0]));
             self.g[b + c] = s.mul_add(entries[1][1], g[1], s.mul(entries[1][0], g[0]));
         }
-        for i in 0..2 {
-            for k in 0..2 {
-                self.sums.push(self.step, sums[i][k], at(self.step, i, k));
-            }
-        }
+        self.sums.push_block(self.step, &sums, start);
     }
 }
 
@@ -350,11 +353,6 @@ impl<T: Scalar, S: Lanes<T>> Outer<'_, T, S> {
                 }
             }
         }
-        let (row, column) = (self.step.strides.row, self.step.strides.column);
-        for i in 0..I {
-            for k in 0..K {
-                self.sums.push(self.step, sums[i][k], at + i * row + k * column);
-            }
-        }
+        self.sums.push_block(self.step, &sums, at);
     }
 }
