@@ -310,6 +310,17 @@ impl<'a, E: Copy> BatchMut<'a, E> {
         }
     }
 
+    /// Vector 0, if its elements are neighbours, for as long as the memory is lent.
+    #[inline(always)]
+    pub(crate) fn into_row(self) -> Option<&'a mut [E]> {
+        let has_row = self.shape.batch > 0 && self.shape.has_rows();
+        // SAFETY: the n elements of vector 0 are neighbours from here on, valid for writes and ours alone for 'a: the view
+        // is gone.
+        has_row.then(|| unsafe {
+            core::slice::from_raw_parts_mut(self.first.offset(self.shape.offset(0, 0)), self.shape.n)
+        })
+    }
+
     /// Element `i` of every vector, if they are neighbours.
     #[inline(always)]
     pub fn column_mut(&mut self, i: usize) -> Option<&mut [E]> {

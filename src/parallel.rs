@@ -90,9 +90,15 @@ impl Pool {
         self.buffers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn take(&self) -> Vec<u64> {
+    /// The smallest buffer of at least `words`, or else the largest.
+    fn take(&self, words: usize) -> Vec<u64> {
         #[cfg(feature = "std")]
-        return self.buffers().pop().unwrap_or_default();
+        {
+            let mut buffers = self.buffers();
+            let fit = |buffer: &Vec<u64>| (buffer.len() < words, buffer.len().abs_diff(words));
+            let best = (0..buffers.len()).min_by_key(|at| fit(&buffers[*at]));
+            best.map(|at| buffers.swap_remove(at)).unwrap_or_default()
+        }
         #[cfg(not(feature = "std"))]
         Vec::new()
     }
@@ -106,8 +112,8 @@ impl Pool {
 
     /// Lends `work` a buffer of `len` numbers, aligned to 64 bytes, holding anything.
     pub(crate) fn with<T: Pod, R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
-        let mut buffer = self.take();
         let words = (len * size_of::<T>()).div_ceil(size_of::<u64>());
+        let mut buffer = self.take(words + SPARE);
         if buffer.len() < words + SPARE {
             buffer = vec![0; words + SPARE];
         }

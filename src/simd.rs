@@ -5,7 +5,7 @@
 //! bit with each other; [`Isa::Portable`] rounds the product and the sum.
 
 use core::marker::PhantomData;
-use core::ops::Neg;
+use core::ops::{Add, Neg};
 
 use bytemuck::{Pod, Zeroable};
 use num_traits::Float;
@@ -27,8 +27,11 @@ pub(crate) trait Lanes<T>: Copy {
     const REGISTERS: usize;
     /// Whether `mul_add` rounds once.
     const FUSED: bool;
+    /// Four times as many vectors leave half of the machine's registers free.
+    const QUARTER: usize;
     fn splat(self, x: T) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a·b + c
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// c − a·b
@@ -143,14 +146,19 @@ impl<T, S: Lanes<T>> Fusing for As<S, T> {
     const FUSED: bool = S::FUSED;
 }
 
-impl<T: Vectorize + Pod + Neg<Output = T>, S: Lanes<T>> Lanes<T> for OneLane<S> {
+impl<T: Vectorize + Pod + Neg<Output = T> + Add<Output = T>, S: Lanes<T>> Lanes<T> for OneLane<S> {
     type V = T;
     const LANES: usize = 1;
     const REGISTERS: usize = S::REGISTERS;
     const FUSED: bool = S::FUSED;
+    const QUARTER: usize = 1;
     #[inline(always)]
     fn splat(self, x: T) -> T {
         x
+    }
+    #[inline(always)]
+    fn add(self, a: T, b: T) -> T {
+        a + b
     }
     #[inline(always)]
     fn mul(self, a: T, b: T) -> T {
@@ -196,12 +204,13 @@ pub(crate) fn lanes<T: Vectorize>(isa: Isa) -> usize {
 }
 
 macro_rules! lanes {
-    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $negate_mul_add:ident, $sum:ident, $zip:ident, $regroup:ident) => {
+    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $negate_mul_add:ident, $add:ident, $sum:ident, $zip:ident, $regroup:ident) => {
         impl<S: pulp::Simd> Lanes<$t> for Fused<S> {
             type V = S::$v;
             const LANES: usize = S::$lanes;
             const REGISTERS: usize = S::REGISTER_COUNT;
             const FUSED: bool = true;
+            const QUARTER: usize = S::REGISTER_COUNT / 8;
             #[inline(always)]
             fn splat(self, x: $t) -> S::$v {
                 self.0.$splat(x)
@@ -209,6 +218,10 @@ macro_rules! lanes {
             #[inline(always)]
             fn mul(self, a: S::$v, b: S::$v) -> S::$v {
                 self.0.$mul(a, b)
+            }
+            #[inline(always)]
+            fn add(self, a: S::$v, b: S::$v) -> S::$v {
+                self.0.$add(a, b)
             }
             #[inline(always)]
             fn mul_add(self, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
@@ -241,6 +254,7 @@ macro_rules! lanes {
             const LANES: usize = 64 / size_of::<$t>();
             const REGISTERS: usize = Isa::Portable.registers();
             const FUSED: bool = false;
+            const QUARTER: usize = 1;
             #[inline(always)]
             fn splat(self, x: $t) -> Self::V {
                 [x; 64 / size_of::<$t>()]
@@ -252,6 +266,11 @@ macro_rules! lanes {
                     y[l] = a[l] * b[l];
                 }
                 y
+            }
+            #[inline(always)]
+            fn add(self, mut a: Self::V, b: Self::V) -> Self::V {
+                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+                a
             }
             #[inline(always)]
             fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -336,6 +355,7 @@ lanes!(
     mul_f32s,
     mul_add_f32s,
     negate_mul_add_f32s,
+    add_f32s,
     reduce_sum_f32s,
     zip_f32s,
     regroup_f32s
@@ -348,6 +368,7 @@ lanes!(
     mul_f64s,
     mul_add_f64s,
     negate_mul_add_f64s,
+    add_f64s,
     reduce_sum_f64s,
     zip_f64s,
     regroup_f64s
@@ -363,6 +384,7 @@ macro_rules! complex_lanes {
             const LANES: usize = <Self as Lanes<$real>>::LANES;
             const REGISTERS: usize = S::REGISTER_COUNT;
             const FUSED: bool = true;
+            const QUARTER: usize = <Self as Lanes<$real>>::QUARTER / 2;
             complex_lanes!(@methods $t, $real);
         }
 
@@ -371,6 +393,7 @@ macro_rules! complex_lanes {
             const LANES: usize = <Self as Lanes<$real>>::LANES;
             const REGISTERS: usize = Isa::Portable.registers();
             const FUSED: bool = false;
+            const QUARTER: usize = 1;
             complex_lanes!(@methods $t, $real);
         }
 
@@ -418,6 +441,10 @@ macro_rules! complex_lanes {
         #[inline(always)]
         fn splat(self, x: $t) -> Self::V {
             [Lanes::<$real>::splat(self, x.re), Lanes::<$real>::splat(self, x.im)]
+        }
+        #[inline(always)]
+        fn add(self, a: Self::V, b: Self::V) -> Self::V {
+            [Lanes::<$real>::add(self, a[0], b[0]), Lanes::<$real>::add(self, a[1], b[1])]
         }
         #[inline(always)]
         fn mul(self, a: Self::V, b: Self::V) -> Self::V {

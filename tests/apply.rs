@@ -77,6 +77,11 @@ fn cases() -> Vec<(usize, Vec<StageLayout>)> {
         (256, vec![strided(1, 16, 1, 16), strided(1, 16, 16, 1)]),
         (66, vec![strided(33, 1, 33, 2), strided(11, 3, 22, 1), strided(3, 2, 6, 5)]),
         (40, vec![strided(1, 1, 1, 0), table(40, 40, 3)]),
+        // Windows: of neighbours with a tail, of mixed units, and of runs at a distance, upwards and downwards.
+        (200, vec![strided(4, 2, 4, 24), strided(4, 2, 8, 12), strided(4, 2, 16, 6), strided(4, 2, 4, 24)]),
+        (260, vec![strided(5, 1, 5, 52), strided(2, 5, 2, 26)]),
+        (300, (0..8).map(|k| strided(1, 2, 1 << k, 256 >> (k + 1))).collect()),
+        (192, (0..5).rev().map(|k| strided(3, 2, 3 << k, 64 >> (k + 1))).collect()),
     ];
     for b in [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17] {
         cases.push((53, vec![table(53, b, b as u64), table(53, b, 100 + b as u64)]));

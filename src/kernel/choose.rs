@@ -8,6 +8,11 @@ const TILE_BYTES: usize = 256 * 1024;
 
 /// Rows that run along the vector together, in bytes.
 const TOGETHER_BYTES: usize = 256 * 1024;
+/// Cache that all tiles of a gradient may fill, in bytes: three quarters of a large L2. (Narrower tiles cost more than misses.)
+const BACKWARD_BYTES: usize = 768 * 1024;
+
+/// Cache that the tile of a window should fill, in bytes: a common L1.
+const WINDOW_BYTES: usize = 32 * 1024;
 
 /// Multiples of 64 bytes in a tile's row, at most.
 pub(super) const WIDEST: usize = 4;
@@ -39,6 +44,20 @@ pub(crate) fn tile_width<T: Scalar>(n: usize, batch: usize, tiles: usize) -> usi
     let fits = TILE_BYTES / n.saturating_mul(64 * tiles).max(1);
     let needed = batch.div_ceil(T::WIDTH);
     T::WIDTH * fits.clamp(1, WIDEST).min(needed).max(1)
+}
+
+/// The same for gradients, whose tiles are wider: their sums over the lanes cost as much for few vectors as for many.
+pub(super) fn backward_width<T: Scalar>(rows: usize, batch: usize) -> usize {
+    let fits = BACKWARD_BYTES / rows.saturating_mul(64).max(1);
+    T::WIDTH * fits.clamp(1, WIDEST).min(batch.div_ceil(T::WIDTH)).max(1)
+}
+
+/// Coordinates of the windows in which runs of stages go backwards, at most.
+pub(super) const BACKWARD_ROWS: usize = 64;
+
+/// Coordinates of a window for `batch` vectors.
+pub(super) fn window<T: Scalar>(batch: usize) -> usize {
+    WINDOW_BYTES / (tile_width::<T>(1, batch, 1) * size_of::<T>())
 }
 
 /// Whether a chunk of `count` vectors is better served one by one, in place, than transposed into a tile.

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::passes::Pass;
+use super::windows::Windows;
 use super::{Step, choose, fuse};
 use crate::scalar::Scalar;
 
@@ -47,7 +48,8 @@ pub(crate) fn what_runs<T: Scalar>(
         let runs = passes.iter().map(|pass| (Kernel::AlongTheVector, pass.stages.len()));
         return (choose::together::<T>(n).min(batch), runs.collect());
     }
-    let width = choose::tile_width::<T>(n, batch, 1);
+    let windows = Windows::neighbours(steps, n, choose::window::<T>(batch));
+    let width = choose::tile_width::<T>(windows.len(), batch, 1);
     let mut runs = Vec::new();
     if choose::one_by_one::<T>(batch.min(width)) {
         runs.extend(steps.iter().map(|step| match step.strides.is_planar() {

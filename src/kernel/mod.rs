@@ -5,6 +5,7 @@
 //! threads; and all machines with fused multiply-add agree.
 
 mod along;
+mod backward;
 mod choose;
 mod compiled;
 mod drive;
@@ -15,13 +16,16 @@ mod panels;
 mod passes;
 mod reflect;
 mod single;
+mod sums;
 mod tangent;
 mod tile;
+mod windows;
 
 pub(crate) use along::PairsOf;
+pub use backward::Saved;
+pub(crate) use backward::apply_vjp;
 pub(crate) use choose::{is_planar, pairs};
-pub use drive::Saved;
-pub(crate) use drive::{apply, apply_along, apply_vjp};
+pub(crate) use drive::{apply, apply_along};
 pub use explain::Kernel;
 pub(crate) use explain::what_runs;
 pub(crate) use panels::{PANEL, panel, panels, run_length, vector};
@@ -83,6 +87,9 @@ impl Strides {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Step<'a, T> {
     pub(crate) layout: &'a StageLayout,
+    /// Block j of `layout`, which may be a window of the stage, is block `first` + j·`stride` of the stage.
+    pub(crate) first: usize,
+    pub(crate) stride: usize,
     /// The stage's entries, at `strides`.
     pub(crate) entries: &'a [T],
     /// Where `entries` start in the plan's factors; gradients go to the same place.
@@ -128,6 +135,7 @@ impl<T: Scalar> Step<'_, T> {
     /// The stored block that block `j` uses.
     #[inline(always)]
     fn group(&self, j: usize) -> usize {
+        let j = self.first + j * self.stride;
         match self.groups {
             Some(groups) => groups[j] as usize,
             None => j,
@@ -138,11 +146,11 @@ impl<T: Scalar> Step<'_, T> {
 /// What belongs to the entries of a plan, and what to its couplings.
 pub(crate) type Both<S> = (S, S);
 
-/// Rows of 64 bytes that scratch must hold: a block, or the coefficients of reflectors.
+/// Registers of 64 bytes that scratch must hold: a block's inputs, or the coefficients of reflectors.
 fn scratch<T>(steps: &[Step<'_, T>]) -> usize {
     let rows = |step: &Step<'_, T>| match step.reflectors {
         Some(_) => reflect::scratch(),
-        None => step.layout.block_size(),
+        None => step.layout.block_size() * choose::WIDEST,
     };
     steps.iter().map(rows).max().unwrap_or(0)
 }

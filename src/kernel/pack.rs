@@ -7,6 +7,9 @@
 //! real numbers, re and im in turn, and the tile wants exactly their transpose. Columns are copied; other strides go number by
 //! number.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use bytemuck::Zeroable;
 
 use crate::batch::{Batch, BatchMut};
@@ -24,10 +27,17 @@ const fn parts<T: Scalar>() -> usize {
     if T::IS_COMPLEX { 2 } else { 1 }
 }
 
-/// tile ← x, with `width` vectors in a row, as machine `isa` with its `lanes` wants it.
-pub(crate) fn pack<E: Element>(isa: Isa, x: Batch<'_, E>, tile: &mut [E::Scalar], width: usize, lanes: usize) {
+/// tile ← coordinates `first ..` of x, with `width` vectors in a row, as machine `isa` with its `lanes` wants it.
+pub(crate) fn pack<E: Element>(
+    isa: Isa,
+    x: Batch<'_, E>,
+    first: usize,
+    tile: &mut [E::Scalar],
+    width: usize,
+    lanes: usize,
+) {
     if x.row(0).is_some() {
-        return dispatch::<RealOf<E>, _>(isa, PackRows { x, tile, width });
+        return dispatch::<RealOf<E>, _>(isa, PackRows { x, first, tile, width });
     }
     let (count, zero) = (x.batch(), E::store(num_traits::Zero::zero()).load());
     if count < width {
@@ -38,7 +48,7 @@ pub(crate) fn pack<E: Element>(isa: Isa, x: Batch<'_, E>, tile: &mut [E::Scalar]
     }
     if x.column(0).is_some() {
         for (i, row) in tile.chunks_exact_mut(width).enumerate() {
-            if let Some(column) = x.column(i) {
+            if let Some(column) = x.column(first + i) {
                 if E::Scalar::IS_COMPLEX {
                     for (v, e) in column.iter().enumerate() {
                         E::Scalar::put(row, lanes, v, e.load());
@@ -51,7 +61,7 @@ pub(crate) fn pack<E: Element>(isa: Isa, x: Batch<'_, E>, tile: &mut [E::Scalar]
     } else {
         for (i, row) in tile.chunks_exact_mut(width).enumerate() {
             for v in 0..count {
-                if let Some(e) = x.get(v, i) {
+                if let Some(e) = x.get(v, first + i) {
                     E::Scalar::put(row, lanes, v, e.load());
                 }
             }
@@ -59,15 +69,22 @@ pub(crate) fn pack<E: Element>(isa: Isa, x: Batch<'_, E>, tile: &mut [E::Scalar]
     }
 }
 
-/// y ← tile, likewise.
-pub(crate) fn unpack<E: Element>(isa: Isa, tile: &[E::Scalar], width: usize, lanes: usize, mut y: BatchMut<'_, E>) {
+/// Coordinates `first ..` of y ← tile, likewise.
+pub(crate) fn unpack<E: Element>(
+    isa: Isa,
+    tile: &[E::Scalar],
+    width: usize,
+    lanes: usize,
+    mut y: BatchMut<'_, E>,
+    first: usize,
+) {
     if y.row_mut(0).is_some() {
-        return dispatch::<RealOf<E>, _>(isa, UnpackRows { tile, width, y });
+        return dispatch::<RealOf<E>, _>(isa, UnpackRows { tile, width, y, first });
     }
     let count = y.batch();
     if y.column_mut(0).is_some() {
         for (i, row) in tile.chunks_exact(width).enumerate() {
-            if let Some(column) = y.column_mut(i) {
+            if let Some(column) = y.column_mut(first + i) {
                 if E::Scalar::IS_COMPLEX {
                     for (v, e) in column.iter_mut().enumerate() {
                         *e = E::store(E::Scalar::get(row, lanes, v));
@@ -80,7 +97,7 @@ pub(crate) fn unpack<E: Element>(isa: Isa, tile: &[E::Scalar], width: usize, lan
     } else {
         for (i, row) in tile.chunks_exact(width).enumerate() {
             for v in 0..count {
-                y.set(v, i, E::store(E::Scalar::get(row, lanes, v)));
+                y.set(v, first + i, E::store(E::Scalar::get(row, lanes, v)));
             }
         }
     }
@@ -88,6 +105,7 @@ pub(crate) fn unpack<E: Element>(isa: Isa, tile: &[E::Scalar], width: usize, lan
 
 struct PackRows<'a, E: Element> {
     x: Batch<'a, E>,
+    first: usize,
     tile: &'a mut [E::Scalar],
     width: usize,
 }
@@ -95,30 +113,51 @@ struct PackRows<'a, E: Element> {
 impl<E: Element> Job<RealOf<E>> for PackRows<'_, E> {
     #[inline(always)]
     fn run<S: Lanes<RealOf<E>>>(self, s: S) {
-        let (x, registers, parts) = (self.x, self.width / S::LANES, parts::<E::Scalar>());
+        let (x, first, registers, parts) = (self.x, self.first, self.width / S::LANES, parts::<E::Scalar>());
         let tile: &mut [S::V] = bytemuck::cast_slice_mut(self.tile);
-        let numbers = x.n() * parts;
+        let numbers = tile.len() / registers;
+        // Vectors that the batch lacks.
+        let zeros = match x.batch() < self.width {
+            true => vec![E::store(num_traits::Zero::zero()); numbers / parts],
+            false => Vec::new(),
+        };
         for c in 0..registers {
-            for start in (0..numbers).step_by(S::LANES) {
-                let count = S::LANES.min(numbers - start);
-                let mut square = [S::V::zeroed(); MOST_LANES];
-                for l in 0..S::LANES {
-                    if let Some(row) = x.row(c * S::LANES + l) {
-                        let to: &mut [E::Scalar] = bytemuck::cast_slice_mut(&mut square[l..l + 1]);
-                        let row = &row[start / parts..];
-                        match row.get(..S::LANES / parts) {
-                            // The same loop, of a length known when it is compiled.
-                            Some(row) => to.iter_mut().zip(row).for_each(|(t, e)| *t = e.load()),
-                            None => to.iter_mut().zip(row).for_each(|(t, e)| *t = e.load()),
-                        }
-                    }
-                }
-                let square = transposed(s, square);
-                for (number, row) in (start..start + count).zip(square) {
-                    tile[(number / parts * registers + c) * parts + number % parts] = row;
-                }
+            let mut rows: [&[E]; MOST_LANES] = [&[]; MOST_LANES];
+            for (l, row) in rows[..S::LANES].iter_mut().enumerate() {
+                let there = x.row(c * S::LANES + l).map(|row| &row[first..first + numbers / parts]);
+                *row = there.unwrap_or(&zeros);
+            }
+            let (whole, rest) = (numbers / S::LANES * S::LANES, numbers % S::LANES);
+            for start in (0..whole).step_by(S::LANES) {
+                // Lengths that are known when it is compiled keep the square in registers.
+                pack_square::<E, S>(s, &rows, tile, registers, c, start, S::LANES);
+            }
+            if rest > 0 {
+                pack_square::<E, S>(s, &rows, tile, registers, c, whole, rest);
             }
         }
+    }
+}
+
+/// Numbers `start .. start + count` of the vectors in register `c`.
+#[inline(always)]
+fn pack_square<E: Element, S: Lanes<RealOf<E>>>(
+    s: S,
+    rows: &[&[E]; MOST_LANES],
+    tile: &mut [S::V],
+    registers: usize,
+    c: usize,
+    start: usize,
+    count: usize,
+) {
+    let parts = parts::<E::Scalar>();
+    let mut square = [S::V::zeroed(); MOST_LANES];
+    for l in 0..S::LANES {
+        square[l] = load::<E, S>(&rows[l][start / parts..][..count / parts]);
+    }
+    let square = transposed(s, square);
+    for i in 0..count {
+        tile[((start + i) / parts * registers + c) * parts + (start + i) % parts] = square[i];
     }
 }
 
@@ -126,33 +165,80 @@ struct UnpackRows<'a, E: Element> {
     tile: &'a [E::Scalar],
     width: usize,
     y: BatchMut<'a, E>,
+    first: usize,
 }
 
 impl<E: Element> Job<RealOf<E>> for UnpackRows<'_, E> {
     #[inline(always)]
     fn run<S: Lanes<RealOf<E>>>(self, s: S) {
-        let (mut y, registers, parts) = (self.y, self.width / S::LANES, parts::<E::Scalar>());
+        let (batch, first, registers, parts) =
+            (self.y.batch(), self.first, self.width / S::LANES, parts::<E::Scalar>());
         let tile: &[S::V] = bytemuck::cast_slice(self.tile);
-        let numbers = y.n() * parts;
-        for c in 0..registers.min(y.batch().div_ceil(S::LANES)) {
-            for start in (0..numbers).step_by(S::LANES) {
-                let count = S::LANES.min(numbers - start);
-                let mut square = [S::V::zeroed(); MOST_LANES];
-                for (number, row) in (start..start + count).zip(&mut square) {
-                    *row = tile[(number / parts * registers + c) * parts + number % parts];
-                }
-                let square = transposed(s, square);
-                for (l, from) in square[..S::LANES].iter().enumerate() {
-                    let Some(row) = y.row_mut(c * S::LANES + l) else { break };
-                    let from: &[E::Scalar] = bytemuck::cast_slice(core::slice::from_ref(from));
-                    let row = &mut row[start / parts..];
-                    match row.get_mut(..S::LANES / parts) {
-                        Some(row) => row.iter_mut().zip(from).for_each(|(e, t)| *e = E::store(*t)),
-                        None => row.iter_mut().zip(from).for_each(|(e, t)| *e = E::store(*t)),
-                    }
-                }
+        let numbers = tile.len() / registers;
+        let mut vectors = self.y.split(1..=batch);
+        for c in 0..registers.min(batch.div_ceil(S::LANES)) {
+            let mut rows: [&mut [E]; MOST_LANES] = core::array::from_fn(|_| Default::default());
+            let there = S::LANES.min(batch - c * S::LANES);
+            for row in &mut rows[..there] {
+                let vector = vectors.next().and_then(BatchMut::into_row);
+                *row = &mut vector.unwrap_or_default()[first..first + numbers / parts];
+            }
+            let (whole, rest) = (numbers / S::LANES * S::LANES, numbers % S::LANES);
+            for start in (0..whole).step_by(S::LANES) {
+                unpack_square::<E, S>(s, tile, &mut rows, there, registers, c, start, S::LANES);
+            }
+            if rest > 0 {
+                unpack_square::<E, S>(s, tile, &mut rows, there, registers, c, whole, rest);
             }
         }
+    }
+}
+
+/// Likewise, of the first `there` vectors.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // a place in the tile and one in the rows
+fn unpack_square<E: Element, S: Lanes<RealOf<E>>>(
+    s: S,
+    tile: &[S::V],
+    rows: &mut [&mut [E]; MOST_LANES],
+    there: usize,
+    registers: usize,
+    c: usize,
+    start: usize,
+    count: usize,
+) {
+    let parts = parts::<E::Scalar>();
+    let mut square = [S::V::zeroed(); MOST_LANES];
+    for i in 0..count {
+        square[i] = tile[((start + i) / parts * registers + c) * parts + (start + i) % parts];
+    }
+    let square = transposed(s, square);
+    for l in 0..S::LANES {
+        if l < there {
+            store::<E, S>(square[l], &mut rows[l][start / parts..][..count / parts]);
+        }
+    }
+}
+
+/// The numbers of a run of elements, at most a vector of them; zeros after them.
+#[inline(always)]
+fn load<E: Element, S: Lanes<RealOf<E>>>(from: &[E]) -> S::V {
+    if let Some(numbers) = E::as_scalars(from).filter(|_| from.len() * parts::<E::Scalar>() == S::LANES) {
+        return bytemuck::pod_read_unaligned(bytemuck::cast_slice(numbers));
+    }
+    let mut vector = S::V::zeroed();
+    let numbers: &mut [E::Scalar] = bytemuck::cast_slice_mut(core::slice::from_mut(&mut vector));
+    numbers.iter_mut().zip(from).for_each(|(t, e)| *t = e.load());
+    vector
+}
+
+/// A run of elements ← the numbers.
+#[inline(always)]
+fn store<E: Element, S: Lanes<RealOf<E>>>(vector: S::V, to: &mut [E]) {
+    let numbers: &[E::Scalar] = bytemuck::cast_slice(core::slice::from_ref(&vector));
+    match E::as_scalars_mut(to) {
+        Some(to) => to.copy_from_slice(&numbers[..to.len()]),
+        None => to.iter_mut().zip(numbers).for_each(|(e, t)| *e = E::store(*t)),
     }
 }
 

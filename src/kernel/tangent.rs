@@ -5,7 +5,8 @@
 
 use alloc::vec::Vec;
 
-use super::{Both, Reflectors, Step, apply_stage, choose, pack, reflect, tile};
+use super::drive::Forward;
+use super::{Both, Reflectors, Step, choose, pack, reflect, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
@@ -51,46 +52,56 @@ pub(crate) fn apply_jvp<E: Element>(
             let (tile, rest) = buffer.split_at_mut(n * width);
             let (direction, scratch) = rest.split_at_mut(n * width);
             match dx {
-                Some(dx) => pack::pack(isa, dx, direction, width, lanes),
+                Some(dx) => pack::pack(isa, dx, 0, direction, width, lanes),
                 None => direction.fill(num_traits::Zero::zero()),
             }
             if directions.is_some() {
-                pack::pack(isa, x, tile, width, lanes);
+                pack::pack(isa, x, 0, tile, width, lanes);
             }
             let directions = directions.as_deref();
-            dispatch(isa, Tangent { steps, directions, tile, direction: &mut *direction, scratch, width });
-            pack::unpack(isa, direction, width, lanes, dy);
+            run(isa, steps, directions, tile, direction, scratch, width);
+            pack::unpack(isa, direction, width, lanes, dy, 0);
         });
     });
 }
 
-struct Tangent<'a, T> {
-    steps: &'a [Step<'a, T>],
-    directions: Option<&'a [Step<'a, T>]>,
+/// `direction` ← `steps` of it + `directions` of `tile`, and tile ← steps(tile), stage by stage.
+fn run<T: Scalar>(
+    isa: Isa,
+    steps: &[Step<'_, T>],
+    directions: Option<&[Step<'_, T>]>,
+    tile: &mut [T],
+    direction: &mut [T],
+    scratch: &mut [T],
+    width: usize,
+) {
+    for (k, step) in steps.iter().enumerate() {
+        let d_step = directions.map(|directions| &directions[k]);
+        if let (Some(d_step), Some(_)) = (d_step, &step.reflectors) {
+            reflect::jvp(step, d_step, tile, direction, width);
+            continue;
+        }
+        let steps = core::slice::from_ref(step);
+        dispatch(isa, Forward { steps, tile: &mut *direction, scratch: &mut *scratch, width });
+        if let Some(step) = d_step {
+            dispatch(isa, Add { step, x: &*tile, tile: &mut *direction, width });
+            dispatch(isa, Forward { steps, tile: &mut *tile, scratch: &mut *scratch, width });
+        }
+    }
+}
+
+/// tile += step(x).
+struct Add<'a, T> {
+    step: &'a Step<'a, T>,
+    x: &'a [T],
     tile: &'a mut [T],
-    direction: &'a mut [T],
-    scratch: &'a mut [T],
     width: usize,
 }
 
-impl<T: Scalar> Job<T> for Tangent<'_, T> {
+impl<T: Scalar> Job<T> for Add<'_, T> {
     #[inline(always)]
     fn run<S: Lanes<T>>(self, s: S) {
-        let registers = self.width / S::LANES;
-        let tile: &mut [S::V] = bytemuck::cast_slice_mut(self.tile);
-        let direction: &mut [S::V] = bytemuck::cast_slice_mut(self.direction);
-        let scratch: &mut [S::V] = bytemuck::cast_slice_mut(self.scratch);
-        for (k, step) in self.steps.iter().enumerate() {
-            let d_step = self.directions.map(|directions| &directions[k]);
-            if let (Some(d_step), Some(_)) = (d_step, &step.reflectors) {
-                reflect::jvp(step, d_step, tile, direction, registers);
-                continue;
-            }
-            apply_stage(s, step, direction, registers, scratch);
-            if let Some(d_step) = d_step {
-                tile::add_stage(s, d_step, tile, direction, registers);
-                apply_stage(s, step, tile, registers, scratch);
-            }
-        }
+        let (x, tile) = (bytemuck::cast_slice(self.x), bytemuck::cast_slice_mut(self.tile));
+        tile::add_stage(s, self.step, x, tile, self.width / S::LANES);
     }
 }

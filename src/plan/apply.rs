@@ -286,6 +286,8 @@ impl<T: Scalar> Plan<T> {
         let step = |stage: &'a Stage<T>| {
             let step = Step {
                 layout: stage.layout(),
+                first: 0,
+                stride: 1,
                 entries: entries.get(stage.entries()).unwrap_or_default(),
                 offset: stage.entries().start,
                 strides: stage.strides(),

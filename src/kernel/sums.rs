@@ -1,0 +1,112 @@
+//! Sums over the lanes of many vectors, each for one entry of a gradient.
+//!
+//! A sum over l lanes costs log₂ l shuffles and additions; l of them together cost hardly more than three instructions each.
+//! Interleaving two vectors and adding the halves makes one vector that holds the halved sums of both in turn; l vectors become
+//! one in log₂ l such rounds, with the sum of vector v in lane v.
+
+use bytemuck::Zeroable;
+
+use super::Step;
+use crate::scalar::Scalar;
+use crate::simd::Lanes;
+
+/// Lanes of any machine, at most.
+const MOST_LANES: usize = 16;
+
+/// On cache lines: vectors of `pulp` ask for no alignment, and those that straddle lines wait for each other.
+#[repr(align(64))]
+struct Aligned<V>([V; MOST_LANES]);
+
+/// Vectors whose lanes wait to be summed.
+pub(super) struct Sums<'a, T, S: Lanes<T>> {
+    s: S,
+    /// The gradient.
+    d: &'a mut [T],
+    waiting: Aligned<S::V>,
+    /// Where in the gradient each belongs.
+    places: [usize; MOST_LANES],
+    count: usize,
+}
+
+impl<'a, T: Scalar, S: Lanes<T>> Sums<'a, T, S> {
+    #[inline(always)]
+    pub(super) fn new(s: S, d: &'a mut [T]) -> Self {
+        Self { s, d, waiting: Aligned([S::V::zeroed(); MOST_LANES]), places: [0; MOST_LANES], count: 0 }
+    }
+
+    /// Adds the sum of the lanes, as the step acts, to number `place` of the gradient; sooner or later.
+    #[inline(always)]
+    fn push(&mut self, step: &Step<'_, T>, vector: S::V, place: usize) {
+        (self.waiting.0[self.count], self.places[self.count]) = (vector, place);
+        self.count += 1;
+        if self.count == S::LANES {
+            self.flush(step);
+        }
+    }
+
+    /// I × K entries of a block, the first one at `at`. As many as there are lanes never leave the registers, and fewer wait
+    /// together.
+    #[inline(always)]
+    pub(super) fn push_block<const I: usize, const K: usize>(
+        &mut self,
+        step: &Step<'_, T>,
+        block: &[[S::V; K]; I],
+        at: usize,
+    ) {
+        let (row, column) = (step.strides.row, step.strides.column);
+        if I * K == S::LANES && self.count == 0 {
+            let mut vectors = [S::V::zeroed(); MOST_LANES];
+            for i in 0..I {
+                for k in 0..K {
+                    (vectors[i * K + k], self.places[i * K + k]) = (block[i][k], at + i * row + k * column);
+                }
+            }
+            self.count = S::LANES;
+            return self.add(step, vectors);
+        }
+        if self.count + I * K > S::LANES {
+            self.flush(step);
+        }
+        if I * K > S::LANES {
+            for i in 0..I {
+                for k in 0..K {
+                    self.push(step, block[i][k], at + i * row + k * column);
+                }
+            }
+            return;
+        }
+        let waiting = self.waiting.0[self.count..].iter_mut().zip(&mut self.places[self.count..]);
+        for (e, (vector, place)) in waiting.take(I * K).enumerate() {
+            (*vector, *place) = (block[e / K][e % K], at + e / K * row + e % K * column);
+        }
+        self.count += I * K;
+    }
+
+    /// Adds all that wait.
+    #[inline(always)]
+    pub(super) fn flush(&mut self, step: &Step<'_, T>) {
+        if self.count == 0 {
+            return;
+        }
+        self.add(step, self.waiting.0);
+    }
+
+    /// Adds the sums of the lanes in their places.
+    #[inline(always)]
+    fn add(&mut self, step: &Step<'_, T>, mut vectors: [S::V; MOST_LANES]) {
+        let mut half = S::LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                let [low, high] = self.s.zip(vectors[i], vectors[i + half]);
+                vectors[i] = self.s.add(low, high);
+            }
+            half /= 2;
+        }
+        self.waiting.0[0] = vectors[0];
+        let sums: &[T] = bytemuck::cast_slice(&self.waiting.0[..1]);
+        for (v, place) in self.places[..self.count].iter().enumerate() {
+            self.d[*place] += step.acting(T::get(sums, S::LANES, v));
+        }
+        self.count = 0;
+    }
+}
