@@ -12,9 +12,11 @@ use num_traits::Float;
 use crate::scalar::{c32, c64};
 
 mod isa;
+mod square;
 mod zip;
 
 pub use isa::Isa;
+pub(crate) use square::transposed;
 
 /// The operations a kernel may use, on vectors `V` of `LANES` numbers `T`.
 pub(crate) trait Lanes<T>: Copy {

@@ -16,6 +16,7 @@ use crate::topology::{Topology, layouts};
 mod apply;
 mod assemble;
 mod digest;
+mod entries;
 mod factors;
 mod lipschitz;
 mod reflectors;
