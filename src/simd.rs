@@ -14,10 +14,12 @@ use crate::scalar::{c32, c64};
 
 mod isa;
 mod regroup;
+mod square;
 mod zip;
 
 pub use isa::Isa;
 pub(crate) use regroup::NATURAL;
+pub(crate) use square::transposed;
 
 /// The operations a kernel may use, on vectors `V` of `LANES` numbers `T`.
 pub(crate) trait Lanes<T>: Copy {

@@ -2,11 +2,13 @@
 
 use alloc::{vec, vec::Vec};
 
+use super::blocks::store;
 use super::check_block;
 use super::pack::Pack;
 use super::skew::{read_skew, skew_size};
 use crate::error::Result;
 use crate::scalar::Wide;
+use crate::simd::{Lanes, Portable};
 
 mod closed;
 mod series;
@@ -16,7 +18,7 @@ pub(crate) use series::Series;
 
 /// exp A of consecutive blocks given by skew storage, `T::COUNT` at a time where there is no closed form.
 #[inline(always)]
-pub(crate) fn exponentials<W: Wide, T: Pack<W>>(b: usize, theta: &[f64], blocks: &mut [W]) {
+pub(crate) fn exponentials<W: Wide, T: Pack<W>, S: Lanes<f64>>(s: S, b: usize, theta: &[f64], blocks: &mut [W]) {
     let (params, size) = (skew_size::<W>(b), b * b);
     if blocks.is_empty() {
         return;
@@ -30,10 +32,7 @@ pub(crate) fn exponentials<W: Wide, T: Pack<W>>(b: usize, theta: &[f64], blocks:
     let mut series = Series::<T>::new(b, false);
     for (blocks, theta) in blocks.chunks_mut(size * T::COUNT).zip(theta.chunks(params * T::COUNT)) {
         series.load(params, theta);
-        let x = series.exponential();
-        for (l, block) in blocks.chunks_exact_mut(size).enumerate() {
-            block.iter_mut().zip(x).for_each(|(x, q)| *x = q.lane(l));
-        }
+        store(s, size, series.exponential(), blocks);
     }
 }
 
@@ -58,6 +57,6 @@ pub fn exp_skew<W: Wide>(b: usize, a: &[W], q: &mut [W]) -> Result<()> {
     check_block("q", b, q.len())?;
     let mut theta: Vec<f64> = vec![0.0; skew_size::<W>(b)];
     read_skew(b, |at| a[at], |at, t| theta[at] = t);
-    exponentials::<W, W>(b, &theta, q);
+    exponentials::<W, W, Portable>(Portable, b, &theta, q);
     Ok(())
 }

@@ -6,7 +6,7 @@
 use alloc::vec;
 
 use super::pack::Number;
-use super::product::add_row_times;
+use super::product::{Start, upper_product};
 use super::{EPS, check_block};
 use crate::error::Result;
 use crate::scalar::{Scalar, Wide};
@@ -14,18 +14,19 @@ use crate::scalar::{Scalar, Wide};
 /// Writes E = I − XᴴX to `e` and returns its mean column sum Σ|eᵢⱼ|/b, a lower bound of ‖E‖₁ that is NaN if any is.
 #[inline(always)]
 pub(crate) fn subtract_gram<T: Number>(b: usize, x: &[T], e: &mut [T]) -> T {
-    let mut sum = T::from_f64(0.0);
-    for (i, e) in e.chunks_exact_mut(b.max(1)).enumerate() {
-        e[i..].fill(T::from_f64(0.0));
-        e[i] = T::from_f64(1.0);
-        add_row_times(b, i, |k| -x[k * b + i].conj(), x, e);
-        let rest = e[i + 1..].iter().fold(T::from_f64(0.0), |sum, e| sum + e.magnitude());
-        sum = sum + e[i].magnitude() + (rest + rest);
-    }
+    let (zero, one) = (T::from_f64(0.0), T::from_f64(1.0));
+    e.fill(zero);
+    e.iter_mut().step_by(b + 1).for_each(|e| *e = one);
+    upper_product(Start::Old, b, |i, k| -x[k * b + i].conj(), x, e);
+    let mut sum = zero;
     for i in 0..b {
+        let mut rest = zero;
         for j in i + 1..b {
-            e[j * b + i] = e[i * b + j].conj();
+            let entry = e[i * b + j];
+            rest = rest + entry.magnitude();
+            e[j * b + i] = entry.conj();
         }
+        sum = sum + e[i * b + i].magnitude() + (rest + rest);
     }
     sum * T::from_f64(1.0 / b as f64)
 }

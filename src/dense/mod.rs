@@ -10,6 +10,7 @@
 //! * [`log_rotation`]: the principal logarithm of a rotation or unitary block.
 //! * [`skew_resolvent`]: (I + A)⁻¹ for a skew (skew-Hermitian) A of any size, structure preserved.
 
+pub(crate) mod blocks;
 mod determinant;
 pub(crate) mod double_double;
 mod exponential;
@@ -40,7 +41,7 @@ pub(crate) use haar::haar_rotation;
 pub use logarithm::log_rotation;
 pub use polish::polish;
 pub(crate) use polish::{newton_schulz, polish_with};
-pub(crate) use product::{product, update};
+pub(crate) use product::{adjoint_product, product, update};
 pub(crate) use rank::{Rank, rank};
 pub use resolvent::skew_resolvent;
 pub(crate) use resolvent::skew_resolvent_with;

@@ -16,9 +16,62 @@ pub(crate) trait Number:
     fn conj(self) -> Self;
     /// The absolute value as a number of the same kind; |re| + |im| of a complex number, at most √2 times that.
     fn magnitude(self) -> Self;
+    /// Neighbours in a row of a matrix, as many as are worth computing with at once.
+    type Columns: Span<Self>;
+    const SPAN: usize;
+}
+
+/// Neighbours in a row of a matrix of `T`.
+pub(crate) trait Span<T>: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
+    const COLUMNS: usize;
+    fn load(row: &[T]) -> Self;
+    fn store(&self, row: &mut [T]);
+    /// The same number everywhere.
+    fn spread(x: T) -> Self;
+}
+
+/// One number alone.
+impl<T: Number> Span<T> for T {
+    const COLUMNS: usize = 1;
+    #[inline(always)]
+    fn load(row: &[T]) -> Self {
+        row[0]
+    }
+    #[inline(always)]
+    fn store(&self, row: &mut [T]) {
+        row[0] = *self;
+    }
+    #[inline(always)]
+    fn spread(x: T) -> Self {
+        x
+    }
+}
+
+/// Eight plain numbers side by side.
+#[derive(Clone, Copy)]
+pub(crate) struct Eight<W>([W; 8]);
+
+impl<W: Wide> Span<W> for Eight<W> {
+    const COLUMNS: usize = 8;
+    #[inline(always)]
+    fn load(row: &[W]) -> Self {
+        let row = &row[..8];
+        Self(from_fn(|l| row[l]))
+    }
+    #[inline(always)]
+    fn store(&self, row: &mut [W]) {
+        row[..8].copy_from_slice(&self.0);
+    }
+    #[inline(always)]
+    fn spread(x: W) -> Self {
+        Self([x; 8])
+    }
 }
 
 impl<W: Wide> Number for W {
+    type Columns = Eight<W>;
+    /// A complex number fills a register's half as it is.
+    const SPAN: usize = if W::IS_COMPLEX { 1 } else { 8 };
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         W::from_real(x)
@@ -42,6 +95,11 @@ pub(crate) trait Pack<W: Wide = f64>: Number {
     fn lane(&self, l: usize) -> W;
     fn set_lane(&mut self, l: usize, x: W);
     fn recip(self) -> Self;
+    /// The lanes of a pack of real numbers.
+    #[inline(always)]
+    fn reals(&mut self) -> Option<&mut [f64]> {
+        None
+    }
 }
 
 impl<W: Wide> Pack<W> for W {
@@ -81,6 +139,8 @@ impl Packed for c64 {
 pub(crate) struct Lanes([f64; 8]);
 
 impl Number for Lanes {
+    type Columns = Self;
+    const SPAN: usize = 1;
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         Self([x; 8])
@@ -113,6 +173,10 @@ impl Pack for Lanes {
     fn recip(self) -> Self {
         Self(self.0.map(|x| 1.0 / x))
     }
+    #[inline(always)]
+    fn reals(&mut self) -> Option<&mut [f64]> {
+        Some(&mut self.0)
+    }
 }
 
 macro_rules! lanewise {
@@ -127,6 +191,19 @@ macro_rules! lanewise {
     )*};
 }
 lanewise!(Add add +, Sub sub -, Mul mul *);
+
+macro_rules! neighbourwise {
+    ($($trait:ident $method:ident $op:tt),*) => {$(
+        impl<W: Wide> $trait for Eight<W> {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                Self(from_fn(|l| self.0[l] $op other.0[l]))
+            }
+        }
+    )*};
+}
+neighbourwise!(Add add +, Sub sub -, Mul mul *);
 
 impl Neg for Lanes {
     type Output = Self;
@@ -144,6 +221,8 @@ pub(crate) struct ComplexLanes {
 }
 
 impl Number for ComplexLanes {
+    type Columns = Self;
+    const SPAN: usize = 1;
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         Self { re: Lanes::from_f64(x), im: Lanes::from_f64(0.0) }

@@ -12,7 +12,7 @@ use alloc::{format, vec};
 
 use super::gram::one_norm;
 use super::pack::Number;
-use super::product::{add_row_times, update};
+use super::product::{Start, row_times, update};
 use super::{EPS, check_block, subtract_gram};
 use crate::error::{Error, Result};
 use crate::scalar::Wide;
@@ -24,9 +24,8 @@ const DOMAIN: f64 = 1.0 / (1 << 20) as f64;
 #[inline(always)]
 pub(crate) fn newton_schulz<T: Number>(b: usize, x: &mut [T], e: &[T], row: &mut [T]) {
     let half = T::from_f64(0.5);
-    for x in x.chunks_exact_mut(b) {
-        row.fill(T::from_f64(0.0));
-        add_row_times(b, 0, |k| x[k], e, row);
+    for x in x.chunks_exact_mut(b.max(1)) {
+        row_times(Start::Zero, (b, 0), |k| x[k], e, row);
         update(x, row, |x, y| x + half * y);
     }
 }

@@ -6,8 +6,10 @@
 //! *Pullback.* ⟨G, dA⟩ = Re tr(Gᴴ dA), and with Z = G − Gᴴ, twice the skew part of G: for A[i][j] = x + iy above the diagonal
 //! dx += Re Z_ij and dy += Im Z_ij, on it dθ_j += ½ Im Z_jj. As A is its own skew part, θ can be read out of a matrix likewise.
 
+use super::blocks;
 use super::pack::Pack;
 use crate::scalar::Wide;
+use crate::simd::Lanes;
 
 /// Real parameters of a b×b skew-Hermitian matrix.
 pub(crate) fn skew_size<W: Wide>(b: usize) -> usize {
@@ -66,6 +68,30 @@ pub(crate) fn pull_skew<W: Wide, T: Pack<W>>(b: usize, g: &[T], scale: f64, d_th
             }
         }
     }
+}
+
+/// [`pull_skew`] of a whole pack; `scratch` holds as many numbers as `g`.
+#[inline(always)]
+pub(crate) fn pull_skew_packs<W: Wide, T: Pack<W>, S: Lanes<f64>>(
+    s: S,
+    b: usize,
+    g: &[T],
+    scale: f64,
+    scratch: &mut [T],
+    d_theta: &mut [f64],
+) {
+    let params = skew_size::<W>(b);
+    if W::IS_COMPLEX || T::COUNT == 1 || d_theta.len() != params * T::COUNT {
+        return pull_skew::<W, T>(b, g, scale, d_theta);
+    }
+    let (mut at, scale) = (0, T::from_f64(scale));
+    for i in 0..b {
+        for j in i + 1..b {
+            scratch[at] = scale * (g[i * b + j] - g[j * b + i]);
+            at += 1;
+        }
+    }
+    blocks::add(s, params, &scratch[..params], bytemuck::cast_slice_mut::<f64, W>(d_theta));
 }
 
 /// θ of the skew part ½(A − Aᴴ) of one block.

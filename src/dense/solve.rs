@@ -10,25 +10,62 @@ use alloc::{format, vec::Vec};
 
 use super::check_block;
 use super::pack::{Pack, recip};
-use super::product::update;
+use super::product::{Start, row_times};
 use crate::error::{Error, Result};
 use crate::scalar::{Scalar, Wide};
 
-/// M ← M⁻¹ by Gauss–Jordan elimination without pivoting. Lanes where it breaks down end up not finite, or wrong.
+/// M ← M⁻¹ by Gauss–Jordan elimination without pivoting, four rows in a step; `panel` is scratch of length 4b. Lanes where it
+/// breaks down end up not finite, or wrong.
+///
+/// With M = [[D, R], [C, N]] a step is [[D⁻¹, D⁻¹R], [−CD⁻¹, N − CD⁻¹R]]. Where the symmetric part of M is at least I, as in
+/// I + A, so are those of D and of what is left, and ‖D⁻¹‖₂ ≤ 1.
 #[inline(always)]
-pub(crate) fn invert_unpivoted<W: Wide, T: Pack<W>>(b: usize, m: &mut [T], row: &mut [T]) {
-    for k in 0..b {
-        let pivot = m[k * b + k].recip();
-        m[k * b + k] = T::from_f64(1.0);
-        update(row, &m[k * b..(k + 1) * b], |_, m| m * pivot);
-        for (i, m) in m.chunks_exact_mut(b).enumerate() {
-            let factor = m[k];
-            if i == k {
-                m.copy_from_slice(row);
-            } else {
-                m[k] = T::from_f64(0.0);
-                update(m, row, |m, r| m - factor * r);
+pub(crate) fn invert_unpivoted<W: Wide, T: Pack<W>>(b: usize, m: &mut [T], panel: &mut [T]) {
+    let zero = T::from_f64(0.0);
+    for k in (0..b).step_by(4) {
+        let size = (b - k).min(4);
+        let mut d = [[zero; 4]; 4];
+        for (p, d) in d.iter_mut().enumerate().take(size) {
+            d[..size].copy_from_slice(&m[(k + p) * b + k..(k + p) * b + k + size]);
+        }
+        invert_small::<W, T>(size, &mut d);
+        let panel = &mut panel[..size * b];
+        for (panel, d) in panel.chunks_exact_mut(b).zip(&d) {
+            row_times(Start::Zero, (b, 0), |q| d[q], &m[k * b..(k + size) * b], panel);
+            panel[k..k + size].copy_from_slice(&d[..size]);
+        }
+        // C·[D⁻¹, D⁻¹R] is to be subtracted from [0, N].
+        for (i, row) in m.chunks_exact_mut(b).enumerate() {
+            if (k..k + size).contains(&i) {
+                row.copy_from_slice(&panel[(i - k) * b..(i - k + 1) * b]);
+                continue;
             }
+            let mut factors = [zero; 4];
+            for (factor, x) in factors.iter_mut().zip(&mut row[k..k + size]) {
+                *factor = -*x;
+                *x = zero;
+            }
+            row_times(Start::Old, (b, 0), |p| factors[p], panel, row);
+        }
+    }
+}
+
+/// Gauss–Jordan elimination of the first `size` rows and columns.
+#[inline(always)]
+fn invert_small<W: Wide, T: Pack<W>>(size: usize, d: &mut [[T; 4]; 4]) {
+    for k in 0..size {
+        let pivot = d[k][k].recip();
+        d[k][k] = T::from_f64(1.0);
+        let row = d[k];
+        let row = [row[0] * pivot, row[1] * pivot, row[2] * pivot, row[3] * pivot];
+        for (i, d) in d.iter_mut().enumerate().take(size) {
+            if i == k {
+                *d = row;
+                continue;
+            }
+            let factor = d[k];
+            d[k] = T::from_f64(0.0);
+            *d = [d[0] - factor * row[0], d[1] - factor * row[1], d[2] - factor * row[2], d[3] - factor * row[3]];
         }
     }
 }
@@ -123,7 +160,7 @@ mod tests {
     fn inverts_without_pivoting() {
         let m = [1.0, 2.0, -3.0, -2.0, 1.0, 0.5, 3.0, -0.5, 1.0];
         let mut inverse = m;
-        invert_unpivoted::<f64, f64>(3, &mut inverse, &mut [0.0; 3]);
+        invert_unpivoted::<f64, f64>(3, &mut inverse, &mut [0.0; 12]);
         for i in 0..3 {
             for j in 0..3 {
                 let product: f64 = (0..3).map(|k| inverse[i * 3 + k] * m[k * 3 + j]).sum();

@@ -66,6 +66,11 @@ impl Strides {
         Self { block: numbers, side: 0, row: 0, column: 0 }
     }
 
+    /// Blocks in a panel, and the distance of their equal entries; blocks one after the other are all one panel.
+    pub(crate) fn panel(self) -> (usize, usize) {
+        if self.is_planar() { (1 << self.side, 1) } else { (usize::MAX, self.block) }
+    }
+
     /// Whether SIMD lanes are neighbouring blocks.
     pub(crate) fn is_planar(self) -> bool {
         self.side > 0

@@ -14,7 +14,7 @@ use bytemuck::Zeroable;
 
 use crate::batch::{Batch, BatchMut};
 use crate::scalar::{Element, Scalar};
-use crate::simd::{Isa, Job, Lanes, Vectorize, dispatch};
+use crate::simd::{Isa, Job, Lanes, Vectorize, dispatch, transposed};
 
 /// Real numbers in a row of a square, at most.
 const MOST_LANES: usize = 16;
@@ -240,32 +240,4 @@ fn store<E: Element, S: Lanes<RealOf<E>>>(vector: S::V, to: &mut [E]) {
         Some(to) => to.copy_from_slice(&numbers[..to.len()]),
         None => to.iter_mut().zip(numbers).for_each(|(e, t)| *e = E::store(*t)),
     }
-}
-
-/// The first `S::LANES` rows as a square, transposed. A round that interleaves the halves of the square's rows turns the bits
-/// of (row, lane) by one; as many rounds as a row number has bits exchange the two.
-#[inline(always)]
-fn transposed<T, S: Lanes<T>>(s: S, mut square: [S::V; MOST_LANES]) -> [S::V; MOST_LANES] {
-    if S::LANES >= 2 {
-        square = interleaved::<T, S>(s, square);
-    }
-    if S::LANES >= 4 {
-        square = interleaved::<T, S>(s, square);
-    }
-    if S::LANES >= 8 {
-        square = interleaved::<T, S>(s, square);
-    }
-    if S::LANES >= 16 {
-        square = interleaved::<T, S>(s, square);
-    }
-    square
-}
-
-#[inline(always)]
-fn interleaved<T, S: Lanes<T>>(s: S, square: [S::V; MOST_LANES]) -> [S::V; MOST_LANES] {
-    let mut next = square;
-    for i in 0..S::LANES / 2 {
-        [next[2 * i], next[2 * i + 1]] = s.zip(square[i], square[i + S::LANES / 2]);
-    }
-    next
 }

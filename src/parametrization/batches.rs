@@ -13,18 +13,18 @@ use crate::simd::{Isa, Job, Lanes, dispatch};
 pub(super) trait InPacks<W: Packed> {
     /// How many of `count` blocks go in packs of [`Packed::Lanes`]; the others are computed one by one.
     fn packed(b: usize, count: usize) -> usize;
-    /// Blocks of consecutive θ, `T::COUNT` at a time.
-    fn forward<T: Pack<W>>(b: usize, theta: &[f64], blocks: &mut [W]);
+    /// Blocks of consecutive θ, `T::COUNT` at a time, on machine `s`.
+    fn forward<T: Pack<W>, S: Lanes<f64>>(s: S, b: usize, theta: &[f64], blocks: &mut [W]);
     /// Their pullbacks, added to `d_theta`.
-    fn vjp<T: Pack<W>>(b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]);
+    fn vjp<T: Pack<W>, S: Lanes<f64>>(s: S, b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]);
 }
 
-/// `forward_batch` of the chart.
+/// `forward` and `forward_batch` of the chart.
 pub(super) fn forward<C: InPacks<W>, W: Packed>(b: usize, theta: &[f64], blocks: &mut [W]) {
-    dispatch(Isa::detect(), Forward { b, theta, blocks, chart: PhantomData::<C> });
+    forward_on::<C, W>(Isa::detect(), b, theta, blocks);
 }
 
-/// `vjp_batch` of the chart.
+/// `vjp` and `vjp_batch` of the chart.
 pub(super) fn vjp<C: InPacks<W>, W: Packed>(
     b: usize,
     theta: &[f64],
@@ -32,7 +32,22 @@ pub(super) fn vjp<C: InPacks<W>, W: Packed>(
     d_blocks: &[W],
     d_theta: &mut [f64],
 ) {
-    dispatch(Isa::detect(), Vjp { b, theta, blocks, d_blocks, d_theta, chart: PhantomData::<C> });
+    vjp_on::<C, W>(Isa::detect(), b, theta, blocks, d_blocks, d_theta);
+}
+
+fn forward_on<C: InPacks<W>, W: Packed>(isa: Isa, b: usize, theta: &[f64], blocks: &mut [W]) {
+    dispatch(isa, Forward { b, theta, blocks, chart: PhantomData::<C> });
+}
+
+fn vjp_on<C: InPacks<W>, W: Packed>(
+    isa: Isa,
+    b: usize,
+    theta: &[f64],
+    blocks: &[W],
+    d_blocks: &[W],
+    d_theta: &mut [f64],
+) {
+    dispatch(isa, Vjp { b, theta, blocks, d_blocks, d_theta, chart: PhantomData::<C> });
 }
 
 struct Forward<'a, C, W> {
@@ -44,13 +59,13 @@ struct Forward<'a, C, W> {
 
 impl<C: InPacks<W>, W: Packed> Job<f64> for Forward<'_, C, W> {
     #[inline(always)]
-    fn run<S: Lanes<f64>>(self, _: S) {
+    fn run<S: Lanes<f64>>(self, s: S) {
         let size = self.b * self.b;
         let packed = C::packed(self.b, self.blocks.len() / size.max(1));
         let (theta, rest) = self.theta.split_at(packed * skew_size::<W>(self.b));
         let (blocks, others) = self.blocks.split_at_mut(packed * size);
-        C::forward::<W::Lanes>(self.b, theta, blocks);
-        C::forward::<W>(self.b, rest, others);
+        C::forward::<W::Lanes, S>(s, self.b, theta, blocks);
+        C::forward::<W, S>(s, self.b, rest, others);
     }
 }
 
@@ -65,7 +80,7 @@ struct Vjp<'a, C, W> {
 
 impl<C: InPacks<W>, W: Packed> Job<f64> for Vjp<'_, C, W> {
     #[inline(always)]
-    fn run<S: Lanes<f64>>(self, _: S) {
+    fn run<S: Lanes<f64>>(self, s: S) {
         let size = self.b * self.b;
         let packed = C::packed(self.b, self.blocks.len() / size.max(1));
         let params = packed * skew_size::<W>(self.b);
@@ -73,7 +88,54 @@ impl<C: InPacks<W>, W: Packed> Job<f64> for Vjp<'_, C, W> {
         let (blocks, others) = self.blocks.split_at(packed * size);
         let (d_blocks, d_others) = self.d_blocks.split_at(packed * size);
         let (d_theta, d_rest) = self.d_theta.split_at_mut(params);
-        C::vjp::<W::Lanes>(self.b, theta, blocks, d_blocks, d_theta);
-        C::vjp::<W>(self.b, rest, others, d_others, d_rest);
+        C::vjp::<W::Lanes, S>(s, self.b, theta, blocks, d_blocks, d_theta);
+        C::vjp::<W, S>(s, self.b, rest, others, d_others, d_rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+
+    use super::*;
+    use crate::generator::Generator;
+    use crate::parametrization::{Cayley, Exponential};
+    use crate::scalar::c64;
+
+    fn bits<W: Packed>(numbers: &[W]) -> Vec<u64> {
+        numbers.iter().flat_map(|x| [x.re().to_bits(), x.im().to_bits()]).collect()
+    }
+
+    /// Moderate, small and large parameters, so that lanes of a pack take different paths.
+    fn same_bits_on_every_machine<C: InPacks<W>, W: Packed>() {
+        let mut g = Generator::new(9);
+        for b in (1..=9).chain([12, 15, 16, 17, 32, 33]) {
+            for count in [1, 5, 8, 21] {
+                let p = skew_size::<W>(b);
+                let scales = [1.0, 0.1, 1e3, 1.0, 4.0];
+                let mut number = |at: usize| (g.uniform() - 0.5) * scales[at / p.max(1) % 5];
+                let theta: Vec<f64> = (0..count * p).map(&mut number).collect();
+                let cotangent: Vec<W> = (0..count * b * b).map(|_| W::from_parts(number(0), number(0))).collect();
+                let results = Isa::available().into_iter().map(|isa| {
+                    let (mut blocks, mut d) = (vec![W::zero(); count * b * b], vec![0.25; count * p]);
+                    forward_on::<C, W>(isa, b, &theta, &mut blocks);
+                    vjp_on::<C, W>(isa, b, &theta, &blocks, &cotangent, &mut d);
+                    (isa, bits(&blocks), bits(&d))
+                });
+                let results: Vec<_> = results.collect();
+                for (isa, blocks, d) in &results {
+                    assert!(*blocks == results[0].1, "blocks, {isa:?}, b = {b}, {count} of them");
+                    assert!(*d == results[0].2, "gradients, {isa:?}, b = {b}, {count} of them");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_and_gradients_have_the_same_bits_on_every_machine() {
+        same_bits_on_every_machine::<Cayley, f64>();
+        same_bits_on_every_machine::<Cayley, c64>();
+        same_bits_on_every_machine::<Exponential, f64>();
+        same_bits_on_every_machine::<Exponential, c64>();
     }
 }

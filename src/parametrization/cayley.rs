@@ -32,6 +32,7 @@ use crate::dense::skew::{skew_part, skew_size};
 use crate::dense::{ORTHOGONAL, orthogonality_ratio, solve};
 use crate::error::{Error, Result, check_length};
 use crate::scalar::{Wide, c64};
+use crate::simd;
 
 #[cfg(test)]
 mod complex_tests;
@@ -117,11 +118,11 @@ macro_rules! over {
             }
 
             fn forward(&self, b: usize, theta: &[f64], block: &mut [$field]) {
-                forward_packs::<$field, $field>(b, theta, block);
+                batches::forward::<Self, _>(b, theta, block);
             }
 
             fn vjp(&self, b: usize, theta: &[f64], block: &[$field], d_block: &[$field], d_theta: &mut [f64]) {
-                vjp_packs::<$field, $field>(b, theta, block, d_block, d_theta);
+                batches::vjp::<Self, _>(b, theta, block, d_block, d_theta);
             }
 
             fn jvp(&self, b: usize, theta: &[f64], block: &[$field], d_theta: &[f64], d_block: &mut [$field]) {
@@ -181,7 +182,7 @@ fn inverse<W: Field>(b: usize, block: &[W], theta: &mut [f64]) -> Result<()> {
     }
     // The section's own law decides about eigenvalues close to −1, and about determinants.
     let mut again = vec![W::zero(); b * b];
-    forward_packs::<W, W>(b, theta, &mut again);
+    batches::forward::<Cayley, W>(b, theta, &mut again);
     let miss = miss(b, &again, block);
     if theta.iter().all(|t| t.is_finite()) && miss <= ORTHOGONAL {
         return Ok(());
@@ -190,25 +191,32 @@ fn inverse<W: Field>(b: usize, block: &[W], theta: &mut [f64]) -> Result<()> {
 }
 
 impl<W: Field> InPacks<W> for Cayley {
-    /// Whole packs, and what is left of them if most lanes are used. From b = 64 on a pack leaves the caches, and a block's
-    /// own rows fill the lanes as well.
+    /// Whole packs, and what is left of them if most lanes are used. A pack of larger blocks leaves the nearest cache, and their
+    /// own rows fill the registers as well.
     fn packed(b: usize, count: usize) -> usize {
         let rest = count % Lanes::COUNT;
         match b {
-            0..=32 if rest > Lanes::COUNT / 2 || b < 8 => count,
-            0..=63 => count - rest,
-            _ => 0,
+            _ if b > if W::IS_COMPLEX { 32 } else { 23 } => 0,
+            _ if rest > Lanes::COUNT / 2 || (b < 8 && rest > 1) => count,
+            _ => count - rest,
         }
     }
 
     #[inline(always)]
-    fn forward<T: Pack<W>>(b: usize, theta: &[f64], blocks: &mut [W]) {
-        forward_packs::<W, T>(b, theta, blocks);
+    fn forward<T: Pack<W>, S: simd::Lanes<f64>>(s: S, b: usize, theta: &[f64], blocks: &mut [W]) {
+        forward_packs::<W, T, S>(s, b, theta, blocks);
     }
 
     #[inline(always)]
-    fn vjp<T: Pack<W>>(b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]) {
-        vjp_packs::<W, T>(b, theta, blocks, d_blocks, d_theta);
+    fn vjp<T: Pack<W>, S: simd::Lanes<f64>>(
+        s: S,
+        b: usize,
+        theta: &[f64],
+        blocks: &[W],
+        d_blocks: &[W],
+        d_theta: &mut [f64],
+    ) {
+        vjp_packs::<W, T, S>(s, b, theta, blocks, d_blocks, d_theta);
     }
 }
 

@@ -23,11 +23,13 @@ use alloc::{format, vec};
 
 use super::batches::{self, InPacks};
 use super::{Charts, Parametrization};
+use crate::dense::blocks::load;
 use crate::dense::pack::{Number, Pack, Packed};
 use crate::dense::skew::{fill_skew, read_skew, skew_size};
-use crate::dense::{Series, closed_dexp, exponentials, is_closed, log_rotation, product};
+use crate::dense::{Series, adjoint_product, closed_dexp, exponentials, is_closed, log_rotation, product};
 use crate::error::{Error, Result, check_length};
 use crate::scalar::{Wide, c64};
+use crate::simd::Lanes;
 
 #[cfg(test)]
 mod tests;
@@ -66,10 +68,10 @@ macro_rules! chart {
                 Err(Error::Size { what: "Exponential block", expected: "b ≥ 1".into(), got: format!("b = {b}") })
             }
             fn forward(&self, b: usize, theta: &[f64], block: &mut [$w]) {
-                exponentials::<$w, $w>(b, theta, block);
+                batches::forward::<Self, _>(b, theta, block);
             }
             fn vjp(&self, b: usize, theta: &[f64], block: &[$w], d_block: &[$w], d_theta: &mut [f64]) {
-                pull::<$w, $w>(b, theta, block, d_block, d_theta);
+                batches::vjp::<Self, _>(b, theta, block, d_block, d_theta);
             }
             fn jvp(&self, b: usize, theta: &[f64], block: &[$w], d_theta: &[f64], d_block: &mut [$w]) {
                 push::<$w>(b, theta, block, d_theta, d_block);
@@ -98,29 +100,45 @@ macro_rules! chart {
 chart!(f64, c64);
 
 impl<W: Packed> InPacks<W> for Exponential {
-    /// Whole packs, and what is left of them if most lanes are used. From b = 64 on a pack leaves the caches.
+    /// Whole packs, and what is left of them if most lanes are used. A pack of larger blocks leaves the nearest cache, and their
+    /// own rows fill the registers as well.
     fn packed(b: usize, count: usize) -> usize {
-        match (b, count % 8) {
-            (64.., _) => 0,
-            (_, rest) if rest > 4 => count,
-            (_, rest) => count - rest,
+        let rest = count % 8;
+        match b {
+            _ if b > if W::IS_COMPLEX { 63 } else { 15 } => 0,
+            _ if rest > 4 => count,
+            _ => count - rest,
         }
     }
 
     #[inline(always)]
-    fn forward<T: Pack<W>>(b: usize, theta: &[f64], blocks: &mut [W]) {
-        exponentials::<W, T>(b, theta, blocks);
+    fn forward<T: Pack<W>, S: Lanes<f64>>(s: S, b: usize, theta: &[f64], blocks: &mut [W]) {
+        exponentials::<W, T, S>(s, b, theta, blocks);
     }
 
     #[inline(always)]
-    fn vjp<T: Pack<W>>(b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]) {
-        pull::<W, T>(b, theta, blocks, d_blocks, d_theta);
+    fn vjp<T: Pack<W>, S: Lanes<f64>>(
+        s: S,
+        b: usize,
+        theta: &[f64],
+        blocks: &[W],
+        d_blocks: &[W],
+        d_theta: &mut [f64],
+    ) {
+        pull::<W, T, S>(s, b, theta, blocks, d_blocks, d_theta);
     }
 }
 
 /// Pullbacks of consecutive blocks, `T::COUNT` at a time where there is no closed form.
 #[inline(always)]
-fn pull<W: Wide, T: Pack<W>>(b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d_theta: &mut [f64]) {
+fn pull<W: Wide, T: Pack<W>, S: Lanes<f64>>(
+    s: S,
+    b: usize,
+    theta: &[f64],
+    blocks: &[W],
+    d_blocks: &[W],
+    d_theta: &mut [f64],
+) {
     if is_closed::<W>(b) {
         return pull_closed(b, theta, blocks, d_blocks, d_theta);
     }
@@ -134,13 +152,9 @@ fn pull<W: Wide, T: Pack<W>>(b: usize, theta: &[f64], blocks: &[W], d_blocks: &[
     let chunks = blocks.chunks(size * T::COUNT).zip(d_blocks.chunks(size * T::COUNT));
     let thetas = theta.chunks(params * T::COUNT).zip(d_theta.chunks_mut(params * T::COUNT));
     for ((blocks, d_blocks), (theta, d_theta)) in chunks.zip(thetas) {
-        let count = blocks.len() / size;
-        for at in 0..size {
-            let (i, j) = (at / b, at % b);
-            g[at] = T::gather(|l| if l < count { d_blocks[l * size + at] } else { W::zero() });
-            q[at] = T::gather(|l| if l < count { blocks[l * size + j * b + i] } else { W::zero() }).conj();
-        }
-        product(b, &q, &g, &mut t);
+        load(s, size, d_blocks, &mut g);
+        load(s, size, blocks, &mut q);
+        adjoint_product(b, &q, &g, &mut t);
         double_skew_part(b, &t, series.direction());
         series.load(params, theta);
         let k = series.dexp();

@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::factors::gather;
+use super::entries::gather;
 use super::{Factors, Plan, Stage, reflectors};
 use crate::batch::{Batch, BatchMut};
 use crate::error::{Error, Result, check_length};

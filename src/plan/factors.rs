@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use num_traits::{One, Zero};
 
+use super::entries::{accumulate, all_finite, gather, run, scatter, widen};
 use super::reflectors;
 use super::{Plan, Source, Stage};
 use crate::error::{Error, Result, check_length};
@@ -16,8 +17,11 @@ use crate::kernel;
 use crate::parallel::Aligned;
 use crate::scalar::{Real, Scalar};
 
-/// Blocks handed to a chart at a time; its scratch stays in cache.
-const CHUNK: usize = 256;
+/// Numbers of the blocks that are handed to a chart at a time: they stay in cache.
+const CHUNK_NUMBERS: usize = 4096;
+/// Blocks handed to a chart at a time: whole packs, and enough to pay for its scratch.
+const MANY: usize = 16;
+const MOST: usize = 256;
 
 /// The realised blocks of a plan, as the kernels read them, and in double precision as the pullback needs them.
 ///
@@ -65,7 +69,9 @@ impl<T: Scalar> Plan<T> {
     /// reflectors whose vectors depend on each other.
     pub fn realize<P: Real>(&self, theta: &[P]) -> Result<Factors<T>> {
         check_length("theta", self.num_params, theta.len())?;
-        if let Some(at) = theta.iter().position(|p| !num_traits::Float::is_finite(*p)) {
+        if !all_finite(theta)
+            && let Some(at) = theta.iter().position(|p| !num_traits::Float::is_finite(*p))
+        {
             let got = format!("{:?} at position {at}", theta[at]);
             return Err(Error::Domain { what: "theta".to_string(), expected: "finite numbers", got });
         }
@@ -81,15 +87,15 @@ impl<T: Scalar> Plan<T> {
         }
         let mut scratch = Scratch::default();
         for (k, stage) in self.stages.iter().enumerate() {
-            let size = stage.layout().block_size() * stage.layout().block_size();
-            for groups in chunks(stage.num_groups()) {
+            let size = stage.numbers();
+            for groups in chunks(stage) {
                 match stage.source() {
                     Source::Chart { chart, .. } => {
                         scratch.load_theta(stage, &groups, theta);
-                        scratch.blocks.clear();
-                        scratch.blocks.resize(groups.len() * size, T::Wide::zero());
-                        chart.forward_batch(stage.layout().block_size(), &scratch.theta, &mut scratch.blocks);
-                        factors.store(stage, &groups, &scratch.blocks);
+                        let b = stage.layout().block_size();
+                        factors.fill(stage, &groups, &mut scratch.blocks, |blocks| {
+                            chart.forward_batch(b, &scratch.theta, blocks);
+                        });
                     }
                     Source::Fixed(blocks) => {
                         factors.store(stage, &groups, &blocks[groups.start * size..groups.end * size]);
@@ -146,17 +152,15 @@ impl<T: Scalar> Plan<T> {
             }
             let Source::Chart { chart, .. } = stage.source() else { continue };
             let (b, params) = (stage.layout().block_size(), stage.theta().len() / stage.num_groups().max(1));
-            for groups in chunks(stage.num_groups()) {
+            for groups in chunks(stage) {
                 scratch.load_theta(stage, &groups, theta);
-                factors.load_wide(stage, &groups, &mut scratch.blocks);
+                let blocks = factors.wide_run(stage, &groups, &mut scratch.blocks);
                 gather(stage, &groups, d_factors, &mut d_blocks);
                 scratch.d_theta.clear();
                 scratch.d_theta.resize(groups.len() * params, 0.0);
-                chart.vjp_batch(b, &scratch.theta, &scratch.blocks, &d_blocks, &mut scratch.d_theta);
+                chart.vjp_batch(b, &scratch.theta, blocks, &d_blocks, &mut scratch.d_theta);
                 let start = stage.theta().start + groups.start * params;
-                for (d, g) in d_theta[start..].iter_mut().zip(&scratch.d_theta) {
-                    *d = P::from_wide(d.to_wide() + g);
-                }
+                accumulate(&scratch.d_theta, &mut d_theta[start..start + groups.len() * params]);
             }
         }
         Ok(())
@@ -262,9 +266,30 @@ impl<T: Scalar> Factors<T> {
     fn store(&mut self, stage: &Stage<T>, groups: &Range<usize>, blocks: &[T::Wide]) {
         scatter(stage, groups, blocks, &mut self.entries);
         if !self.wide.is_empty() {
-            let start = stage.entries().start + groups.start * stage.numbers();
-            self.wide[start..start + blocks.len()].copy_from_slice(blocks);
+            self.wide[wide_range(stage, groups)].copy_from_slice(blocks);
         }
+    }
+
+    /// Stores blocks that are made where they stay, if they stay as they are made; in `scratch` otherwise.
+    fn fill(
+        &mut self,
+        stage: &Stage<T>,
+        groups: &Range<usize>,
+        scratch: &mut Vec<T::Wide>,
+        make: impl FnOnce(&mut [T::Wide]),
+    ) {
+        if !self.wide.is_empty() {
+            let blocks = &mut self.wide[wide_range(stage, groups)];
+            make(blocks);
+            return scatter(stage, groups, blocks, &mut self.entries);
+        }
+        if let (true, Some(run)) = (T::IS_WIDE, run(stage, groups)) {
+            return make(bytemuck::cast_slice_mut(&mut self.entries[run]));
+        }
+        scratch.clear();
+        scratch.resize(groups.len() * stage.numbers(), T::Wide::zero());
+        make(scratch);
+        scatter(stage, groups, scratch, &mut self.entries);
     }
 
     /// Stores the vectors of group `g` at θ, and their couplings.
@@ -286,40 +311,37 @@ impl<T: Scalar> Factors<T> {
         Ok(())
     }
 
+    /// The blocks before they were rounded, where they lie or copied to `scratch`.
+    fn wide_run<'a>(&'a self, stage: &Stage<T>, groups: &Range<usize>, scratch: &'a mut Vec<T::Wide>) -> &'a [T::Wide] {
+        if !self.wide.is_empty() {
+            return &self.wide[wide_range(stage, groups)];
+        }
+        if let (true, Some(run)) = (T::IS_WIDE, run(stage, groups)) {
+            return bytemuck::cast_slice(&self.entries[run]);
+        }
+        gather(stage, groups, &self.entries, scratch);
+        scratch
+    }
+
     fn load_wide(&self, stage: &Stage<T>, groups: &Range<usize>, blocks: &mut Vec<T::Wide>) {
         if self.wide.is_empty() {
             return gather(stage, groups, &self.entries, blocks);
         }
-        let (size, start) = (stage.numbers(), stage.entries().start);
         blocks.clear();
-        blocks.extend_from_slice(&self.wide[start + groups.start * size..start + groups.end * size]);
+        blocks.extend_from_slice(&self.wide[wide_range(stage, groups)]);
     }
 }
 
-/// Blocks in the order of the charts, or of the vectors of reflectors: row-major, group after group, in double precision.
-pub(super) fn gather<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, entries: &[T], blocks: &mut Vec<T::Wide>) {
-    blocks.clear();
-    for g in groups.clone() {
-        for i in 0..stage.rows() {
-            let (first, step) = stage.row(g, i);
-            blocks.extend((0..stage.layout().block_size()).map(|k| entries[first + k * step].to_wide()));
-        }
-    }
+/// Where the unrounded blocks of these groups lie.
+fn wide_range<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>) -> Range<usize> {
+    let (size, start) = (stage.numbers(), stage.entries().start);
+    start + groups.start * size..start + groups.end * size
 }
 
-/// Where [`gather`] finds them, rounded.
-fn scatter<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, blocks: &[T::Wide], entries: &mut [T]) {
-    let (rows, b) = (stage.rows(), stage.layout().block_size());
-    for (at, row) in blocks.chunks_exact(b).enumerate() {
-        let (first, step) = stage.row(groups.start + at / rows, at % rows);
-        for (k, x) in row.iter().enumerate() {
-            entries[first + k * step] = T::from_wide(*x);
-        }
-    }
-}
-
-fn chunks(count: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..count).step_by(CHUNK).map(move |start| start..(start + CHUNK).min(count))
+/// Groups of blocks of which a part of the nearest caches is full.
+fn chunks<T: Scalar>(stage: &Stage<T>) -> impl Iterator<Item = Range<usize>> + use<T> {
+    let (count, step) = (stage.num_groups(), (CHUNK_NUMBERS / stage.numbers().max(1)).clamp(MANY, MOST));
+    (0..count).step_by(step).map(move |start| start..(start + step).min(count))
 }
 
 /// A chunk's parameters and blocks on their way to and from a chart.
@@ -339,16 +361,12 @@ impl<W> Scratch<W> {
     fn load_theta<T: Scalar, P: Real>(&mut self, stage: &Stage<T>, groups: &Range<usize>, theta: &[P]) {
         let params = stage.theta().len() / stage.num_groups().max(1);
         let start = stage.theta().start;
-        self.theta.clear();
-        self.theta
-            .extend(theta[start + groups.start * params..start + groups.end * params].iter().map(|p| p.to_wide()));
+        widen(&theta[start + groups.start * params..start + groups.end * params], &mut self.theta);
     }
 
     /// Adds the gradient of group `g` to that of all parameters.
     fn add_theta<T: Scalar, P: Real>(&self, stage: &Stage<T>, g: usize, d_theta: &mut [P]) {
         let start = stage.theta().start + g * self.d_theta.len();
-        for (d, g) in d_theta[start..].iter_mut().zip(&self.d_theta) {
-            *d = P::from_wide(d.to_wide() + g);
-        }
+        accumulate(&self.d_theta, &mut d_theta[start..start + self.d_theta.len()]);
     }
 }

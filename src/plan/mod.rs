@@ -17,6 +17,7 @@ use crate::topology::{Topology, layouts};
 mod apply;
 mod assemble;
 mod digest;
+mod entries;
 mod explain;
 mod factors;
 mod lipschitz;

@@ -267,9 +267,9 @@ impl<T: Scalar> Stage<T> {
         if self.num_groups == 0 { 0 } else { self.layout.block_size().pow(2) }
     }
 
-    /// Numbers stored for a block.
+    /// Numbers stored for a block; none where there is no block.
     pub(super) fn numbers(&self) -> usize {
-        self.rows() * self.layout.block_size()
+        if self.num_groups == 0 { 0 } else { self.rows() * self.layout.block_size() }
     }
 
     /// Number of reflections in a block, if it is a product of some.

@@ -27,7 +27,7 @@ use alloc::{vec, vec::Vec};
 use num_traits::Float;
 
 use crate::dense::pack::{Number, Pack};
-use crate::dense::product::add_row_times;
+use crate::dense::product::{Start, upper_product};
 use crate::dense::skew::fill_skew;
 use crate::dense::{newton_schulz, product, subtract_gram, update};
 use crate::scalar::Wide;
@@ -283,11 +283,16 @@ fn evaluate<N: Number>(b: usize, matrices: &[Vec<N>], step: &Step, out: &mut [N]
         return;
     }
     let general = step.kind == Kind::General;
-    for (i, row) in out.chunks_exact_mut(b).enumerate() {
-        let from = if general { 0 } else { i };
-        row[from..].fill(zero);
-        for &(x, m) in step.products {
-            add_row_times(b, from, |k| matrices[x][i * b + k], &matrices[m], row);
+    if step.products.is_empty() {
+        out.fill(zero);
+    }
+    for (at, &(x, m)) in step.products.iter().enumerate() {
+        let (x, m) = (&matrices[x], &matrices[m]);
+        let start = if at == 0 { Start::Zero } else { Start::Old };
+        if general {
+            product(b, x, m, out); // there is no sum of general ones
+        } else {
+            upper_product(start, b, |i, k| x[i * b + k], m, out);
         }
     }
     if !general {

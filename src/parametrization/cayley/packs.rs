@@ -3,24 +3,27 @@
 use alloc::{vec, vec::Vec};
 
 use super::{Field, plane};
+use crate::dense::blocks::{load, load_reals, store};
 use crate::dense::pack::{Number, Pack};
-use crate::dense::skew::{fill_skew, pull_skew, skew_size};
-use crate::dense::{invert_unpivoted, newton_schulz, polish_with, product, skew_resolvent_with, subtract_gram, update};
-use crate::scalar::Scalar;
+use crate::dense::skew::{fill_skew, pull_skew_packs, skew_size};
+use crate::dense::{
+    adjoint_product, invert_unpivoted, newton_schulz, polish_with, product, skew_resolvent_with, subtract_gram,
+};
+use crate::simd::Lanes;
 
 /// Largest mean column sum of |I − QᴴQ|, in units of b·eps, that elimination without pivoting may leave. Standard
 /// normal parameters leave at most 2 (b ≥ 8) to 6 (b = 3).
 const SMALL_DEFECT: f64 = 8.0;
 /// Largest ½‖A‖_F², in units of b², with which it is tried. Beyond, a defect does not tell: for A → ∞ a wrong inverse that
 /// is merely small gives Q = −I, which is orthogonal.
-const SMALL_SQUARES: f64 = 8.0;
-/// I + Q is taken from Q unless its mean column sum is below this: then the sum has cancelled, and 2(I + A)⁻¹ is
-/// computed again.
-const CANCELLED: f64 = 0.125;
+const SMALL_SQUARES: f64 = 4.0;
+/// P = I + Q is taken from Q unless its trace over b, which is ½‖P‖_F²/b, is below this: then the sum has cancelled, and
+/// 2(I + A)⁻¹ is computed again.
+const CANCELLED: f64 = 1.0 / 128.0;
 
-/// Blocks of consecutive θ, `T::COUNT` at a time.
+/// Blocks of consecutive θ, `T::COUNT` at a time: Q = (½I + ½A)⁻¹ − I.
 #[inline(always)]
-pub(super) fn forward_packs<W: Field, T: Pack<W>>(b: usize, theta: &[f64], blocks: &mut [W]) {
+pub(super) fn forward_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(s: S, b: usize, theta: &[f64], blocks: &mut [W]) {
     let (p, size) = (skew_size::<W>(b), b * b);
     if p == 0 {
         return blocks.fill(W::from_real(1.0));
@@ -32,31 +35,35 @@ pub(super) fn forward_packs<W: Field, T: Pack<W>>(b: usize, theta: &[f64], block
         }
         return;
     }
+    if blocks.is_empty() {
+        return;
+    }
     let zero = T::from_f64(0.0);
-    let (mut q, mut e, mut row) = (vec![zero; size], vec![zero; size], vec![zero; b]);
+    let (mut q, mut e, mut panel, mut t) = (vec![zero; size], vec![zero; size], vec![zero; 4 * b], vec![zero; p]);
     let mut safe = Safe::default();
     for (blocks, theta) in blocks.chunks_mut(size * T::COUNT).zip(theta.chunks(p * T::COUNT)) {
-        let count = blocks.len() / size;
-        let squares = fill_skew::<W, T>(b, &mut q, |at, l| if l < count { theta[l * p + at] } else { 0.0 });
-        add_identity(b, &mut q, 1.0);
-        invert_unpivoted::<W, T>(b, &mut q, &mut row);
-        double_minus_identity(b, &mut q, &mut row);
+        load_reals::<W, T, S>(s, p, theta, &mut t);
+        let quarter = fill_skew::<W, T>(b, &mut q, |at, l| 0.5 * t[at].lane(l).re());
+        add_identity(b, &mut q, 0.5);
+        invert_unpivoted::<W, T>(b, &mut q, &mut panel);
+        add_identity(b, &mut q, -1.0);
         let defect = subtract_gram(b, &q, &mut e);
-        newton_schulz(b, &mut q, &e, &mut row);
+        newton_schulz(b, &mut q, &e, &mut panel[..b]);
+        store(s, size, &q, blocks);
         for (l, (block, theta)) in blocks.chunks_exact_mut(size).zip(theta.chunks_exact(p)).enumerate() {
             let small = SMALL_DEFECT * b as f64 * f64::EPSILON;
-            if squares.lane(l).re() <= SMALL_SQUARES * size as f64 && defect.lane(l).re() <= small {
-                block.iter_mut().zip(&q).for_each(|(x, q)| *x = q.lane(l));
-            } else {
+            let squares = 4.0 * quarter.lane(l).re();
+            if !(squares <= SMALL_SQUARES * size as f64 && defect.lane(l).re() <= small) {
                 safe.block(b, theta, block);
             }
         }
     }
 }
 
-/// Pullbacks of consecutive blocks, `T::COUNT` at a time: `p` holds Pᴴ, `t` PᴴG, and `g` first G and then PᴴGPᴴ.
+/// Pullbacks of consecutive blocks, `T::COUNT` at a time: with N = P GᴴP, which is −2G_Aᴴ, dA = ½(N − Nᴴ).
 #[inline(always)]
-pub(super) fn vjp_packs<W: Field, T: Pack<W>>(
+pub(super) fn vjp_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(
+    s: S,
     b: usize,
     theta: &[f64],
     blocks: &[W],
@@ -75,33 +82,29 @@ pub(super) fn vjp_packs<W: Field, T: Pack<W>>(
         }
         return;
     }
-    let (zero, nothing) = (T::from_f64(0.0), W::from_real(0.0));
+    if blocks.is_empty() {
+        return;
+    }
+    let zero = T::from_f64(0.0);
     let (mut p, mut g, mut t) = (vec![zero; size], vec![zero; size], vec![zero; size]);
     let mut safe = Safe::default();
     let chunks = blocks.chunks(size * T::COUNT).zip(d_blocks.chunks(size * T::COUNT));
     let thetas = theta.chunks(params * T::COUNT).zip(d_theta.chunks_mut(params * T::COUNT));
     for ((blocks, d_blocks), (theta, d_theta)) in chunks.zip(thetas) {
-        let count = blocks.len() / size;
-        let mut sum = zero;
-        for at in 0..size {
-            let (i, j) = (at / b, at % b);
-            g[at] = T::gather(|l| if l < count { d_blocks[l * size + at] } else { nothing });
-            p[at] = T::gather(|l| if l < count { Scalar::conj(blocks[l * size + j * b + i]) } else { nothing });
-            if i == j {
-                p[at] = p[at] + T::from_f64(1.0);
-            }
-            sum = sum + p[at].magnitude();
-        }
+        load(s, size, d_blocks, &mut g);
+        load(s, size, blocks, &mut p);
+        add_identity(b, &mut p, 1.0);
+        let trace = p.iter().step_by(b + 1).fold(zero, |sum, p| sum + *p);
         for (l, theta) in theta.chunks_exact(params).enumerate() {
-            if sum.lane(l).re() < CANCELLED * b as f64 {
+            if trace.lane(l).re() < CANCELLED * b as f64 {
                 let x = safe.resolvent(b, theta);
                 let two = W::from_real(2.0);
-                (0..size).for_each(|at| p[at].set_lane(l, two * Scalar::conj(x[at % b * b + at / b])));
+                p.iter_mut().zip(x).for_each(|(p, x)| p.set_lane(l, two * *x));
             }
         }
-        product(b, &p, &g, &mut t);
-        product(b, &t, &p, &mut g);
-        pull_skew::<W, T>(b, &g, -0.5, d_theta);
+        adjoint_product(b, &g, &p, &mut t);
+        product(b, &p, &t, &mut g);
+        pull_skew_packs(s, b, &g, 0.5, &mut t, d_theta);
     }
 }
 
@@ -119,7 +122,7 @@ pub(super) fn pushforward<W: Field>(b: usize, theta: &[f64], block: &[W], d_thet
     }
     let mut p = block.to_vec();
     add_identity(b, &mut p, 1.0);
-    if p.iter().map(|x| Number::magnitude(*x).re()).sum::<f64>() < CANCELLED * b as f64 {
+    if p.iter().step_by(b + 1).map(|x| x.re()).sum::<f64>() < CANCELLED * b as f64 {
         let mut safe: Safe<W> = Safe::default();
         p.iter_mut().zip(safe.resolvent(b, theta)).for_each(|(p, x)| *p = *x + *x);
     }
@@ -134,16 +137,6 @@ pub(super) fn pushforward<W: Field>(b: usize, theta: &[f64], block: &[W], d_thet
 fn add_identity<T: Number>(b: usize, m: &mut [T], x: f64) {
     for m in m.iter_mut().step_by(b + 1) {
         *m = *m + T::from_f64(x);
-    }
-}
-
-/// Q = 2X − I in place.
-#[inline(always)]
-fn double_minus_identity<T: Number>(b: usize, x: &mut [T], row: &mut [T]) {
-    for (i, x) in x.chunks_exact_mut(b).enumerate() {
-        row.copy_from_slice(x);
-        update(x, row, |x, y| x + y);
-        x[i] = x[i] - T::from_f64(1.0);
     }
 }
 
@@ -172,7 +165,8 @@ impl<W: Field> Safe<W> {
     fn block(&mut self, b: usize, theta: &[f64], block: &mut [W]) {
         block.copy_from_slice(self.resolvent(b, theta));
         self.row.resize(b, W::zero());
-        double_minus_identity(b, block, &mut self.row);
+        block.iter_mut().for_each(|x| *x = *x + *x);
+        add_identity(b, block, -1.0);
         polish_with(b, block, &mut self.x, &mut self.row);
     }
 }

@@ -1,0 +1,142 @@
+//! Blocks between charts, which want them one after the other in double precision, and kernels, which want them as
+//! [`Stage::entry`] tells; and parameters likewise. Compiled for each instruction set; every number is converted by itself.
+
+use core::ops::Range;
+
+use alloc::vec::Vec;
+
+use num_traits::{Float, Zero};
+
+use super::Stage;
+use crate::kernel::Strides;
+use crate::scalar::{Real, Scalar};
+use crate::simd::{Isa, Job, Lanes, dispatch};
+
+/// Blocks in the order of the charts, or of the vectors of reflectors: row-major, group after group, in double precision.
+pub(super) fn gather<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, entries: &[T], blocks: &mut Vec<T::Wide>) {
+    blocks.resize(groups.len() * stage.numbers(), T::Wide::zero());
+    dispatch(Isa::detect(), Gather { stage, groups, entries, blocks });
+}
+
+/// Where [`gather`] finds them, rounded.
+pub(super) fn scatter<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, blocks: &[T::Wide], entries: &mut [T]) {
+    dispatch(Isa::detect(), Scatter { stage, groups, blocks, entries });
+}
+
+/// Parameters in double precision.
+pub(super) fn widen<P: Real>(theta: &[P], wide: &mut Vec<f64>) {
+    wide.resize(theta.len(), 0.0);
+    dispatch(Isa::detect(), Widen { theta, wide });
+}
+
+/// Gradients of parameters, added and rounded once.
+pub(super) fn accumulate<P: Real>(wide: &[f64], d_theta: &mut [P]) {
+    dispatch(Isa::detect(), Accumulate { wide, d_theta });
+}
+
+/// Whether all parameters are finite.
+pub(super) fn all_finite<P: Real>(theta: &[P]) -> bool {
+    let mut finite = true;
+    dispatch(Isa::detect(), AllFinite { theta, finite: &mut finite });
+    finite
+}
+
+/// Where the blocks of these groups lie one after the other, row-major, if they do.
+pub(super) fn run<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>) -> Option<Range<usize>> {
+    let (b, numbers, strides) = (stage.layout().block_size(), stage.numbers(), stage.strides());
+    let start = stage.entries().start;
+    (stage.vectors().is_none() && strides == Strides::row_major(b))
+        .then(|| start + groups.start * numbers..start + groups.end * numbers)
+}
+
+/// `f(at, entry)` for all numbers `at` of the blocks and the places of their entries, neighbouring blocks in turn.
+#[inline(always)]
+fn walk<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, mut f: impl FnMut(usize, usize)) {
+    let (rows, b) = (stage.rows(), stage.layout().block_size());
+    let (panel, distance) = stage.strides().panel();
+    let mut start = groups.start;
+    while start < groups.end {
+        let count = (panel - start % panel).min(groups.end - start);
+        for i in 0..rows {
+            let (first, step) = stage.row(start, i);
+            for k in 0..b {
+                let at = ((start - groups.start) * rows + i) * b + k;
+                (0..count).for_each(|g| f(at + g * rows * b, first + k * step + g * distance));
+            }
+        }
+        start += count;
+    }
+}
+
+struct Gather<'a, T: Scalar> {
+    stage: &'a Stage<T>,
+    groups: &'a Range<usize>,
+    entries: &'a [T],
+    blocks: &'a mut [T::Wide],
+}
+
+impl<T: Scalar> Job<f64> for Gather<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<f64>>(self, _: S) {
+        let (blocks, entries) = (self.blocks, self.entries);
+        match run(self.stage, self.groups) {
+            Some(run) => blocks.iter_mut().zip(&entries[run]).for_each(|(wide, x)| *wide = x.to_wide()),
+            None => walk(self.stage, self.groups, |at, entry| blocks[at] = entries[entry].to_wide()),
+        }
+    }
+}
+
+struct Scatter<'a, T: Scalar> {
+    stage: &'a Stage<T>,
+    groups: &'a Range<usize>,
+    blocks: &'a [T::Wide],
+    entries: &'a mut [T],
+}
+
+impl<T: Scalar> Job<f64> for Scatter<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<f64>>(self, _: S) {
+        let (blocks, entries) = (self.blocks, self.entries);
+        match run(self.stage, self.groups) {
+            Some(run) => entries[run].iter_mut().zip(blocks).for_each(|(x, wide)| *x = T::from_wide(*wide)),
+            None => walk(self.stage, self.groups, |at, entry| entries[entry] = T::from_wide(blocks[at])),
+        }
+    }
+}
+
+struct Widen<'a, P> {
+    theta: &'a [P],
+    wide: &'a mut [f64],
+}
+
+impl<P: Real> Job<f64> for Widen<'_, P> {
+    #[inline(always)]
+    fn run<S: Lanes<f64>>(self, _: S) {
+        self.wide.iter_mut().zip(self.theta).for_each(|(wide, p)| *wide = p.to_wide());
+    }
+}
+
+struct Accumulate<'a, P> {
+    wide: &'a [f64],
+    d_theta: &'a mut [P],
+}
+
+impl<P: Real> Job<f64> for Accumulate<'_, P> {
+    #[inline(always)]
+    fn run<S: Lanes<f64>>(self, _: S) {
+        self.d_theta.iter_mut().zip(self.wide).for_each(|(d, wide)| *d = P::from_wide(d.to_wide() + wide));
+    }
+}
+
+struct AllFinite<'a, P> {
+    theta: &'a [P],
+    finite: &'a mut bool,
+}
+
+impl<P: Real> Job<f64> for AllFinite<'_, P> {
+    #[inline(always)]
+    fn run<S: Lanes<f64>>(self, _: S) {
+        // No early exit, so that it runs in vectors.
+        *self.finite = self.theta.iter().fold(true, |finite, p| finite & Float::is_finite(*p));
+    }
+}
