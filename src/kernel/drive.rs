@@ -60,6 +60,7 @@ pub(crate) fn apply_along<E: Element>(
     if y.row_mut(0).is_none() || x.is_some_and(|x| x.row(0).is_none()) {
         return false;
     }
+    let x = x.filter(|x| !x.is_same(&y)); // then it works in place
     let (n, batch) = (y.n(), y.batch());
     let together = choose::together::<E::Scalar>(n);
     let Some(Compiled { along }) = compiled::<E::Scalar>() else { return false };
