@@ -100,7 +100,10 @@ impl Pool {
             best.map(|at| buffers.swap_remove(at)).unwrap_or_default()
         }
         #[cfg(not(feature = "std"))]
-        Vec::new()
+        {
+            let _ = words;
+            Vec::new()
+        }
     }
 
     fn give(&self, buffer: Vec<u64>) {

@@ -31,7 +31,7 @@ pub(crate) fn pairs(layout: &StageLayout) -> Option<(usize, usize)> {
 pub(crate) fn is_planar<T: Scalar>(layout: &StageLayout) -> bool {
     let apart =
         matches!(layout, StageLayout::Strided { unit: 1, radix: 4 | 8, distance, .. } if distance % T::WIDTH == 0);
-    !T::IS_COMPLEX && layout.num_blocks() % T::WIDTH == 0 && (pairs(layout).is_some() || apart)
+    !T::IS_COMPLEX && layout.num_blocks().is_multiple_of(T::WIDTH) && (pairs(layout).is_some() || apart)
 }
 
 /// Vectors that run along the vector together: their rows stay in the inner caches while all passes go over them.

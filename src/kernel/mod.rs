@@ -79,7 +79,7 @@ impl Strides {
     /// Where block `g` starts.
     #[inline(always)]
     pub(crate) fn start(self, g: usize) -> usize {
-        ((g >> self.side) * self.block << self.side) + (g & ((1 << self.side) - 1))
+        (((g >> self.side) * self.block) << self.side) + (g & ((1 << self.side) - 1))
     }
 
     /// Where row `i` of block `g` starts, and the distance of its entries.

@@ -40,7 +40,7 @@ where
     for g in 0..groups {
         let group = &mut vector[g * R * distance..(g + 1) * R * distance];
         // Registers of blocks lie in one panel.
-        if distance % S::LANES == 0 {
+        if distance.is_multiple_of(S::LANES) {
             for q in (0..distance).step_by(S::LANES) {
                 apply_lanes::<T, S, R>(s, step, group, g * distance, q);
             }

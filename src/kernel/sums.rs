@@ -68,9 +68,9 @@ impl<'a, T: Scalar, S: Lanes<T>> Sums<'a, T, S> {
             self.flush(step);
         }
         if I * K > S::LANES {
-            for i in 0..I {
-                for k in 0..K {
-                    self.push(step, block[i][k], at + i * row + k * column);
+            for (i, vectors) in block.iter().enumerate() {
+                for (k, vector) in vectors.iter().enumerate() {
+                    self.push(step, *vector, at + i * row + k * column);
                 }
             }
             return;

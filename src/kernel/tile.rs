@@ -265,9 +265,9 @@ impl<T: Scalar, S: Lanes<T>> Visit<[usize; 2]> for Pairs<'_, T, S> {
         let [a, b] = rows.map(|row| row * registers);
         let at = |step: &Step<'_, T>, i: usize, k: usize| start + i * step.strides.row + k * step.strides.column;
         let (mut entries, mut sums) = ([[S::V::zeroed(); 2]; 2], [[S::V::zeroed(); 2]; 2]);
-        for i in 0..2 {
-            for k in 0..2 {
-                entries[i][k] = s.splat(self.back.acting(self.back.entries[at(&self.back, i, k)]));
+        for (i, row) in entries.iter_mut().enumerate() {
+            for (k, entry) in row.iter_mut().enumerate() {
+                *entry = s.splat(self.back.acting(self.back.entries[at(&self.back, i, k)]));
             }
         }
         for c in 0..registers {
