@@ -1,5 +1,6 @@
 //! What runs where: decisions that depend on shapes and never change a bit of the result.
 
+use super::passes::Pass;
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
 
@@ -32,6 +33,13 @@ pub(crate) fn is_planar<T: Scalar>(layout: &StageLayout) -> bool {
     let apart =
         matches!(layout, StageLayout::Strided { unit: 1, radix: 4 | 8, distance, .. } if distance % T::WIDTH == 0);
     !T::IS_COMPLEX && layout.num_blocks().is_multiple_of(T::WIDTH) && (pairs(layout).is_some() || apart)
+}
+
+/// Whether passes serve a batch better than tiles do. Passes of single stages cost a way through memory each, tiles two
+/// transposes in all; but very few vectors do not fill a tile.
+pub(super) fn along_pays<T: Scalar>(passes: &[Pass], batch: usize) -> bool {
+    let stages: usize = passes.iter().map(|pass| pass.stages.len()).sum();
+    passes.len() <= 2 || 2 * passes.len() <= stages || one_by_one::<T>(batch)
 }
 
 /// Vectors that run along the vector together: their rows stay in the inner caches while all passes go over them.

@@ -48,7 +48,8 @@ pub(crate) fn apply<E: Element>(
     });
 }
 
-/// y ← all passes(x), or y ← all passes(y) without `x`. Of rows only: `false` for other batches, of which nothing is touched.
+/// y ← all passes(x), or y ← all passes(y) without `x`. `false`, and nothing is touched, unless the batch is rows
+/// and it pays.
 pub(crate) fn apply_along<E: Element>(
     pairs: PairsOf<'_, E::Scalar>,
     x: Option<Batch<'_, E>>,
@@ -57,7 +58,8 @@ pub(crate) fn apply_along<E: Element>(
     parallelism: Parallelism,
     pool: &Pool,
 ) -> bool {
-    if y.row_mut(0).is_none() || x.is_some_and(|x| x.row(0).is_none()) {
+    let rows = y.row_mut(0).is_some() && x.is_none_or(|x| x.row(0).is_some());
+    if !rows || !choose::along_pays::<E::Scalar>(pairs.passes, y.batch()) {
         return false;
     }
     let x = x.filter(|x| !x.is_same(&y)); // then it works in place

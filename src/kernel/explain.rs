@@ -44,7 +44,7 @@ pub(crate) fn what_runs<T: Scalar>(
     n: usize,
     batch: usize,
 ) -> (usize, Vec<(Kernel, usize)>) {
-    if let Some(passes) = passes {
+    if let Some(passes) = passes.filter(|passes| choose::along_pays::<T>(passes, batch)) {
         let runs = passes.iter().map(|pass| (Kernel::AlongTheVector, pass.stages.len()));
         return (choose::together::<T>(n).min(batch), runs.collect());
     }
