@@ -8,6 +8,7 @@ papilio=${PAPILIO:-target/release/papilio}
 seconds=${1:-1}
 pictures=docs/benchmarks
 tables=$pictures/tables.md
+mkdir -p "$pictures"
 unfinished=$(mktemp)
 trap 'rm -f "$unfinished"' EXIT
 
