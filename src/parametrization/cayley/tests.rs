@@ -114,12 +114,14 @@ fn the_map_is_accurate_not_only_orthogonal() {
 
 #[test]
 fn an_unlucky_order_of_pivots_is_noticed() {
-    // Elimination without pivoting begins with the 1 beside the largest entries, and grows by their square.
+    // Elimination without pivoting begins with four rows that are almost those of I, beside the largest entries, and grows by
+    // their square.
     for seed in 0..20 {
         let mut theta: Vec<f64> = normal(seed, skew_size::<f64>(16)).iter().map(|x| 0.1 * x).collect();
-        theta[..8].fill(14.0);
+        // Small enough to be tried: only the defect tells. Without it, up to 5000.
+        theta[4..15].iter_mut().zip(normal(seed + 1000, 11)).for_each(|(theta, x)| *theta = 8.0 * x);
         let error = map_error(16, &theta);
-        assert!(error <= 32.0, "seed {seed}: {error}");
+        assert!(error <= 64.0, "seed {seed}: {error}");
     }
 }
 
