@@ -8,7 +8,7 @@ use super::passes::{Pairs, Pass, Reach};
 use super::single::{load, store};
 use crate::batch::{Batch, BatchMut};
 use crate::scalar::Scalar;
-use crate::simd::{Job, Lanes, NATURAL};
+use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch};
 
 /// The pairs of a plan.
 #[derive(Debug, Clone, Copy)]
@@ -27,11 +27,11 @@ pub(super) struct Along<'a, T> {
     pub(super) y: BatchMut<'a, T>,
 }
 
-impl<T: Scalar> Job<T> for Along<'_, T> {
-    #[inline(always)]
-    fn run<S: Lanes<T>>(mut self, s: S) {
-        if T::IS_COMPLEX || !S::FUSED {
-            return; // has no passes: this keeps the code small
+impl<T: Scalar> Along<'_, T> {
+    /// Each pass is a job of its own: small functions compile faster.
+    pub(super) fn run(mut self, isa: Isa) {
+        if const { T::IS_COMPLEX } {
+            return; // has no passes
         }
         for pass in self.pairs.passes {
             if let Some(x) = self.x {
@@ -43,11 +43,21 @@ impl<T: Scalar> Job<T> for Along<'_, T> {
             }
             let transposed = pass.stages.iter().any(|stage| stage.transposed);
             match (self.pairs.rotations, transposed) {
-                (true, false) => self.pass(s, pass, Rotations::<false>),
-                (true, true) => self.pass(s, pass, Rotations::<true>),
-                (false, _) => self.pass(s, pass, General { offsets: if transposed { [1, 2] } else { [2, 1] } }),
+                (true, false) => self.pass(isa, pass, Rotations::<false>),
+                (true, true) => self.pass(isa, pass, Rotations::<true>),
+                (false, _) => self.pass(isa, pass, General { offsets: if transposed { [1, 2] } else { [2, 1] } }),
             }
             self.x = None;
+        }
+    }
+
+    fn pass<B: Blocks>(&mut self, isa: Isa, pass: &Pass, blocks: B) {
+        let (entries, x, y) = (self.pairs.entries, self.x, self.y.reborrow());
+        match pass.registers {
+            2 => dispatch(isa, Run::<T, B, 2> { pass, blocks, entries, x, y }),
+            4 => dispatch(isa, Run::<T, B, 4> { pass, blocks, entries, x, y }),
+            8 => dispatch(isa, Run::<T, B, 8> { pass, blocks, entries, x, y }),
+            _ => dispatch(isa, Run::<T, B, 16> { pass, blocks, entries, x, y }),
         }
     }
 }
@@ -97,41 +107,36 @@ impl<const TRANSPOSED: bool> Blocks for Rotations<TRANSPOSED> {
     }
 }
 
-impl<T: Scalar> Along<'_, T> {
-    #[inline(always)]
-    fn pass<S: Lanes<T>, B: Blocks>(&mut self, s: S, pass: &Pass, b: B) {
-        match pass.registers {
-            2 => self.blocks::<S, B, 2>(s, pass, b),
-            4 => self.blocks::<S, B, 4>(s, pass, b),
-            8 => self.blocks::<S, B, 8>(s, pass, b),
-            _ if S::REGISTERS >= 32 => self.blocks::<S, B, 16>(s, pass, b),
-            _ => {}
-        }
-    }
+/// One pass in R registers.
+struct Run<'a, T, B, const R: usize> {
+    pass: &'a Pass,
+    blocks: B,
+    entries: &'a [T],
+    x: Option<Batch<'a, T>>,
+    y: BatchMut<'a, T>,
+}
 
+impl<T: Scalar, B: Blocks, const R: usize> Job<T> for Run<'_, T, B, R> {
     #[inline(always)]
-    fn blocks<S: Lanes<T>, B: Blocks, const R: usize>(&mut self, s: S, pass: &Pass, b: B) {
-        let (d, batch) = (pass.distance, self.y.batch());
-        for h in 0..pass.covered / (R * d) {
+    fn run<S: Lanes<T>>(mut self, s: S) {
+        if const { T::IS_COMPLEX || !S::FUSED || 2 * R > S::REGISTERS } {
+            return; // no such passes are made
+        }
+        let (d, batch) = (self.pass.distance, self.y.batch());
+        for h in 0..self.pass.covered / (R * d) {
             for q in (0..d).step_by(S::LANES) {
-                let at = (h * R * d + q, h * (R / 2) * d + q);
                 for v in 0..batch {
-                    self.block::<S, B, R>(s, pass, b, at, v);
+                    self.block(s, h * R * d + q, h * (R / 2) * d + q, v);
                 }
             }
         }
     }
+}
 
+impl<T: Scalar, B: Blocks, const R: usize> Run<'_, T, B, R> {
     /// Registers from coordinate `base` on, of vector `v`; their pairs are blocks from `first` on.
     #[inline(always)]
-    fn block<S: Lanes<T>, B: Blocks, const R: usize>(
-        &mut self,
-        s: S,
-        pass: &Pass,
-        b: B,
-        (base, first): (usize, usize),
-        v: usize,
-    ) {
+    fn block<S: Lanes<T>>(&mut self, s: S, base: usize, first: usize, v: usize) {
         let mut x = [S::V::zeroed(); R];
         let row = match self.x {
             Some(x) => x.row(v),
@@ -139,13 +144,13 @@ impl<T: Scalar> Along<'_, T> {
         };
         let Some(row) = row else { return };
         for (r, x) in x.iter_mut().enumerate() {
-            *x = load::<T, S>(&row[base + r * pass.distance..]);
+            *x = load::<T, S>(&row[base + r * self.pass.distance..]);
         }
-        let mut registers = Registers { pass, entries: self.pairs.entries, first, x };
-        registers.run(s, b);
+        let mut registers = Registers { pass: self.pass, entries: self.entries, first, x };
+        registers.run(s, self.blocks);
         let Some(row) = self.y.row_mut(v) else { return };
         for (r, x) in registers.x.iter().enumerate() {
-            store::<T, S>(&mut row[base + r * pass.distance..], *x);
+            store::<T, S>(&mut row[base + r * self.pass.distance..], *x);
         }
     }
 }
@@ -160,67 +165,86 @@ struct Registers<'a, T, V, const R: usize> {
 }
 
 impl<T: Scalar, V: Pod, const R: usize> Registers<'_, T, V, R> {
-    /// All stages, level by level. The levels are written out, so that registers are named when this is compiled.
+    /// All stages, level by level. Levels and pairs are written out and chosen by constants, so that registers are named when
+    /// this is compiled, and what a machine has no use for is not compiled at all.
     #[inline(always)]
     fn run<S: Lanes<T, V = V>, B: Blocks>(&mut self, s: S, b: B) {
         let mut stages = self.pass.stages.iter();
         // Levels below log₂ L are distances within registers.
         macro_rules! near {
-            ($($level:literal after $before:literal),*) => {{
-                $(if (S::LANES * R) >> $level >= 2 && let Some(stage) = stages.next() {
-                    if (S::LANES * R) >> $before >= 2 && $level != $before {
+            ($($level:literal after $before:literal),*) => {
+                $(if const { (S::LANES * R) >> $level >= 2 }
+                    && let Some(stage) = stages.next()
+                {
+                    if const { (S::LANES * R) >> $before >= 2 && $level != $before } {
                         self.regroup::<S, $before, $level>(s);
                     } else {
                         self.regroup::<S, NATURAL, $level>(s);
                     }
-                    let bit = usize::saturating_sub($level, S::LANES.trailing_zeros() as usize);
-                    self.turn(s, b, stage, bit, S::LANES);
+                    match const { usize::saturating_sub($level, S::LANES.trailing_zeros() as usize) } {
+                        0 => self.turn::<S, B, 0>(s, b, stage, S::LANES),
+                        1 => self.turn::<S, B, 1>(s, b, stage, S::LANES),
+                        2 => self.turn::<S, B, 2>(s, b, stage, S::LANES),
+                        _ => self.turn::<S, B, 3>(s, b, stage, S::LANES),
+                    }
                 })*
-            }};
+            };
         }
         macro_rules! one {
-            ($at:ident, $($level:literal),*) => {{
-                $(if $at == $level && let Some(stage) = stages.next() {
+            ($at:ident, $($level:literal),*) => {
+                $(if const { S::LANES >> $level >= 1 }
+                    && $at == $level
+                    && let Some(stage) = stages.next()
+                {
                     self.regroup::<S, NATURAL, $level>(s);
-                    self.turn(s, b, stage, 0, S::LANES);
+                    self.turn::<S, B, 0>(s, b, stage, S::LANES);
                     self.regroup::<S, $level, NATURAL>(s);
                 })*
-            }};
+            };
         }
         macro_rules! far {
-            ($($level:literal),*) => {{
-                $(if R >> $level >= 2 && let Some(stage) = stages.next() {
-                    self.turn(s, b, stage, $level, self.pass.distance);
+            ($($level:literal),*) => {
+                $(if const { R >> $level >= 2 }
+                    && let Some(stage) = stages.next()
+                {
+                    self.turn::<S, B, $level>(s, b, stage, self.pass.distance);
                 })*
-            }};
+            };
         }
-        match (self.pass.reach, self.pass.ascending) {
-            (Reach::Near, true) if R >= 4 => {
-                near!(0 after 0, 1 after 0, 2 after 1, 3 after 2, 4 after 3, 5 after 4, 6 after 5, 7 after 6);
+        match self.pass.reach {
+            Reach::Near => {
+                if const { R < 4 } {
+                    return; // fewer are never made
+                }
+                if self.pass.ascending {
+                    near!(0 after 0, 1 after 0, 2 after 1, 3 after 2, 4 after 3, 5 after 4, 6 after 5, 7 after 6);
+                } else {
+                    near!(7 after 7, 6 after 7, 5 after 6, 4 after 5, 3 after 4, 2 after 3, 1 after 2, 0 after 1);
+                    self.regroup::<S, 0, NATURAL>(s);
+                }
             }
-            (Reach::Near, false) if R >= 4 => {
-                near!(7 after 7, 6 after 7, 5 after 6, 4 after 5, 3 after 4, 2 after 3, 1 after 2, 0 after 1);
-                self.regroup::<S, 0, NATURAL>(s);
+            Reach::One(level) => {
+                if const { R == 2 } {
+                    one!(level, 0, 1, 2, 3, 4);
+                }
             }
-            (Reach::One(level), _) if R == 2 => one!(level, 0, 1, 2, 3, 4),
-            (_, true) => far!(0, 1, 2, 3),
-            (_, false) => far!(3, 2, 1, 0),
+            Reach::Far => {
+                if self.pass.ascending {
+                    far!(0, 1, 2, 3);
+                } else {
+                    far!(3, 2, 1, 0);
+                }
+            }
         }
     }
 
-    /// Turns the registers, `distance` apart, that differ in `bit` by their blocks of the stage.
+    /// Turns the registers, `distance` apart, that differ in bit `BIT` by their blocks of the stage.
     #[inline(always)]
-    fn turn<S: Lanes<T, V = V>, B: Blocks>(&mut self, s: S, b: B, stage: &Pairs, bit: usize, distance: usize) {
-        // Written out, since arrays indexed in loops may end up in memory.
+    fn turn<S: Lanes<T, V = V>, B: Blocks, const BIT: usize>(&mut self, s: S, b: B, stage: &Pairs, distance: usize) {
         macro_rules! turn {
             ($($p:literal)*) => {
-                $(if $p < R / 2 {
-                    match bit {
-                        0 => self.turn_pair::<S, B, $p, 0>(s, b, stage, distance),
-                        1 => self.turn_pair::<S, B, $p, 1>(s, b, stage, distance),
-                        2 => self.turn_pair::<S, B, $p, 2>(s, b, stage, distance),
-                        _ => self.turn_pair::<S, B, $p, 3>(s, b, stage, distance),
-                    }
+                $(if const { $p < R / 2 } {
+                    self.turn_pair::<S, B, $p, BIT>(s, b, stage, distance);
                 })*
             };
         }
@@ -235,8 +259,8 @@ impl<T: Scalar, V: Pod, const R: usize> Registers<'_, T, V, R> {
         stage: &Pairs,
         distance: usize,
     ) {
-        let low = (P >> BIT << (BIT + 1) | P & ((1 << BIT) - 1)).min(R - 1);
-        let high = (low | 1 << BIT).min(R - 1);
+        let low = const { (P >> BIT << (BIT + 1)) | (P & ((1 << BIT) - 1)) };
+        let high = low | (1 << BIT);
         let j = self.first + P * distance;
         let start = stage.entries + j / T::WIDTH * 4 * T::WIDTH + j % T::WIDTH;
         let entries = b.load(s, &self.entries[start..][..3 * T::WIDTH + S::LANES]);

@@ -4,7 +4,7 @@ use core::any::Any;
 
 use super::along::Along;
 use crate::scalar::{Scalar, c32, c64};
-use crate::simd::{Isa, dispatch};
+use crate::simd::Isa;
 
 /// The kernels of one scalar type.
 pub(super) struct Compiled<T: 'static> {
@@ -12,7 +12,7 @@ pub(super) struct Compiled<T: 'static> {
 }
 
 impl<T: Scalar> Compiled<T> {
-    const NEW: Self = Self { along: |isa, job| dispatch(isa, job) };
+    const NEW: Self = Self { along: |isa, along| along.run(isa) };
 }
 
 static F32: Compiled<f32> = Compiled::NEW;

@@ -73,7 +73,7 @@ pub(crate) fn apply_along<E: Element>(
         pool.with(y.batch() * n, |rows: &mut [E::Scalar]| {
             for (v, row) in rows.chunks_exact_mut(n).enumerate() {
                 if let Some(from) = x.unwrap_or(y.as_batch()).row(v) {
-                    row.iter_mut().zip(from).for_each(|(to, from)| *to = from.load());
+                    pack::widen(isa, from, row);
                 }
             }
             if let Ok(y) = BatchMut::rows(rows, n) {
@@ -81,7 +81,7 @@ pub(crate) fn apply_along<E: Element>(
             }
             for (v, row) in rows.chunks_exact(n).enumerate() {
                 if let Some(to) = y.row_mut(v) {
-                    to.iter_mut().zip(row).for_each(|(to, from)| *to = E::store(*from));
+                    pack::narrow(isa, row, to);
                 }
             }
         });

@@ -103,6 +103,40 @@ pub(crate) fn unpack<E: Element>(
     }
 }
 
+/// to ← from, widened.
+pub(crate) fn widen<E: Element>(isa: Isa, from: &[E], to: &mut [E::Scalar]) {
+    dispatch::<RealOf<E>, _>(isa, Widen { from, to });
+}
+
+/// to ← from, rounded.
+pub(crate) fn narrow<E: Element>(isa: Isa, from: &[E::Scalar], to: &mut [E]) {
+    dispatch::<RealOf<E>, _>(isa, Narrow { from, to });
+}
+
+struct Widen<'a, E: Element> {
+    from: &'a [E],
+    to: &'a mut [E::Scalar],
+}
+
+impl<E: Element> Job<RealOf<E>> for Widen<'_, E> {
+    #[inline(always)]
+    fn run<S: Lanes<RealOf<E>>>(self, _: S) {
+        self.to.iter_mut().zip(self.from).for_each(|(to, from)| *to = from.load());
+    }
+}
+
+struct Narrow<'a, E: Element> {
+    from: &'a [E::Scalar],
+    to: &'a mut [E],
+}
+
+impl<E: Element> Job<RealOf<E>> for Narrow<'_, E> {
+    #[inline(always)]
+    fn run<S: Lanes<RealOf<E>>>(self, _: S) {
+        self.to.iter_mut().zip(self.from).for_each(|(to, from)| *to = E::store(*from));
+    }
+}
+
 struct PackRows<'a, E: Element> {
     x: Batch<'a, E>,
     first: usize,
