@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use super::along::{self, Along, PairsOf};
+use super::compiled::{Compiled, compiled};
 use super::drive::Forward;
 use super::windows::Windows;
 use super::{Both, Step, choose, pack, reflect, tile};
@@ -21,6 +23,14 @@ pub enum Saved<'a, E> {
 }
 
 impl<'a, E: Copy> Saved<'a, E> {
+    /// The batch, and whether it is the output.
+    fn parts(self) -> (Batch<'a, E>, bool) {
+        match self {
+            Saved::Input(x) => (x, false),
+            Saved::Output(y) => (y, true),
+        }
+    }
+
     fn chunk(&self, start: usize, len: usize) -> Self {
         match self {
             Saved::Input(x) => Saved::Input(x.chunk(start, len)),
@@ -63,57 +73,149 @@ pub(crate) fn apply_vjp<E: Element>(
     let width = choose::backward_width::<E::Scalar>(windows.len() * tiles + inner, batch);
     let scratch = super::scratch(steps) * E::Scalar::WIDTH;
     let lengths = [windows.len() * width * tiles, inner * width];
-    let chunks = batch.div_ceil(width);
-    let pieces = chunks.min(PARTIALS);
-    let cuts: Vec<usize> = (1..=pieces).map(|p| (p * chunks / pieces * width).min(batch)).collect();
-    let (entries, couplings) = d_factors.as_ref().map_or((0, 0), |d| (d.0.len(), d.1.len()));
-    let numbers = entries + couplings;
-    pool.with(pieces * numbers, |partials: &mut [E::Scalar]| {
-        partials.fill(num_traits::Zero::zero());
-        let mut gx: Vec<Option<BatchMut<'_, E>>> = match gx {
-            Some(gx) => gx.split(cuts.iter().copied()).map(Some).collect(),
-            None => cuts.iter().map(|_| None).collect(),
-        };
-        let mut gradients = partials.chunks_mut(numbers.max(1));
-        let mut work = Vec::with_capacity(pieces);
-        let mut start = 0;
-        for (end, gx) in cuts.iter().zip(gx.drain(..)) {
-            work.push((start, *end, gx, gradients.next().filter(|_| d_factors.is_some())));
-            start = *end;
-        }
-        parallel::for_each(parallelism, work, |(start, end, mut gx, mut gradient)| {
-            pool.with(lengths[0] + lengths[1] + scratch, |buffer: &mut [E::Scalar]| {
-                let (buffer, scratch) = buffer.split_at_mut(lengths[0] + lengths[1]);
-                let (buffer, rows) = buffer.split_at_mut(lengths[0]);
-                for first in (start..end).step_by(width) {
-                    let count = width.min(end - first);
-                    for window in windows.iter() {
-                        let (steps, tile) = (&windows.steps(steps, window), window.len * width);
-                        let (g, inputs) = buffer[..tile * tiles].split_at_mut(tile);
-                        pack::pack(isa, gy.chunk(first, count), window.start, g, width, lanes);
-                        let (saved, reversible) = match saved.chunk(first, count) {
-                            Saved::Input(x) => (x, false),
-                            Saved::Output(y) => (y, true),
-                        };
-                        if tiles > 1 {
-                            pack::pack(isa, saved, window.start, &mut inputs[..tile], width, lanes);
-                        }
-                        let d = gradient.as_deref_mut().map(|d| d.split_at_mut(entries));
-                        let runs = &runs[..];
-                        let work = Work { isa, width, scratch: &mut *scratch };
-                        Backward { steps, runs, reversible, work, rows: &mut *rows }.run(g, inputs, d);
-                        if let Some(gx) = &mut gx {
-                            pack::unpack(isa, g, width, lanes, gx.chunk_mut(first - start, count), window.start);
+    in_pieces(width, gy, gx, d_factors, parallelism, pool, |(start, end), mut gx, mut d| {
+        pool.with(lengths[0] + lengths[1] + scratch, |buffer: &mut [E::Scalar]| {
+            let (buffer, scratch) = buffer.split_at_mut(lengths[0] + lengths[1]);
+            let (buffer, rows) = buffer.split_at_mut(lengths[0]);
+            for first in (start..end).step_by(width) {
+                let count = width.min(end - first);
+                for window in windows.iter() {
+                    let (steps, tile) = (&windows.steps(steps, window), window.len * width);
+                    let (g, inputs) = buffer[..tile * tiles].split_at_mut(tile);
+                    pack::pack(isa, gy.chunk(first, count), window.start, g, width, lanes);
+                    let (saved, reversible) = saved.chunk(first, count).parts();
+                    if tiles > 1 {
+                        pack::pack(isa, saved, window.start, &mut inputs[..tile], width, lanes);
+                    }
+                    let d = d.as_mut().map(|d| (&mut *d.0, &mut *d.1));
+                    let runs = &runs[..];
+                    let work = Work { isa, width, scratch: &mut *scratch };
+                    Backward { steps, runs, reversible, work, rows: &mut *rows }.run(g, inputs, d);
+                    if let Some(gx) = &mut gx {
+                        pack::unpack(isa, g, width, lanes, gx.chunk_mut(first - start, count), window.start);
+                    }
+                }
+            }
+        });
+    });
+}
+
+/// The same by passes along the vector, those of the plan as it acts. `false`, and nothing is touched, unless all batches are
+/// rows and it pays.
+#[allow(clippy::too_many_arguments)] // as above
+pub(crate) fn apply_vjp_along<E: Element>(
+    pairs: PairsOf<'_, E::Scalar>,
+    saved: Saved<'_, E>,
+    gy: Batch<'_, E>,
+    mut gx: Option<BatchMut<'_, E>>,
+    d_factors: &mut Option<Both<&mut [E::Scalar]>>,
+    isa: Isa,
+    parallelism: Parallelism,
+    pool: &Pool,
+) -> bool {
+    let (n, (kept, reversible)) = (gy.n(), saved.parts());
+    let rows = gy.row(0).is_some() && kept.row(0).is_some() && gx.as_mut().is_none_or(|gx| gx.row_mut(0).is_some());
+    let Some(Compiled { along, along_backward }) = compiled::<E::Scalar>() else { return false };
+    if !rows || d_factors.is_none() || !choose::along_pays::<E::Scalar>(pairs.passes, gy.batch()) {
+        return false;
+    }
+    let lanes = simd::lanes::<E::Scalar>(isa);
+    // Rows of neighbouring vectors must not meet in the same cache lines' places.
+    let stride = n.next_multiple_of(E::Scalar::WIDTH) + E::Scalar::WIDTH;
+    let inputs = if reversible { 1 } else { pairs.passes.len() };
+    let together = choose::backward_together::<E::Scalar>(stride * (inputs + 1), gy.batch());
+    let length = together * stride;
+    let window = pairs.passes.iter().map(|pass| along::window(pass, lanes, together)).max().unwrap_or(0);
+    // From the output, the input of a pass is found by its transpose.
+    let back: Vec<_> = pairs.passes.iter().filter(|_| reversible).map(along::Pass::transposed).collect();
+    let d_factors = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
+    in_pieces(together, gy, gx, d_factors, parallelism, pool, |(start, end), mut gx, mut d| {
+        let Some((d, _)) = &mut d else { return };
+        pool.with((1 + inputs) * length + window, |buffer: &mut [E::Scalar]| {
+            let (window, buffer) = buffer.split_at_mut(window);
+            let (g, x) = buffer.split_at_mut(length);
+            for first in (start..end).step_by(together) {
+                let count = together.min(end - first);
+                for v in 0..count {
+                    for (batch, rows) in [(gy, &mut *g), (kept, &mut *x)] {
+                        if let Some(row) = batch.row(first + v) {
+                            pack::widen(isa, row, &mut rows[v * stride..][..n]);
                         }
                     }
                 }
-            });
-        });
-        if let Some((d_entries, d_couplings)) = d_factors {
-            for partial in partials.chunks(numbers.max(1)) {
-                for (d, p) in d_entries.iter_mut().chain(&mut *d_couplings).zip(partial) {
-                    *d += *p;
+                if !reversible {
+                    for (p, pass) in pairs.passes[..inputs - 1].iter().enumerate() {
+                        let (x, y) = x[p * length..].split_at_mut(length);
+                        let pairs = PairsOf { passes: core::slice::from_ref(pass), ..pairs };
+                        if let (Ok(x), Ok(y)) =
+                            (Batch::strided(x, count, n, stride, 1), BatchMut::strided(y, count, n, stride, 1))
+                        {
+                            along(isa, Along { pairs, x: Some(x), y });
+                        }
+                    }
                 }
+                for (p, pass) in pairs.passes.iter().enumerate().rev() {
+                    let x = &mut x[if reversible { 0 } else { p * length }..][..length];
+                    if let (Some(back), Ok(y)) = (back.get(p), BatchMut::strided(x, count, n, stride, 1)) {
+                        let pairs = PairsOf { passes: core::slice::from_ref(back), ..pairs };
+                        along(isa, Along { pairs, x: None, y });
+                    }
+                    let (x, g, entries, window) = (&*x, &mut *g, pairs.entries, &mut *window);
+                    along_backward(isa, along::Backward { pass, entries, d, x, g, stride, batch: count, window });
+                }
+                if let Some(gx) = &mut gx {
+                    for v in 0..count {
+                        if let Some(row) = gx.row_mut(first - start + v) {
+                            pack::narrow(isa, &g[v * stride..][..n], row);
+                        }
+                    }
+                }
+            }
+        });
+    });
+    true
+}
+
+/// Calls `work` with consecutive vectors, from one to before the other and a multiple of `width`, with their part of `gx`, and
+/// with gradients to add to. Those are summed in order at the end.
+fn in_pieces<E: Element>(
+    width: usize,
+    gy: Batch<'_, E>,
+    gx: Option<BatchMut<'_, E>>,
+    d_factors: Option<Both<&mut [E::Scalar]>>,
+    parallelism: Parallelism,
+    pool: &Pool,
+    work: impl Fn((usize, usize), Option<BatchMut<'_, E>>, Option<Both<&mut [E::Scalar]>>) + Send + Sync,
+) {
+    let chunks = gy.batch().div_ceil(width);
+    let pieces = chunks.min(PARTIALS);
+    let cuts: Vec<usize> = (1..=pieces).map(|p| (p * chunks / pieces * width).min(gy.batch())).collect();
+    let mut d_factors = d_factors;
+    let (entries, couplings) = d_factors.as_ref().map_or((0, 0), |d| (d.0.len(), d.1.len()));
+    let mut gx: Vec<Option<BatchMut<'_, E>>> = match gx {
+        Some(gx) => gx.split(cuts.iter().copied()).map(Some).collect(),
+        None => cuts.iter().map(|_| None).collect(),
+    };
+    if let ([end], Some(gx)) = (&cuts[..], gx.pop_if(|_| pieces == 1)) {
+        return work((0, *end), gx, d_factors); // no partial sums
+    }
+    let numbers = entries + couplings;
+    pool.with(pieces * numbers, |partials: &mut [E::Scalar]| {
+        partials.fill(num_traits::Zero::zero());
+        let mut gradients = partials.chunks_mut(numbers.max(1));
+        let mut items = Vec::with_capacity(pieces);
+        let mut start = 0;
+        for (end, gx) in cuts.iter().zip(gx.drain(..)) {
+            let d = gradients.next().filter(|_| d_factors.is_some()).map(|d| d.split_at_mut(entries));
+            items.push((start, *end, gx, d));
+            start = *end;
+        }
+        parallel::for_each(parallelism, items, |(start, end, gx, d)| work((start, end), gx, d));
+        if let Some((d_entries, d_couplings)) = &mut d_factors {
+            for partial in partials.chunks(numbers.max(1)) {
+                let (entries, couplings) = partial.split_at(entries);
+                d_entries.iter_mut().zip(entries).for_each(|(d, p)| *d += *p);
+                d_couplings.iter_mut().zip(couplings).for_each(|(d, p)| *d += *p);
             }
         }
     });

@@ -1,6 +1,6 @@
 //! What runs where: decisions that depend on shapes and never change a bit of the result.
 
-use super::passes::Pass;
+use super::along::Pass;
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
 
@@ -58,6 +58,11 @@ pub(crate) fn tile_width<T: Scalar>(n: usize, batch: usize, tiles: usize) -> usi
 pub(super) fn backward_width<T: Scalar>(rows: usize, batch: usize) -> usize {
     let fits = BACKWARD_BYTES / rows.saturating_mul(64).max(1);
     T::WIDTH * fits.clamp(1, WIDEST).min(batch.div_ceil(T::WIDTH)).max(1)
+}
+
+/// Vectors that go backwards along the vector together, of rows that are `numbers` long in all.
+pub(super) fn backward_together<T: Scalar>(numbers: usize, batch: usize) -> usize {
+    (BACKWARD_BYTES / numbers.saturating_mul(size_of::<T>()).max(1)).clamp(4, 16).min(batch).max(1)
 }
 
 /// Coordinates of the windows in which runs of stages go backwards, at most.

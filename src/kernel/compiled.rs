@@ -2,17 +2,18 @@
 
 use core::any::Any;
 
-use super::along::Along;
+use super::along::{self, Along};
 use crate::scalar::{Scalar, c32, c64};
 use crate::simd::Isa;
 
 /// The kernels of one scalar type.
 pub(super) struct Compiled<T: 'static> {
     pub(super) along: for<'a> fn(Isa, Along<'a, T>),
+    pub(super) along_backward: for<'a> fn(Isa, along::Backward<'a, T>),
 }
 
 impl<T: Scalar> Compiled<T> {
-    const NEW: Self = Self { along: |isa, along| along.run(isa) };
+    const NEW: Self = Self { along: |isa, along| along.run(isa), along_backward: |isa, backward| backward.run(isa) };
 }
 
 static F32: Compiled<f32> = Compiled::NEW;

@@ -65,7 +65,7 @@ pub(crate) fn apply_along<E: Element>(
     let x = x.filter(|x| !x.is_same(&y)); // then it works in place
     let (n, batch) = (y.n(), y.batch());
     let together = choose::together::<E::Scalar>(n);
-    let Some(Compiled { along }) = compiled::<E::Scalar>() else { return false };
+    let Some(Compiled { along, .. }) = compiled::<E::Scalar>() else { return false };
     let run = |(x, mut y): (Option<Batch<'_, E>>, BatchMut<'_, E>)| {
         if let Some(y) = E::scalar_batch_mut(y.reborrow()) {
             return along(isa, along::Along { pairs, x: x.and_then(E::scalar_batch), y });

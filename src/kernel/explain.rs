@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::passes::Pass;
+use super::along::Pass;
 use super::windows::Windows;
 use super::{Step, choose, fuse};
 use crate::scalar::Scalar;

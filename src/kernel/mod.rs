@@ -13,7 +13,6 @@ mod explain;
 mod fuse;
 mod pack;
 mod panels;
-mod passes;
 mod reflect;
 mod single;
 mod sums;
@@ -21,15 +20,14 @@ mod tangent;
 mod tile;
 mod windows;
 
-pub(crate) use along::PairsOf;
+pub(crate) use along::{Pairs, PairsOf, Passes, are_rotations};
 pub use backward::Saved;
-pub(crate) use backward::apply_vjp;
+pub(crate) use backward::{apply_vjp, apply_vjp_along};
 pub(crate) use choose::{is_planar, pairs};
 pub(crate) use drive::{apply, apply_along};
 pub use explain::Kernel;
 pub(crate) use explain::what_runs;
 pub(crate) use panels::{PANEL, panel, panels, run_length, vector};
-pub(crate) use passes::{Pairs, Passes, are_rotations};
 pub(crate) use reflect::Reflectors;
 pub(crate) use tangent::apply_jvp;
 

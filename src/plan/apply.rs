@@ -184,9 +184,17 @@ impl<T: Scalar> Plan<T> {
                 got: alloc::string::String::from("a plan with other fixed blocks or approximate charts"),
             });
         }
-        let steps = self.steps(Some(factors), op, workspace.isa);
         let mut d_couplings = vec![T::zero(); if d_factors.is_some() { self.num_couplings } else { 0 }];
         let mut d_factors = d_factors.map(|d| (d, &mut d_couplings[..]));
+        let mut gx = gx;
+        if let Some(passes) = self.passes.get(workspace.isa, op.transposes()) {
+            let pairs = PairsOf { passes, entries: factors.entries(), rotations: factors.rotations() };
+            let (gx, d) = (gx.as_mut().map(|gx| gx.reborrow()), &mut d_factors);
+            if kernel::apply_vjp_along(pairs, saved, gy, gx, d, workspace.isa, parallelism, &workspace.pool) {
+                return Ok(()); // pairs have no couplings
+            }
+        }
+        let steps = self.steps(Some(factors), op, workspace.isa);
         let d = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
         kernel::apply_vjp(&steps, saved, gy, gx, d, workspace.isa, parallelism, &workspace.pool);
         if let Some((d_factors, d_couplings)) = d_factors {

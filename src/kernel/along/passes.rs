@@ -12,7 +12,7 @@
 use alloc::vec::Vec;
 
 use crate::scalar::Scalar;
-use crate::simd::Isa;
+use crate::simd::{Isa, NATURAL};
 
 /// A stage of pairs {c, c + distance}, whose entries are planar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,12 @@ pub(crate) struct Pairs {
     pub(crate) entries: usize,
     /// Whether blocks act transposed.
     pub(crate) transposed: bool,
+}
+
+impl Pairs {
+    fn transposed(&self) -> Self {
+        Self { transposed: !self.transposed, ..*self }
+    }
 }
 
 /// Which distances a pass serves.
@@ -51,7 +57,28 @@ pub(crate) struct Pass {
     /// Coordinates that all its stages act on.
     pub(super) covered: usize,
     /// In the order in which they act.
-    pub(super) stages: Vec<Pairs>,
+    pub(in crate::kernel) stages: Vec<Pairs>,
+}
+
+impl Pass {
+    /// What the pass does, backwards: all stages transposed in reverse order.
+    pub(in crate::kernel) fn transposed(&self) -> Self {
+        let stages = self.stages.iter().rev().map(|stage| stage.transposed()).collect();
+        Self { ascending: !self.ascending, stages, ..*self }
+    }
+
+    /// Which bit of a register's number the pairs of stage `k` differ in, and how two neighbouring registers are grouped then.
+    pub(super) fn place(&self, k: usize, lanes: usize) -> (usize, u32) {
+        let level = if self.ascending { k } else { self.stages.len() - 1 - k };
+        let inside = lanes.trailing_zeros() as usize;
+        match self.reach {
+            Reach::Far => (level, NATURAL),
+            Reach::Near if level >= inside => (level - inside, NATURAL),
+            Reach::Near => (0, level as u32),
+            Reach::One(level) if level >= inside => (0, NATURAL),
+            Reach::One(level) => (0, level as u32),
+        }
+    }
 }
 
 /// The longest pass that begins with the first of `stages`, in at most `most` registers of `lanes` numbers.
@@ -106,8 +133,7 @@ impl Passes {
     /// Of stages in the order in which they act, if they are all pairs (and there are any: nothing copies x to y without a pass).
     pub(crate) fn new<T: Scalar>(stages: Option<Vec<Pairs>>) -> Self {
         let Some(forward) = stages.filter(|stages| !stages.is_empty()) else { return Self::default() };
-        let transposed: Vec<_> =
-            forward.iter().rev().map(|stage| Pairs { transposed: !stage.transposed, ..*stage }).collect();
+        let transposed: Vec<_> = forward.iter().rev().map(Pairs::transposed).collect();
         Self(Isa::ALL.map(|isa| {
             if isa == Isa::Portable {
                 return [None, None]; // arrays without shuffles are better off in tiles

@@ -1,10 +1,17 @@
 //! Along the vector: the lanes are neighbouring coordinates, so vectors are served where they lie, without any transpose.
 //!
-//! `passes.rs` says which stages run together and where their entries are.
+//! `passes.rs` says which stages run together and where their entries are; `backward.rs` has the gradients.
 
 use bytemuck::{Pod, Zeroable};
 
-use super::passes::{Pairs, Pass, Reach};
+mod backward;
+mod passes;
+
+pub(super) use backward::{Backward, window};
+pub(super) use passes::Pass;
+pub(crate) use passes::{Pairs, Passes, are_rotations};
+
+use self::passes::Reach;
 use super::single::{load, store};
 use crate::batch::{Batch, BatchMut};
 use crate::scalar::Scalar;

@@ -1,0 +1,260 @@
+//! A pass backwards: cotangents through its stages in reverse, and the gradients of its entries, whose lanes are blocks side by
+//! side just as those of the entries. Nothing is ever summed over lanes.
+//!
+//! A window holds the input of every stage for a few vectors, in registers grouped as the stage wants them.
+
+use super::super::single::{load, store};
+use super::passes::{Pairs, Pass};
+use crate::scalar::Scalar;
+use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch};
+
+/// Vectors of a window. (Entries and their gradients are read once for all of them, which is worth more than a window in the
+/// innermost cache.)
+const TOGETHER: usize = 16;
+
+/// Numbers of the window of a pass for that many vectors.
+pub(in crate::kernel) fn window(pass: &Pass, lanes: usize, batch: usize) -> usize {
+    pass.stages.len() * pass.registers * lanes * batch.min(TOGETHER)
+}
+
+/// g, cotangents of the outputs of a pass, become those of its inputs `x`; d += the gradient of the entries.
+pub(in crate::kernel) struct Backward<'a, T> {
+    pub(in crate::kernel) pass: &'a Pass,
+    /// All of the plan.
+    pub(in crate::kernel) entries: &'a [T],
+    /// Of all of the plan.
+    pub(in crate::kernel) d: &'a mut [T],
+    /// Vectors, one every `stride` numbers.
+    pub(in crate::kernel) x: &'a [T],
+    pub(in crate::kernel) g: &'a mut [T],
+    pub(in crate::kernel) stride: usize,
+    pub(in crate::kernel) batch: usize,
+    pub(in crate::kernel) window: &'a mut [T],
+}
+
+impl<T: Scalar> Backward<'_, T> {
+    pub(in crate::kernel) fn run(self, isa: Isa) {
+        dispatch(isa, self);
+    }
+}
+
+impl<T: Scalar> Job<T> for Backward<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(mut self, s: S) {
+        if const { T::IS_COMPLEX || !S::FUSED } {
+            return; // no passes are made
+        }
+        let (registers, d) = (self.pass.registers, self.pass.distance);
+        for h in 0..self.pass.covered / (registers * d) {
+            for q in (0..d).step_by(S::LANES) {
+                for v in (0..self.batch).step_by(TOGETHER) {
+                    let count = TOGETHER.min(self.batch - v);
+                    let lines =
+                        Lines { start: v * self.stride + h * registers * d + q, vector: self.stride, register: d };
+                    self.block(s, lines, h * (registers / 2) * d + q, count);
+                }
+            }
+        }
+    }
+}
+
+/// Where the registers of some vectors are: number r of vector v from `start` + v·`vector` + r·`register` on.
+#[derive(Clone, Copy)]
+struct Lines {
+    start: usize,
+    vector: usize,
+    register: usize,
+}
+
+impl Lines {
+    #[inline(always)]
+    fn at(self, v: usize, r: usize) -> usize {
+        self.start + v * self.vector + r * self.register
+    }
+}
+
+impl<T: Scalar> Backward<'_, T> {
+    /// `count` vectors in a block of registers, which are at `lines` of x and of g; their pairs are blocks from `first` on.
+    #[inline(always)]
+    fn block<S: Lanes<T>>(&mut self, s: S, lines: Lines, first: usize, count: usize) {
+        let (pass, stages) = (self.pass, self.pass.stages.len());
+        let size = pass.registers * S::LANES;
+        let kept = Lines { start: 0, vector: size, register: S::LANES };
+        let input = |k: usize| Lines { start: k * count * size, ..kept };
+        let turned = |k: usize| Turned { stage: &pass.stages[k], bit: pass.place(k, S::LANES).0, first, pass, count };
+        let group = |k: usize| pass.place(k, S::LANES).1;
+        // The input of the first stage is x, in the natural order; so are cotangents in the end.
+        let edge = |k: usize| k == 0 && group(k) != NATURAL;
+        for k in 0..stages - 1 {
+            let (before, after) = self.window.split_at_mut(input(k + 1).start);
+            let (x, x_lines) = if k == 0 { (self.x, lines) } else { (&*before, input(k)) };
+            let work = Forward { turned: turned(k), entries: self.entries, x, x_lines, y: after, y_lines: kept };
+            regrouped(s, group(k), group(k + 1), edge(k), work);
+        }
+        let mut now = NATURAL;
+        for k in (0..stages).rev() {
+            let (x, x_lines) = if k == 0 { (self.x, lines) } else { (&*self.window, input(k)) };
+            let (g, d) = (&mut *self.g, &mut *self.d);
+            let work = Back { turned: turned(k), entries: self.entries, x, x_lines, g, lines, d };
+            regrouped(s, now, group(k), edge(k), work);
+            now = group(k);
+        }
+    }
+}
+
+/// Work on neighbouring registers that go from one grouping to another. At the `EDGE` of a pass what lies outside is in the
+/// natural order.
+trait Regrouped<T> {
+    fn run<S: Lanes<T>, const FROM: u32, const TO: u32, const EDGE: bool>(self, s: S);
+}
+
+/// Runs the work with the groupings as constants. Those of a pass come one after the other, or there is one alone.
+#[inline(always)]
+fn regrouped<T, S: Lanes<T>>(s: S, from: u32, to: u32, edge: bool, work: impl Regrouped<T>) {
+    macro_rules! arms {
+        ($($low:literal $high:literal),*) => {
+            match (from, to, edge) {
+                $(($low, $high, false) if const { S::LANES >> $high > 1 } => work.run::<S, $low, $high, false>(s),
+                ($high, $low, false) if const { S::LANES >> $high > 1 } => work.run::<S, $high, $low, false>(s),
+                ($low, NATURAL, false) if const { S::LANES >> $low == 2 } => work.run::<S, $low, NATURAL, false>(s),
+                (NATURAL, $low, false) if const { S::LANES >> $low == 2 } => work.run::<S, NATURAL, $low, false>(s),
+                (NATURAL, $low, true) if const { S::LANES >> $low > 1 } => work.run::<S, NATURAL, $low, true>(s),)*
+                (NATURAL, 0, false) if const { S::LANES > 2 } => work.run::<S, NATURAL, 0, false>(s),
+                (0, 1, true) if const { S::LANES > 2 } => work.run::<S, 0, 1, true>(s),
+                (1, 0, true) if const { S::LANES > 2 } => work.run::<S, 1, 0, true>(s),
+                (0, NATURAL, true) if const { S::LANES == 2 } => work.run::<S, 0, NATURAL, true>(s),
+                _ => {
+                    debug_assert_eq!((from, to), (NATURAL, NATURAL));
+                    work.run::<S, NATURAL, NATURAL, false>(s);
+                }
+            }
+        };
+    }
+    arms!(0 1, 1 2, 2 3, 3 4);
+}
+
+/// A stage as it turns the registers of a block of its pass.
+struct Turned<'a> {
+    stage: &'a Pairs,
+    /// Pairs are registers that differ in this bit.
+    bit: usize,
+    pass: &'a Pass,
+    /// The block of register 0.
+    first: usize,
+    /// Vectors.
+    count: usize,
+}
+
+impl Turned<'_> {
+    /// Registers `low` and `high` of pair p, and where the entries of their blocks are.
+    #[inline(always)]
+    fn pair<T: Scalar>(&self, p: usize) -> (usize, usize, usize) {
+        let low = p >> self.bit << (self.bit + 1) | p & ((1 << self.bit) - 1);
+        let j = self.first + p * self.pass.distance;
+        (low, low | 1 << self.bit, self.stage.entries + j / T::WIDTH * 4 * T::WIDTH + j % T::WIDTH)
+    }
+
+    /// Where the runs of e₀₀, e₀₁, e₁₀ and e₁₁ are in a panel.
+    #[inline(always)]
+    fn runs<T: Scalar>(&self) -> [usize; 4] {
+        let [e01, e10] = if self.stage.transposed { [1, 2] } else { [2, 1] };
+        [0, e01 * T::WIDTH, e10 * T::WIDTH, 3 * T::WIDTH]
+    }
+
+    #[inline(always)]
+    fn entries<T: Scalar, S: Lanes<T>>(&self, entries: &[T], start: usize) -> [S::V; 4] {
+        let [e00, e01, e10, e11] = self.runs::<T>();
+        let panel = &entries[start..][..3 * T::WIDTH + S::LANES];
+        [
+            load::<T, S>(&panel[e00..]),
+            load::<T, S>(&panel[e01..]),
+            load::<T, S>(&panel[e10..]),
+            load::<T, S>(&panel[e11..]),
+        ]
+    }
+}
+
+/// y ← stage(x), regrouped for the next stage.
+struct Forward<'a, T> {
+    turned: Turned<'a>,
+    entries: &'a [T],
+    x: &'a [T],
+    x_lines: Lines,
+    y: &'a mut [T],
+    y_lines: Lines,
+}
+
+impl<T: Scalar> Regrouped<T> for Forward<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<T>, const FROM: u32, const TO: u32, const EDGE: bool>(self, s: S) {
+        for p in 0..self.turned.pass.registers / 2 {
+            let (low, high, start) = self.turned.pair::<T>(p);
+            let [e00, e01, e10, e11] = self.turned.entries::<T, S>(self.entries, start);
+            for v in 0..self.turned.count {
+                let mut x = [
+                    load::<T, S>(&self.x[self.x_lines.at(v, low)..]),
+                    load::<T, S>(&self.x[self.x_lines.at(v, high)..]),
+                ];
+                if const { EDGE } {
+                    x = s.regroup::<NATURAL, FROM>(x);
+                }
+                let [a, b] = x;
+                let y = [s.mul_add(e01, b, s.mul(e00, a)), s.mul_add(e11, b, s.mul(e10, a))];
+                let [a, b] = s.regroup::<FROM, TO>(y);
+                store::<T, S>(&mut self.y[self.y_lines.at(v, low)..], a);
+                store::<T, S>(&mut self.y[self.y_lines.at(v, high)..], b);
+            }
+        }
+    }
+}
+
+/// g ← stageᵀ(g) after it is grouped as x is, the input of the stage; d += the gradient of the entries.
+struct Back<'a, T> {
+    turned: Turned<'a>,
+    entries: &'a [T],
+    x: &'a [T],
+    x_lines: Lines,
+    g: &'a mut [T],
+    lines: Lines,
+    d: &'a mut [T],
+}
+
+impl<T: Scalar> Regrouped<T> for Back<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<T>, const FROM: u32, const TO: u32, const EDGE: bool>(self, s: S) {
+        for p in 0..self.turned.pass.registers / 2 {
+            let (low, high, start) = self.turned.pair::<T>(p);
+            let [e00, e01, e10, e11] = self.turned.entries::<T, S>(self.entries, start);
+            let zero = s.splat(T::zero());
+            let (mut d00, mut d01, mut d10, mut d11) = (zero, zero, zero, zero);
+            for v in 0..self.turned.count {
+                let mut x = [
+                    load::<T, S>(&self.x[self.x_lines.at(v, low)..]),
+                    load::<T, S>(&self.x[self.x_lines.at(v, high)..]),
+                ];
+                if const { EDGE } {
+                    x = s.regroup::<NATURAL, TO>(x);
+                }
+                let [a, b] = x;
+                let (g0, g1) = (self.lines.at(v, low), self.lines.at(v, high));
+                let [p, q] = s.regroup::<FROM, TO>([load::<T, S>(&self.g[g0..]), load::<T, S>(&self.g[g1..])]);
+                d00 = s.mul_add(p, a, d00);
+                d01 = s.mul_add(p, b, d01);
+                d10 = s.mul_add(q, a, d10);
+                d11 = s.mul_add(q, b, d11);
+                let mut g = [s.mul_add(e10, q, s.mul(e00, p)), s.mul_add(e11, q, s.mul(e01, p))];
+                if const { EDGE } {
+                    g = s.regroup::<TO, NATURAL>(g);
+                }
+                store::<T, S>(&mut self.g[g0..], g[0]);
+                store::<T, S>(&mut self.g[g1..], g[1]);
+            }
+            let panel = &mut self.d[start..][..3 * T::WIDTH + S::LANES];
+            let [r00, r01, r10, r11] = self.turned.runs::<T>();
+            for (run, sum) in [(r00, d00), (r01, d01), (r10, d10), (r11, d11)] {
+                let sum = s.add(load::<T, S>(&panel[run..]), sum);
+                store::<T, S>(&mut panel[run..], sum);
+            }
+        }
+    }
+}
