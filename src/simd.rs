@@ -43,6 +43,8 @@ pub(crate) trait Lanes<T>: Copy {
     fn sum(self, a: Self::V) -> T;
     /// Lanes in turn: a₀ b₀ a₁ b₁ … in two vectors. Complex numbers: real and imaginary parts each for themselves.
     fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2];
+    /// Runs the job in a function of its own for the same machine, which is compiled once however often it is called.
+    fn call<J: Job<T>>(self, job: J);
     /// Two neighbouring vectors from one grouping to another (`simd/regroup.rs`): in grouping t the first one holds the
     /// coordinates whose bit t is 0. Grouping log₂ `LANES`, or any above, is the natural order.
     fn regroup<const FROM: u32, const TO: u32>(self, pair: [Self::V; 2]) -> [Self::V; 2];
@@ -186,6 +188,10 @@ impl<T: Vectorize + Pod + Neg<Output = T> + Add<Output = T>, S: Lanes<T>> Lanes<
         [a, b]
     }
     #[inline(always)]
+    fn call<J: Job<T>>(self, job: J) {
+        job.run(self);
+    }
+    #[inline(always)]
     fn regroup<const FROM: u32, const TO: u32>(self, pair: [T; 2]) -> [T; 2] {
         pair
     }
@@ -243,6 +249,10 @@ macro_rules! lanes {
             #[inline(always)]
             fn zip(self, a: S::$v, b: S::$v) -> [S::$v; 2] {
                 zip::$zip(self.0, a, b)
+            }
+            #[inline(always)]
+            fn call<J: Job<$t>>(self, job: J) {
+                self.0.vectorize(WithPulp(job, PhantomData));
             }
             #[inline(always)]
             fn regroup<const FROM: u32, const TO: u32>(self, pair: [S::$v; 2]) -> [S::$v; 2] {
@@ -307,6 +317,10 @@ macro_rules! lanes {
             #[inline(always)]
             fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
                 zip::lane_by_lane::<$t, Self::V>(a, b)
+            }
+            #[inline(always)]
+            fn call<J: Job<$t>>(self, job: J) {
+                <$t>::run_portable(job);
             }
             #[inline(always)]
             fn regroup<const FROM: u32, const TO: u32>(self, pair: [Self::V; 2]) -> [Self::V; 2] {

@@ -3,14 +3,14 @@
 use alloc::vec::Vec;
 
 use super::along::{self, Along, PairsOf};
-use super::compiled::{Compiled, compiled};
+use super::compiled::{OnScalars, on_scalars};
 use super::drive::Forward;
 use super::windows::Windows;
 use super::{Both, Step, choose, pack, reflect, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
-use crate::simd::{self, Isa, Job, Lanes, Vectorize, dispatch};
+use crate::simd::{self, Isa, Job, Lanes, Vectorize};
 
 /// What is kept of a forward pass for [`Plan::apply_vjp`](crate::Plan::apply_vjp).
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +115,6 @@ pub(crate) fn apply_vjp_along<E: Element>(
 ) -> bool {
     let (n, (kept, reversible)) = (gy.n(), saved.parts());
     let rows = gy.row(0).is_some() && kept.row(0).is_some() && gx.as_mut().is_none_or(|gx| gx.row_mut(0).is_some());
-    let Some(Compiled { along, along_backward }) = compiled::<E::Scalar>() else { return false };
     if !rows || d_factors.is_none() || !choose::along_pays::<E::Scalar>(pairs.passes, gy.batch()) {
         return false;
     }
@@ -150,7 +149,7 @@ pub(crate) fn apply_vjp_along<E: Element>(
                         if let (Ok(x), Ok(y)) =
                             (Batch::strided(x, count, n, stride, 1), BatchMut::strided(y, count, n, stride, 1))
                         {
-                            along(isa, Along { pairs, x: Some(x), y });
+                            on_scalars(isa, OnScalars::Along(Along { pairs, x: Some(x), y }));
                         }
                     }
                 }
@@ -158,10 +157,11 @@ pub(crate) fn apply_vjp_along<E: Element>(
                     let x = &mut x[if reversible { 0 } else { p * length }..][..length];
                     if let (Some(back), Ok(y)) = (back.get(p), BatchMut::strided(x, count, n, stride, 1)) {
                         let pairs = PairsOf { passes: core::slice::from_ref(back), ..pairs };
-                        along(isa, Along { pairs, x: None, y });
+                        on_scalars(isa, OnScalars::Along(Along { pairs, x: None, y }));
                     }
                     let (x, g, entries, window) = (&*x, &mut *g, pairs.entries, &mut *window);
-                    along_backward(isa, along::Backward { pass, entries, d, x, g, stride, batch: count, window });
+                    let job = along::Backward { pass, entries, d, x, g, stride, batch: count, window };
+                    on_scalars(isa, OnScalars::AlongBackward(job));
                 }
                 if let Some(gx) = &mut gx {
                     for v in 0..count {
@@ -251,7 +251,7 @@ struct Work<'a, T> {
 impl<T: Scalar> Work<'_, T> {
     /// tile ← steps(tile).
     fn apply(&mut self, steps: &[Step<'_, T>], tile: &mut [T]) {
-        dispatch(self.isa, Forward { steps, tile, scratch: self.scratch, width: self.width });
+        on_scalars(self.isa, OnScalars::Forward(Forward { steps, tile, scratch: self.scratch, width: self.width }));
     }
 
     /// One stage backwards, from its input or, if `reversible`, from its output x, which becomes the input.
@@ -261,15 +261,15 @@ impl<T: Scalar> Work<'_, T> {
             self.apply(&back, x);
         }
         if step.layout.block_size() == 2 {
-            return dispatch(self.isa, Pairs { step, g, x, d, width: self.width });
+            return on_scalars(self.isa, OnScalars::Pairs(Pairs { step, g, x, d, width: self.width }));
         }
-        dispatch(self.isa, Outer { step, g, x, d, width: self.width });
+        on_scalars(self.isa, OnScalars::Outer(Outer { step, g, x, d, width: self.width }));
         self.apply(&back, g);
     }
 }
 
-/// Sums of outer products, and for pairs the adjoint stage with them. (Jobs of their own: what every stage needs is compiled once.)
-struct Outer<'a, T> {
+/// Sums of outer products, and for pairs the adjoint stage with them.
+pub(super) struct Outer<'a, T> {
     step: &'a Step<'a, T>,
     g: &'a [T],
     x: &'a [T],
@@ -285,7 +285,7 @@ impl<T: Scalar> Job<T> for Outer<'_, T> {
     }
 }
 
-struct Pairs<'a, T> {
+pub(super) struct Pairs<'a, T> {
     step: &'a Step<'a, T>,
     g: &'a mut [T],
     x: &'a [T],

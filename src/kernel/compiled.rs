@@ -3,26 +3,91 @@
 use core::any::Any;
 
 use super::along::{self, Along};
-use crate::scalar::{Scalar, c32, c64};
-use crate::simd::Isa;
+use super::backward::{Outer, Pairs};
+use super::drive::{Forward, OneVector};
+use super::pack::{Narrow, PackRows, UnpackRows, Widen};
+use super::{reflect, tangent};
+use crate::scalar::{Element, Scalar, c32, c64};
+use crate::simd::{Isa, dispatch};
 
-/// The kernels of one scalar type.
-pub(super) struct Compiled<T: 'static> {
-    pub(super) along: for<'a> fn(Isa, Along<'a, T>),
-    pub(super) along_backward: for<'a> fn(Isa, along::Backward<'a, T>),
+/// What a kernel does to scalars.
+pub(super) enum OnScalars<'a, T> {
+    Along(Along<'a, T>),
+    AlongBackward(along::Backward<'a, T>),
+    Forward(Forward<'a, T>),
+    OneVector(OneVector<'a, T>),
+    Outer(Outer<'a, T>),
+    Pairs(Pairs<'a, T>),
+    Add(tangent::Add<'a, T>),
+    Reflect(reflect::Apply<'a, T>),
+    ReflectVjp(reflect::Vjp<'a, T>),
+    ReflectJvp(reflect::Jvp<'a, T>),
 }
 
-impl<T: Scalar> Compiled<T> {
-    const NEW: Self = Self { along: |isa, along| along.run(isa), along_backward: |isa, backward| backward.run(isa) };
+/// What a kernel does to rows of elements.
+pub(super) enum OnRows<'a, E: Element> {
+    Pack(PackRows<'a, E>),
+    Unpack(UnpackRows<'a, E>),
+    Widen(Widen<'a, E>),
+    Narrow(Narrow<'a, E>),
 }
 
-static F32: Compiled<f32> = Compiled::NEW;
-static F64: Compiled<f64> = Compiled::NEW;
-static C32: Compiled<c32> = Compiled::NEW;
-static C64: Compiled<c64> = Compiled::NEW;
+/// Runs a job of one of the four scalar types.
+pub(super) fn on_scalars<T: Scalar>(isa: Isa, job: OnScalars<'_, T>) {
+    if let Some(OfScalars(run)) = of([&F32_SCALARS, &F64_SCALARS, &C32_SCALARS, &C64_SCALARS]) {
+        run(isa, job);
+    }
+}
 
-/// Those of `T`, which is one of the four scalar types.
-pub(super) fn compiled<T: Scalar>() -> Option<&'static Compiled<T>> {
-    let all: [&'static dyn Any; 4] = [&F32, &F64, &C32, &C64];
+/// Runs a job on rows of one of the four scalar types, or of other elements, for which it is compiled where it is used.
+pub(super) fn on_rows<E: Element>(isa: Isa, job: OnRows<'_, E>) {
+    if const { size_of::<E>() < size_of::<E::Scalar>() } {
+        return run_on_rows(isa, job);
+    }
+    if let Some(OfRows(run)) = of([&F32_ROWS, &F64_ROWS, &C32_ROWS, &C64_ROWS]) {
+        run(isa, job);
+    }
+}
+
+/// The one of these that is a `K`.
+#[inline(always)]
+fn of<K: 'static>(all: [&'static dyn Any; 4]) -> Option<&'static K> {
     all.into_iter().find_map(|kernels| kernels.downcast_ref())
+}
+
+struct OfScalars<T: 'static>(for<'a> fn(Isa, OnScalars<'a, T>));
+struct OfRows<E: Element>(for<'a> fn(Isa, OnRows<'a, E>));
+
+// Statics, unlike constants, belong to this crate alone.
+static F32_SCALARS: OfScalars<f32> = OfScalars(run_on_scalars);
+static F64_SCALARS: OfScalars<f64> = OfScalars(run_on_scalars);
+static C32_SCALARS: OfScalars<c32> = OfScalars(run_on_scalars);
+static C64_SCALARS: OfScalars<c64> = OfScalars(run_on_scalars);
+static F32_ROWS: OfRows<f32> = OfRows(run_on_rows);
+static F64_ROWS: OfRows<f64> = OfRows(run_on_rows);
+static C32_ROWS: OfRows<c32> = OfRows(run_on_rows);
+static C64_ROWS: OfRows<c64> = OfRows(run_on_rows);
+
+fn run_on_scalars<T: Scalar>(isa: Isa, job: OnScalars<'_, T>) {
+    match job {
+        OnScalars::Along(along) => along.run(isa),
+        OnScalars::AlongBackward(job) => dispatch(isa, job),
+        OnScalars::Forward(job) => dispatch(isa, job),
+        OnScalars::OneVector(job) => dispatch(isa, job),
+        OnScalars::Outer(job) => dispatch(isa, job),
+        OnScalars::Pairs(job) => dispatch(isa, job),
+        OnScalars::Add(job) => dispatch(isa, job),
+        OnScalars::Reflect(job) => dispatch(isa, job),
+        OnScalars::ReflectVjp(job) => dispatch(isa, job),
+        OnScalars::ReflectJvp(job) => dispatch(isa, job),
+    }
+}
+
+fn run_on_rows<E: Element>(isa: Isa, job: OnRows<'_, E>) {
+    match job {
+        OnRows::Pack(job) => dispatch(isa, job),
+        OnRows::Unpack(job) => dispatch(isa, job),
+        OnRows::Widen(job) => dispatch(isa, job),
+        OnRows::Narrow(job) => dispatch(isa, job),
+    }
 }

@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
-use super::along::PairsOf;
-use super::compiled::{Compiled, compiled};
+use super::along::{Along, PairsOf};
+use super::compiled::{OnScalars, on_scalars};
 use super::windows::Windows;
-use super::{Step, along, apply_stages, choose, pack, single};
+use super::{Step, apply_stages, choose, pack, single};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
-use crate::simd::{self, Isa, Job, Lanes, Vectorize, dispatch};
+use crate::simd::{self, Isa, Job, Lanes, Vectorize};
 
 /// y ← steps(x), or y ← steps(y) without `x`.
 pub(crate) fn apply<E: Element>(
@@ -30,7 +30,7 @@ pub(crate) fn apply<E: Element>(
             pool.with(scratch, |scratch: &mut [E::Scalar]| {
                 for v in 0..y.batch() {
                     if let Some(vector) = y.row_mut(v).and_then(E::as_scalars_mut) {
-                        dispatch(isa, OneVector { steps, vector, scratch });
+                        on_scalars(isa, OnScalars::OneVector(OneVector { steps, vector, scratch }));
                     }
                 }
             });
@@ -40,7 +40,7 @@ pub(crate) fn apply<E: Element>(
                 for window in windows.iter() {
                     let (steps, tile) = (&windows.steps(steps, window), &mut tile[..window.len * width]);
                     pack::pack(isa, x.unwrap_or(y.as_batch()), window.start, tile, width, lanes);
-                    dispatch(isa, Forward { steps, tile, scratch, width });
+                    on_scalars(isa, OnScalars::Forward(Forward { steps, tile, scratch, width }));
                     pack::unpack(isa, tile, width, lanes, y.reborrow(), window.start);
                 }
             });
@@ -65,10 +65,9 @@ pub(crate) fn apply_along<E: Element>(
     let x = x.filter(|x| !x.is_same(&y)); // then it works in place
     let (n, batch) = (y.n(), y.batch());
     let together = choose::together::<E::Scalar>(n);
-    let Some(Compiled { along, .. }) = compiled::<E::Scalar>() else { return false };
     let run = |(x, mut y): (Option<Batch<'_, E>>, BatchMut<'_, E>)| {
         if let Some(y) = E::scalar_batch_mut(y.reborrow()) {
-            return along(isa, along::Along { pairs, x: x.and_then(E::scalar_batch), y });
+            return on_scalars(isa, OnScalars::Along(Along { pairs, x: x.and_then(E::scalar_batch), y }));
         }
         pool.with(y.batch() * n, |rows: &mut [E::Scalar]| {
             for (v, row) in rows.chunks_exact_mut(n).enumerate() {
@@ -77,7 +76,7 @@ pub(crate) fn apply_along<E: Element>(
                 }
             }
             if let Ok(y) = BatchMut::rows(rows, n) {
-                along(isa, along::Along { pairs, x: None, y });
+                on_scalars(isa, OnScalars::Along(Along { pairs, x: None, y }));
             }
             for (v, row) in rows.chunks_exact(n).enumerate() {
                 if let Some(to) = y.row_mut(v) {
@@ -130,7 +129,7 @@ fn rows_in_place<E: Element>(x: &Option<Batch<'_, E>>, y: &mut BatchMut<'_, E>) 
     true
 }
 
-struct OneVector<'a, T> {
+pub(super) struct OneVector<'a, T> {
     steps: &'a [Step<'a, T>],
     vector: &'a mut [T],
     scratch: &'a mut [T],

@@ -12,9 +12,10 @@ use alloc::vec::Vec;
 
 use bytemuck::Zeroable;
 
+use super::compiled::{OnRows, on_rows};
 use crate::batch::{Batch, BatchMut};
 use crate::scalar::{Element, Scalar};
-use crate::simd::{Isa, Job, Lanes, Vectorize, dispatch, transposed};
+use crate::simd::{Isa, Job, Lanes, Vectorize, transposed};
 
 /// Real numbers in a row of a square, at most.
 const MOST_LANES: usize = 16;
@@ -37,7 +38,7 @@ pub(crate) fn pack<E: Element>(
     lanes: usize,
 ) {
     if x.row(0).is_some() {
-        return dispatch::<RealOf<E>, _>(isa, PackRows { x, first, tile, width });
+        return on_rows(isa, OnRows::Pack(PackRows { x, first, tile, width }));
     }
     let (count, zero) = (x.batch(), E::store(num_traits::Zero::zero()).load());
     if count < width {
@@ -79,7 +80,7 @@ pub(crate) fn unpack<E: Element>(
     first: usize,
 ) {
     if y.row_mut(0).is_some() {
-        return dispatch::<RealOf<E>, _>(isa, UnpackRows { tile, width, y, first });
+        return on_rows(isa, OnRows::Unpack(UnpackRows { tile, width, y, first }));
     }
     let count = y.batch();
     if y.column_mut(0).is_some() {
@@ -105,15 +106,15 @@ pub(crate) fn unpack<E: Element>(
 
 /// to ← from, widened.
 pub(crate) fn widen<E: Element>(isa: Isa, from: &[E], to: &mut [E::Scalar]) {
-    dispatch::<RealOf<E>, _>(isa, Widen { from, to });
+    on_rows(isa, OnRows::Widen(Widen { from, to }));
 }
 
 /// to ← from, rounded.
 pub(crate) fn narrow<E: Element>(isa: Isa, from: &[E::Scalar], to: &mut [E]) {
-    dispatch::<RealOf<E>, _>(isa, Narrow { from, to });
+    on_rows(isa, OnRows::Narrow(Narrow { from, to }));
 }
 
-struct Widen<'a, E: Element> {
+pub(super) struct Widen<'a, E: Element> {
     from: &'a [E],
     to: &'a mut [E::Scalar],
 }
@@ -125,7 +126,7 @@ impl<E: Element> Job<RealOf<E>> for Widen<'_, E> {
     }
 }
 
-struct Narrow<'a, E: Element> {
+pub(super) struct Narrow<'a, E: Element> {
     from: &'a [E::Scalar],
     to: &'a mut [E],
 }
@@ -137,7 +138,7 @@ impl<E: Element> Job<RealOf<E>> for Narrow<'_, E> {
     }
 }
 
-struct PackRows<'a, E: Element> {
+pub(super) struct PackRows<'a, E: Element> {
     x: Batch<'a, E>,
     first: usize,
     tile: &'a mut [E::Scalar],
@@ -195,7 +196,7 @@ fn pack_square<E: Element, S: Lanes<RealOf<E>>>(
     }
 }
 
-struct UnpackRows<'a, E: Element> {
+pub(super) struct UnpackRows<'a, E: Element> {
     tile: &'a [E::Scalar],
     width: usize,
     y: BatchMut<'a, E>,

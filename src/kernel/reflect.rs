@@ -20,10 +20,11 @@ use alloc::vec;
 use bytemuck::{Pod, Zeroable};
 
 use super::Step;
+use super::compiled::{OnScalars, on_scalars};
 use super::panels::{PANEL, panel, panels, run_length};
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
-use crate::simd::{Isa, Job, Lanes, OneLane, dispatch};
+use crate::simd::{Isa, Job, Lanes, OneLane};
 
 /// Registers of 64 bytes that [`vjp`] needs for the coefficients of one panel: four kinds, in the widest tile.
 const SCRATCH: usize = 4 * PANEL * super::choose::WIDEST;
@@ -50,7 +51,7 @@ pub(super) fn scratch() -> usize {
 /// tile ← stage(tile), for a tile of `V` = `S::V` of the machine that the step names, or of single lanes.
 pub(super) fn apply<T: Scalar, V: Pod>(step: &Step<'_, T>, r: &Reflectors<'_, T>, tile: &mut [V], registers: usize) {
     let (lanes, tile) = (size_of::<V>() / size_of::<T>(), bytemuck::cast_slice_mut(tile));
-    dispatch(r.isa, Apply { step, r, tile, width: registers * lanes, alone: lanes == 1 });
+    on_scalars(r.isa, OnScalars::Reflect(Apply { step, r, tile, width: registers * lanes, alone: lanes == 1 }));
 }
 
 /// The adjoint of the derivative, from the stage's output: `y` becomes its input, `g` the cotangent of the input.
@@ -68,7 +69,8 @@ pub(super) fn vjp<T: Scalar, V: Pod>(
     let width = registers * (size_of::<V>() / size_of::<T>());
     let (g, y) = (bytemuck::cast_slice_mut(g), bytemuck::cast_slice_mut(y));
     let (d_entries, d_couplings) = (&mut d_entries[step.offset..], &mut d_couplings[r.offset..]);
-    dispatch(r.isa, Vjp { step, r, g, y, width, scratch: bytemuck::cast_slice_mut(scratch), d_entries, d_couplings });
+    let scratch = bytemuck::cast_slice_mut(scratch);
+    on_scalars(r.isa, OnScalars::ReflectVjp(Vjp { step, r, g, y, width, scratch, d_entries, d_couplings }));
 }
 
 /// tile ← stage(tile), and direction ← the derivative along `direction` and the directions of the entries and couplings.
@@ -82,12 +84,12 @@ pub(super) fn jvp<T: Scalar, V: Pod>(
     let (Some(r), Some(d_r)) = (&step.reflectors, &d_step.reflectors) else { return };
     let width = registers * (size_of::<V>() / size_of::<T>());
     let (tile, direction) = (bytemuck::cast_slice_mut(tile), bytemuck::cast_slice_mut(direction));
-    dispatch(r.isa, Jvp { at: (step, r), along: (d_step, d_r), tile, direction, width });
+    on_scalars(r.isa, OnScalars::ReflectJvp(Jvp { at: (step, r), along: (d_step, d_r), tile, direction, width }));
 }
 
 // The three as jobs of their own, not inlined into those that run all stages: their code is large, and rarely needed.
 
-struct Apply<'a, T> {
+pub(super) struct Apply<'a, T> {
     step: &'a Step<'a, T>,
     r: &'a Reflectors<'a, T>,
     tile: &'a mut [T],
@@ -131,7 +133,7 @@ fn run_apply<T: Scalar, S: Lanes<T>>(
     }
 }
 
-struct Vjp<'a, T> {
+pub(super) struct Vjp<'a, T> {
     step: &'a Step<'a, T>,
     r: &'a Reflectors<'a, T>,
     g: &'a mut [T],
@@ -168,7 +170,7 @@ impl<T: Scalar> Job<T> for Vjp<'_, T> {
     }
 }
 
-struct Jvp<'a, T> {
+pub(super) struct Jvp<'a, T> {
     at: (&'a Step<'a, T>, &'a Reflectors<'a, T>),
     along: (&'a Step<'a, T>, &'a Reflectors<'a, T>),
     tile: &'a mut [T],

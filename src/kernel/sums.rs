@@ -8,7 +8,7 @@ use bytemuck::Zeroable;
 
 use super::Step;
 use crate::scalar::Scalar;
-use crate::simd::Lanes;
+use crate::simd::{Job, Lanes};
 
 /// Lanes of any machine, at most.
 const MOST_LANES: usize = 16;
@@ -85,28 +85,57 @@ impl<'a, T: Scalar, S: Lanes<T>> Sums<'a, T, S> {
     /// Adds all that wait.
     #[inline(always)]
     pub(super) fn flush(&mut self, step: &Step<'_, T>) {
-        if self.count == 0 {
-            return;
+        if self.count > 0 {
+            let (d, waiting) = (&mut *self.d, bytemuck::cast_slice(&self.waiting.0[..]));
+            self.s.call(Flush { step, d, waiting, places: &self.places[..self.count] });
+            self.count = 0;
         }
-        self.add(step, self.waiting.0);
     }
 
     /// Adds the sums of the lanes in their places.
     #[inline(always)]
-    fn add(&mut self, step: &Step<'_, T>, mut vectors: [S::V; MOST_LANES]) {
-        let mut half = S::LANES / 2;
-        while half > 0 {
-            for i in 0..half {
-                let [low, high] = self.s.zip(vectors[i], vectors[i + half]);
-                vectors[i] = self.s.add(low, high);
-            }
-            half /= 2;
-        }
-        self.waiting.0[0] = vectors[0];
-        let sums: &[T] = bytemuck::cast_slice(&self.waiting.0[..1]);
-        for (v, place) in self.places[..self.count].iter().enumerate() {
-            self.d[*place] += step.acting(T::get(sums, S::LANES, v));
-        }
+    fn add(&mut self, step: &Step<'_, T>, vectors: [S::V; MOST_LANES]) {
+        add(self.s, step, self.d, vectors, &self.places[..self.count]);
         self.count = 0;
+    }
+}
+
+/// [`Sums::flush`] as a job of its own: it is called in many places.
+struct Flush<'a, T> {
+    step: &'a Step<'a, T>,
+    d: &'a mut [T],
+    waiting: &'a [T],
+    places: &'a [usize],
+}
+
+impl<T: Scalar> Job<T> for Flush<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(self, s: S) {
+        let mut vectors = [S::V::zeroed(); MOST_LANES];
+        vectors.copy_from_slice(bytemuck::cast_slice(self.waiting));
+        add(s, self.step, self.d, vectors, self.places);
+    }
+}
+
+/// Adds the sum of the lanes of each vector in its place.
+#[inline(always)]
+fn add<T: Scalar, S: Lanes<T>>(
+    s: S,
+    step: &Step<'_, T>,
+    d: &mut [T],
+    mut vectors: [S::V; MOST_LANES],
+    places: &[usize],
+) {
+    let mut half = S::LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            let [low, high] = s.zip(vectors[i], vectors[i + half]);
+            vectors[i] = s.add(low, high);
+        }
+        half /= 2;
+    }
+    let sums: &[T] = bytemuck::cast_slice(&vectors[..1]);
+    for (v, place) in places.iter().enumerate() {
+        d[*place] += step.acting(T::get(sums, S::LANES, v));
     }
 }

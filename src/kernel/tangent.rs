@@ -5,12 +5,13 @@
 
 use alloc::vec::Vec;
 
+use super::compiled::{OnScalars, on_scalars};
 use super::drive::Forward;
 use super::{Both, Reflectors, Step, choose, pack, reflect, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
-use crate::simd::{self, Isa, Job, Lanes, Vectorize, dispatch};
+use crate::simd::{self, Isa, Job, Lanes, Vectorize};
 
 /// dy ← the derivative of steps(x) along `dx` (zero if absent) and `d_factors`, the directions of the plan's entries
 /// and couplings (likewise).
@@ -82,16 +83,16 @@ fn run<T: Scalar>(
             continue;
         }
         let steps = core::slice::from_ref(step);
-        dispatch(isa, Forward { steps, tile: &mut *direction, scratch: &mut *scratch, width });
+        on_scalars(isa, OnScalars::Forward(Forward { steps, tile: &mut *direction, scratch: &mut *scratch, width }));
         if let Some(step) = d_step {
-            dispatch(isa, Add { step, x: &*tile, tile: &mut *direction, width });
-            dispatch(isa, Forward { steps, tile: &mut *tile, scratch: &mut *scratch, width });
+            on_scalars(isa, OnScalars::Add(Add { step, x: &*tile, tile: &mut *direction, width }));
+            on_scalars(isa, OnScalars::Forward(Forward { steps, tile: &mut *tile, scratch: &mut *scratch, width }));
         }
     }
 }
 
 /// tile += step(x).
-struct Add<'a, T> {
+pub(super) struct Add<'a, T> {
     step: &'a Step<'a, T>,
     x: &'a [T],
     tile: &'a mut [T],

@@ -29,7 +29,7 @@ use crate::dense::skew::{fill_skew, read_skew, skew_size};
 use crate::dense::{Series, adjoint_product, closed_dexp, exponentials, is_closed, log_rotation, product};
 use crate::error::{Error, Result, check_length};
 use crate::scalar::{Wide, c64};
-use crate::simd::Lanes;
+use crate::simd::{Lanes, Portable};
 
 #[cfg(test)]
 mod tests;
@@ -157,7 +157,7 @@ fn pull<W: Wide, T: Pack<W>, S: Lanes<f64>>(
         adjoint_product(b, &q, &g, &mut t);
         double_skew_part(b, &t, series.direction());
         series.load(params, theta);
-        let k = series.dexp();
+        let k = series.dexp(s);
         for (l, d_theta) in d_theta.chunks_exact_mut(params).enumerate() {
             read_skew(b, |at| k[at].lane(l), |at, d| d_theta[at] += weight::<W>(b, at) * d);
         }
@@ -196,7 +196,7 @@ fn push<W: Wide>(b: usize, theta: &[f64], block: &[W], d_theta: &[f64], d_block:
     let mut series = Series::<W>::new(b, true);
     fill_skew(b, series.direction(), |at, _| d_theta[at]);
     series.load(params, theta);
-    product(b, series.dexp(), block, d_block);
+    product(b, series.dexp(Portable), block, d_block);
 }
 
 /// `k` ← M − Mᴴ.

@@ -1,6 +1,8 @@
 //! Vectors of complex numbers: two registers, of real and of imaginary parts.
 
-use super::{Fused, Fusing, Isa, Job, Lanes, Portable, Vectorize};
+use core::marker::PhantomData;
+
+use super::{Fused, Fusing, Isa, Job, Lanes, Portable, Vectorize, WithPulp};
 use crate::scalar::{c32, c64};
 
 /// A product of complex numbers, or its sum with a third, in the order that all machines keep: re·re, −im·im; re·im,
@@ -14,6 +16,10 @@ macro_rules! complex_lanes {
             const REGISTERS: usize = S::REGISTER_COUNT;
             const FUSED: bool = true;
             const QUARTER: usize = <Self as Lanes<$real>>::QUARTER / 2;
+            #[inline(always)]
+            fn call<J: Job<$t>>(self, job: J) {
+                self.0.vectorize(WithPulp(job, PhantomData));
+            }
             complex_lanes!(@methods $t, $real);
         }
 
@@ -23,6 +29,10 @@ macro_rules! complex_lanes {
             const REGISTERS: usize = Isa::Portable.registers();
             const FUSED: bool = false;
             const QUARTER: usize = 1;
+            #[inline(always)]
+            fn call<J: Job<$t>>(self, job: J) {
+                <$t>::run_portable(job);
+            }
             complex_lanes!(@methods $t, $real);
         }
 

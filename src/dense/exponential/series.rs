@@ -31,6 +31,7 @@ use crate::dense::product::{Start, upper_product};
 use crate::dense::skew::fill_skew;
 use crate::dense::{newton_schulz, product, subtract_gram, update};
 use crate::scalar::Wide;
+use crate::simd::{Job, Lanes};
 
 /// ‖B‖₂ for the series.
 const BOUND: f64 = 1.3;
@@ -155,6 +156,9 @@ const LEVEL: [Step; 3] = [
     step(T, Kind::Skew, &[(DX, XH)], [(1.0, K), NOTHING, NOTHING], 0.0),
 ];
 
+/// T ← X².
+const SQUARE: Step = step(T, Kind::General, &[(X, X)], NONE, 0.0);
+
 /// Memory for one pack.
 pub(crate) struct Series<N> {
     b: usize,
@@ -190,17 +194,16 @@ impl<N: Number> Series<N> {
 
     /// exp A of what was loaded.
     #[inline(always)]
-    pub(crate) fn exponential<W: Wide>(&mut self) -> &[N]
+    pub(crate) fn exponential<W: Wide, L: Lanes<f64>>(&mut self, s: L) -> &[N]
     where
         N: Pack<W>,
     {
-        self.run(&SERIES);
+        self.run(s, &SERIES);
         for done in 0..self.most() {
-            self.square(done);
+            self.square(s, done);
         }
-        let (x, t) = pair(&mut self.matrices, X, T);
-        subtract_gram(self.b, x, t);
-        newton_schulz(self.b, x, t, &mut self.row);
+        let (x, e) = pair(&mut self.matrices, X, T);
+        s.call(Polish { b: self.b, x, e, row: &mut self.row });
         &self.matrices[X]
     }
 
@@ -211,19 +214,19 @@ impl<N: Number> Series<N> {
 
     /// dexp_A(K) of what was loaded.
     #[inline(always)]
-    pub(crate) fn dexp<W: Wide>(&mut self) -> &[N]
+    pub(crate) fn dexp<W: Wide, L: Lanes<f64>>(&mut self, s: L) -> &[N]
     where
         N: Pack<W>,
     {
-        self.run(&TANGENT);
+        self.run(s, &TANGENT);
         let half = N::from_f64(0.5);
         for done in 0..self.most() {
-            self.run(&[&LEVEL]);
+            self.run(s, &[&LEVEL]);
             let (k, t) = pair(&mut self.matrices, K, T);
             update(t, k, |t, _| half * t);
             blend(k, t, &self.levels, done);
             if done + 1 < self.most() {
-                self.square(done);
+                self.square(s, done);
             }
         }
         &self.matrices[K]
@@ -234,13 +237,13 @@ impl<N: Number> Series<N> {
     }
 
     #[inline(always)]
-    fn run<W: Wide>(&mut self, program: &[&[Step]])
+    fn run<W: Wide, L: Lanes<f64>>(&mut self, s: L, program: &[&[Step]])
     where
         N: Pack<W>,
     {
         for step in program.iter().copied().flatten() {
             let mut out = core::mem::take(&mut self.matrices[step.out]);
-            evaluate(self.b, &self.matrices, step, &mut out);
+            s.call(Evaluate { b: self.b, matrices: &self.matrices, step, out: &mut out });
             self.matrices[step.out] = out;
             if step.out == S {
                 let (a, s) = pair(&mut self.matrices, A, S);
@@ -251,16 +254,16 @@ impl<N: Number> Series<N> {
 
     /// X ← X² in the lanes that need more than `done` squarings.
     #[inline(always)]
-    fn square<W: Wide>(&mut self, done: u32)
+    fn square<W: Wide, L: Lanes<f64>>(&mut self, s: L, done: u32)
     where
         N: Pack<W>,
     {
-        let (x, t) = pair(&mut self.matrices, X, T);
-        product(self.b, x, x, t);
+        let mut out = core::mem::take(&mut self.matrices[T]);
+        s.call(Evaluate { b: self.b, matrices: &self.matrices, step: &SQUARE, out: &mut out });
+        self.matrices[T] = out;
         if (done + 1).is_multiple_of(STRIDE) {
-            let (t, e) = pair(&mut self.matrices, T, R);
-            subtract_gram(self.b, t, e);
-            newton_schulz(self.b, t, e, &mut self.row);
+            let (x, e) = pair(&mut self.matrices, T, R);
+            s.call(Polish { b: self.b, x, e, row: &mut self.row });
         }
         let (x, t) = pair(&mut self.matrices, X, T);
         blend(x, t, &self.levels, done);
@@ -273,44 +276,71 @@ fn pair<N>(matrices: &mut [Vec<N>], i: usize, j: usize) -> (&mut Vec<N>, &mut Ve
     if i < j { (&mut head[i], &mut tail[0]) } else { (&mut tail[0], &mut head[j]) }
 }
 
-#[inline(always)]
-fn evaluate<N: Number>(b: usize, matrices: &[Vec<N>], step: &Step, out: &mut [N]) {
-    let (zero, half) = (N::from_f64(0.0), N::from_f64(0.5));
-    if step.kind == Kind::Adjoint {
-        for (i, row) in matrices[step.products[0].0].chunks_exact(b).enumerate() {
-            row.iter().enumerate().for_each(|(j, x)| out[j * b + i] = x.conj());
+/// `out` as the step says. (A job, so that its code exists once.)
+struct Evaluate<'a, N> {
+    b: usize,
+    matrices: &'a [Vec<N>],
+    step: &'a Step,
+    out: &'a mut [N],
+}
+
+impl<N: Number> Job<f64> for Evaluate<'_, N> {
+    #[inline(always)]
+    fn run<L: Lanes<f64>>(self, _: L) {
+        let Self { b, matrices, step, out } = self;
+        let (zero, half) = (N::from_f64(0.0), N::from_f64(0.5));
+        if step.kind == Kind::Adjoint {
+            for (i, row) in matrices[step.products[0].0].chunks_exact(b).enumerate() {
+                row.iter().enumerate().for_each(|(j, x)| out[j * b + i] = x.conj());
+            }
+            return;
         }
-        return;
-    }
-    let general = step.kind == Kind::General;
-    if step.products.is_empty() {
-        out.fill(zero);
-    }
-    for (at, &(x, m)) in step.products.iter().enumerate() {
-        let (x, m) = (&matrices[x], &matrices[m]);
-        let start = if at == 0 { Start::Zero } else { Start::Old };
-        if general {
-            product(b, x, m, out); // there is no sum of general ones
-        } else {
-            upper_product(start, b, |i, k| x[i * b + k], m, out);
+        let general = step.kind == Kind::General;
+        if step.products.is_empty() {
+            out.fill(zero);
         }
-    }
-    if !general {
-        let sign = N::from_f64(if step.kind == Kind::Skew { -1.0 } else { 1.0 });
-        for i in 0..b {
-            out[i * b + i] = half * (out[i * b + i] + sign * out[i * b + i].conj());
-            for j in i + 1..b {
-                out[j * b + i] = sign * out[i * b + j].conj();
+        for (at, &(x, m)) in step.products.iter().enumerate() {
+            let (x, m) = (&matrices[x], &matrices[m]);
+            let start = if at == 0 { Start::Zero } else { Start::Old };
+            if general {
+                product(b, x, m, out); // there is no sum of general ones
+            } else {
+                upper_product(start, b, |i, k| x[i * b + k], m, out);
             }
         }
+        if !general {
+            let sign = N::from_f64(if step.kind == Kind::Skew { -1.0 } else { 1.0 });
+            for i in 0..b {
+                out[i * b + i] = half * (out[i * b + i] + sign * out[i * b + i].conj());
+                for j in i + 1..b {
+                    out[j * b + i] = sign * out[i * b + j].conj();
+                }
+            }
+        }
+        for &(factor, y) in step.sum.iter().filter(|(f, _)| *f != 0.0) {
+            let factor = N::from_f64(factor);
+            update(out, &matrices[y], |out, y| out + factor * y);
+        }
+        let identity = N::from_f64(step.identity);
+        if step.identity != 0.0 {
+            out.iter_mut().step_by(b + 1).for_each(|x| *x = *x + identity);
+        }
     }
-    for &(factor, y) in step.sum.iter().filter(|(f, _)| *f != 0.0) {
-        let factor = N::from_f64(factor);
-        update(out, &matrices[y], |out, y| out + factor * y);
-    }
-    let identity = N::from_f64(step.identity);
-    if step.identity != 0.0 {
-        out.iter_mut().step_by(b + 1).for_each(|x| *x = *x + identity);
+}
+
+/// One Newton–Schulz step; `e` and `row` are scratch.
+struct Polish<'a, N> {
+    b: usize,
+    x: &'a mut [N],
+    e: &'a mut [N],
+    row: &'a mut [N],
+}
+
+impl<N: Number> Job<f64> for Polish<'_, N> {
+    #[inline(always)]
+    fn run<L: Lanes<f64>>(self, _: L) {
+        subtract_gram(self.b, self.x, self.e);
+        newton_schulz(self.b, self.x, self.e, self.row);
     }
 }
 

@@ -6,7 +6,7 @@
 use super::super::single::{load, store};
 use super::passes::{Pairs, Pass};
 use crate::scalar::Scalar;
-use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch};
+use crate::simd::{Job, Lanes, NATURAL};
 
 /// Vectors of a window. (Entries and their gradients are read once for all of them, which is worth more than a window in the
 /// innermost cache.)
@@ -30,12 +30,6 @@ pub(in crate::kernel) struct Backward<'a, T> {
     pub(in crate::kernel) stride: usize,
     pub(in crate::kernel) batch: usize,
     pub(in crate::kernel) window: &'a mut [T],
-}
-
-impl<T: Scalar> Backward<'_, T> {
-    pub(in crate::kernel) fn run(self, isa: Isa) {
-        dispatch(isa, self);
-    }
 }
 
 impl<T: Scalar> Job<T> for Backward<'_, T> {
