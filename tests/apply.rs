@@ -107,6 +107,7 @@ fn pairs() -> Vec<(usize, Vec<StageLayout>)> {
         pairs(128, &[1, 4, 2, 64, 8, 8, 16]),
         pairs(192, &[48, 96, 2, 1, 32]),
         pairs(96, &[1, 2, 24, 48]),
+        pairs(4096, &[1024, 2048, 128, 64]), // 70 of these are copied first
     ];
     let (n, mut tail) = pairs(256, &[1, 2, 4, 8, 16, 32, 64, 128]);
     tail.push(strided(2, 1, 2, 128)); // neighbours, as a block-diagonal wiring has them

@@ -47,6 +47,14 @@ pub(super) fn together<T: Scalar>(n: usize) -> usize {
     (TOGETHER_BYTES / n.saturating_mul(size_of::<T>()).max(1)).clamp(2, 16) & !1
 }
 
+/// Whether vectors are copied before they run along the vector in place, rather than read by their first pass: row by row they come
+/// from memory faster than side by side, and long rows get in each other's way in the inner caches.
+pub(super) fn copy_pays<E>(n: usize, batch: usize) -> bool {
+    let row = n.saturating_mul(size_of::<E>());
+    let bytes = row.saturating_mul(batch);
+    bytes > 16 << 20 || row >= 16 << 10 && bytes > 1 << 20
+}
+
 /// Vectors in a tile for `batch` vectors of length `n`: a multiple of the 64-byte width.
 pub(crate) fn tile_width<T: Scalar>(n: usize, batch: usize, tiles: usize) -> usize {
     let fits = TILE_BYTES / n.saturating_mul(64 * tiles).max(1);

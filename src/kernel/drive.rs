@@ -65,7 +65,11 @@ pub(crate) fn apply_along<E: Element>(
     let x = x.filter(|x| !x.is_same(&y)); // then it works in place
     let (n, batch) = (y.n(), y.batch());
     let together = choose::together::<E::Scalar>(n);
-    let run = |(x, mut y): (Option<Batch<'_, E>>, BatchMut<'_, E>)| {
+    let copied = choose::copy_pays::<E>(n, batch);
+    let run = |(mut x, mut y): (Option<Batch<'_, E>>, BatchMut<'_, E>)| {
+        if copied && rows_in_place(&x, &mut y) {
+            x = None;
+        }
         if let Some(y) = E::scalar_batch_mut(y.reborrow()) {
             return on_scalars(isa, OnScalars::Along(Along { pairs, x: x.and_then(E::scalar_batch), y }));
         }
