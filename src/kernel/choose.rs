@@ -52,7 +52,7 @@ pub(super) fn together<T: Scalar>(n: usize) -> usize {
 pub(super) fn copy_pays<E>(n: usize, batch: usize) -> bool {
     let row = n.saturating_mul(size_of::<E>());
     let bytes = row.saturating_mul(batch);
-    bytes > 16 << 20 || row >= 16 << 10 && bytes > 1 << 20
+    bytes > 3 << 20 || row >= 16 << 10 && bytes > 1 << 20
 }
 
 /// Vectors in a tile for `batch` vectors of length `n`: a multiple of the 64-byte width.
