@@ -10,6 +10,7 @@ pictures=docs/benchmarks
 tables=$pictures/tables.md
 mkdir -p "$pictures"
 unfinished=$(mktemp)
+chmod a+r "$unfinished"
 trap 'rm -f "$unfinished"' EXIT
 
 machine() {
