@@ -1,4 +1,5 @@
-//! Gradients of batches: cut by shapes, packed, every stage's input computed again, all stages backwards, unpacked.
+//! Gradients of batches: cut by shapes, every stage's input computed again, all stages backwards; in tiles, or for pairs along the
+//! vector.
 
 use alloc::vec::Vec;
 
