@@ -65,6 +65,17 @@ impl Lines {
     fn at(self, v: usize, r: usize) -> usize {
         self.start + v * self.vector + r * self.register
     }
+
+    #[inline(always)]
+    fn load<T: Scalar, S: Lanes<T>>(self, numbers: &[T], v: usize, [low, high]: [usize; 2]) -> [S::V; 2] {
+        [load::<T, S>(&numbers[self.at(v, low)..]), load::<T, S>(&numbers[self.at(v, high)..])]
+    }
+
+    #[inline(always)]
+    fn store<T: Scalar, S: Lanes<T>>(self, numbers: &mut [T], v: usize, [low, high]: [usize; 2], [a, b]: [S::V; 2]) {
+        store::<T, S>(&mut numbers[self.at(v, low)..], a);
+        store::<T, S>(&mut numbers[self.at(v, high)..], b);
+    }
 }
 
 impl<T: Scalar> Backward<'_, T> {
@@ -140,12 +151,12 @@ struct Turned<'a> {
 }
 
 impl Turned<'_> {
-    /// Registers `low` and `high` of pair p, and where the entries of their blocks are.
+    /// The registers of pair p, and where the entries of their blocks are.
     #[inline(always)]
-    fn pair<T: Scalar>(&self, p: usize) -> (usize, usize, usize) {
+    fn pair<T: Scalar>(&self, p: usize) -> ([usize; 2], usize) {
         let low = p >> self.bit << (self.bit + 1) | p & ((1 << self.bit) - 1);
         let j = self.first + p * self.pass.distance;
-        (low, low | 1 << self.bit, self.stage.entries + j / T::WIDTH * 4 * T::WIDTH + j % T::WIDTH)
+        ([low, low | 1 << self.bit], self.stage.entries + j / T::WIDTH * 4 * T::WIDTH + j % T::WIDTH)
     }
 
     /// Where the runs of e₀₀, e₀₁, e₁₀ and e₁₁ are in a panel.
@@ -182,21 +193,16 @@ impl<T: Scalar> Regrouped<T> for Forward<'_, T> {
     #[inline(always)]
     fn run<S: Lanes<T>, const FROM: u32, const TO: u32, const EDGE: bool>(self, s: S) {
         for p in 0..self.turned.pass.registers / 2 {
-            let (low, high, start) = self.turned.pair::<T>(p);
+            let (pair, start) = self.turned.pair::<T>(p);
             let [e00, e01, e10, e11] = self.turned.entries::<T, S>(self.entries, start);
             for v in 0..self.turned.count {
-                let mut x = [
-                    load::<T, S>(&self.x[self.x_lines.at(v, low)..]),
-                    load::<T, S>(&self.x[self.x_lines.at(v, high)..]),
-                ];
+                let mut x = self.x_lines.load::<T, S>(self.x, v, pair);
                 if const { EDGE } {
                     x = s.regroup::<NATURAL, FROM>(x);
                 }
                 let [a, b] = x;
                 let y = [s.mul_add(e01, b, s.mul(e00, a)), s.mul_add(e11, b, s.mul(e10, a))];
-                let [a, b] = s.regroup::<FROM, TO>(y);
-                store::<T, S>(&mut self.y[self.y_lines.at(v, low)..], a);
-                store::<T, S>(&mut self.y[self.y_lines.at(v, high)..], b);
+                self.y_lines.store::<T, S>(self.y, v, pair, s.regroup::<FROM, TO>(y));
             }
         }
     }
@@ -217,21 +223,17 @@ impl<T: Scalar> Regrouped<T> for Back<'_, T> {
     #[inline(always)]
     fn run<S: Lanes<T>, const FROM: u32, const TO: u32, const EDGE: bool>(self, s: S) {
         for p in 0..self.turned.pass.registers / 2 {
-            let (low, high, start) = self.turned.pair::<T>(p);
+            let (pair, start) = self.turned.pair::<T>(p);
             let [e00, e01, e10, e11] = self.turned.entries::<T, S>(self.entries, start);
             let zero = s.splat(T::zero());
             let (mut d00, mut d01, mut d10, mut d11) = (zero, zero, zero, zero);
             for v in 0..self.turned.count {
-                let mut x = [
-                    load::<T, S>(&self.x[self.x_lines.at(v, low)..]),
-                    load::<T, S>(&self.x[self.x_lines.at(v, high)..]),
-                ];
+                let mut x = self.x_lines.load::<T, S>(self.x, v, pair);
                 if const { EDGE } {
                     x = s.regroup::<NATURAL, TO>(x);
                 }
                 let [a, b] = x;
-                let (g0, g1) = (self.lines.at(v, low), self.lines.at(v, high));
-                let [p, q] = s.regroup::<FROM, TO>([load::<T, S>(&self.g[g0..]), load::<T, S>(&self.g[g1..])]);
+                let [p, q] = s.regroup::<FROM, TO>(self.lines.load::<T, S>(self.g, v, pair));
                 d00 = s.mul_add(p, a, d00);
                 d01 = s.mul_add(p, b, d01);
                 d10 = s.mul_add(q, a, d10);
@@ -240,8 +242,7 @@ impl<T: Scalar> Regrouped<T> for Back<'_, T> {
                 if const { EDGE } {
                     g = s.regroup::<TO, NATURAL>(g);
                 }
-                store::<T, S>(&mut self.g[g0..], g[0]);
-                store::<T, S>(&mut self.g[g1..], g[1]);
+                self.lines.store::<T, S>(self.g, v, pair, g);
             }
             let panel = &mut self.d[start..][..3 * T::WIDTH + S::LANES];
             let [r00, r01, r10, r11] = self.turned.runs::<T>();
