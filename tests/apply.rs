@@ -2,7 +2,10 @@
 
 use papilio::{
     Batch, BatchMut, Element, Error, Isa, Op, Parallelism, Plan, Real, Saved, Scalar, Source, StageLayout, Wide,
-    Workspace, generator::Generator, parametrization::Givens, topology::Butterfly,
+    Workspace,
+    generator::Generator,
+    parametrization::{Cayley, Givens},
+    topology::Butterfly,
 };
 
 type Stages = Vec<(StageLayout, Vec<f64>)>;
@@ -115,6 +118,27 @@ fn pairs() -> Vec<(usize, Vec<StageLayout>)> {
     cases
 }
 
+/// Blocks of 4 and 8 alone, as pairs of runs, which run along the vector: BOFT's in order and out of it, block-diagonal ones, far
+/// ones, of more than one pass, with tails, among pairs of single coordinates.
+fn runs() -> Vec<(usize, Vec<StageLayout>)> {
+    let runs = |n: usize, unit: usize, distances: &[usize]| {
+        (n, distances.iter().map(|d| strided(unit, 2, *d, n / (2 * d))).collect::<Vec<_>>())
+    };
+    let (single, double) = (strided(1, 2, 4, 12), strided(2, 2, 8, 6));
+    vec![
+        runs(64, 4, &[4, 8, 16, 32]),
+        runs(64, 2, &[2, 4, 8, 16, 32]),
+        runs(384, 4, &[16, 4, 64, 8, 8, 32]),
+        runs(96, 4, &[48, 4]),
+        runs(96, 2, &[16, 2, 48, 8]),
+        runs(2048, 4, &[4, 8, 16, 32, 64, 128, 256, 1024, 512]),
+        runs(4096, 2, &[1024, 2048, 64, 2, 4]),
+        (128 + 21, vec![strided(8, 1, 8, 16), strided(4, 1, 8, 16)]),
+        (64 + 5, runs(64, 4, &[8, 16]).1),
+        (96, vec![double.clone(), single.clone(), strided(4, 2, 16, 3), double, single]),
+    ]
+}
+
 /// Rotations (c, −s; s, c) whose entries are exact in `f32`.
 fn rotations(seed: u64, layouts: &[StageLayout]) -> Stages {
     let mut stages = stages(seed, layouts);
@@ -126,7 +150,7 @@ fn rotations(seed: u64, layouts: &[StageLayout]) -> Stages {
 
 fn all_cases() -> Vec<(usize, Stages)> {
     let number = |(c, (n, layouts)): (usize, (usize, Vec<StageLayout>))| (n, stages(c as u64, &layouts));
-    let general = cases().into_iter().chain(pairs()).enumerate().map(number);
+    let general = cases().into_iter().chain(pairs()).chain(runs()).enumerate().map(number);
     general.chain(pairs().into_iter().map(|(n, layouts)| (n, rotations(n as u64, &layouts)))).collect()
 }
 
@@ -314,11 +338,14 @@ fn vjp_agrees_with_the_definition() {
     }
 }
 
-/// Rows of pairs go backwards along the vector, columns in tiles.
+/// Rows of pairs, of single coordinates or of runs, go backwards along the vector, columns in tiles.
 fn gradients_of_rows_and_columns<T: Real + Element<Scalar = T>>() {
     let eps = T::epsilon().to_f64().unwrap();
-    for n in [32, 256, 1024] {
-        let plan = Plan::<T>::new(n, &Butterfly::classic(2), Givens).unwrap();
+    let classic = [32, 256, 1024].map(|n| Plan::<T>::new(n, &Butterfly::classic(2), Givens).unwrap());
+    let boft = [(64, 3, 4), (256, 4, 8), (1024, 7, 8), (1024, 1, 4)]
+        .map(|(n, m, b)| Plan::<T>::new(n, &Butterfly::boft(m, b).unwrap(), Cayley).unwrap());
+    for plan in classic.into_iter().chain(boft) {
+        let n = plan.n();
         let factors = plan.realize(&random::<f64>(plan.num_params(), 3)).unwrap();
         for (batch, isa) in [1, 5, 16, 150].into_iter().flat_map(|b| Isa::available().into_iter().map(move |i| (b, i)))
         {
@@ -367,7 +394,7 @@ fn threads_do_not_change_bits() {
     let pairs: Vec<_> = (0..7).map(|k| strided(1, 2, 1 << k, n >> (k + 1))).collect();
     let mixed: Vec<_> = pairs.iter().cloned().chain([table(n, 8, 1)]).collect();
     let (x, gy) = (random::<f32>(999 * n, 1), random::<f32>(999 * n, 2));
-    let run = |layouts: &[StageLayout], threads: usize| {
+    let run = |layouts: &[StageLayout], threads: usize, parallelism: Parallelism| {
         let plan = plan::<f32>(n, &stages(1, layouts));
         let factors = plan.realize::<f64>(&[]).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -375,16 +402,18 @@ fn threads_do_not_change_bits() {
             let mut ws = Workspace::new();
             let (mut y, mut gx, mut d) = (x.clone(), x.clone(), vec![0f32; plan.num_entries()]);
             let view = BatchMut::rows(&mut y, n).unwrap();
-            plan.apply_in_place(&factors, view, Op::None, Parallelism::Rayon, &mut ws).unwrap();
+            plan.apply_in_place(&factors, view, Op::None, parallelism, &mut ws).unwrap();
             let (saved, gy) = (Saved::Input(Batch::rows(&x, n).unwrap()), Batch::rows(&gy, n).unwrap());
             let out = Some(BatchMut::rows(&mut gx, n).unwrap());
-            plan.apply_vjp(&factors, saved, Op::None, gy, out, Some(&mut d), Parallelism::Rayon, &mut ws).unwrap();
+            plan.apply_vjp(&factors, saved, Op::None, gy, out, Some(&mut d), parallelism, &mut ws).unwrap();
             (y, gx, d)
         })
     };
-    for layouts in [pairs, mixed] {
-        let one = run(&layouts, 1);
-        assert!(one == run(&layouts, 4) && one == run(&layouts, 3));
+    let runs: Vec<_> = (0..5).map(|k| strided(4, 2, 4 << k, n >> (k + 3))).collect();
+    for layouts in [pairs, mixed, runs] {
+        let one = run(&layouts, 1, Parallelism::Rayon);
+        assert!(one == run(&layouts, 4, Parallelism::Rayon) && one == run(&layouts, 3, Parallelism::Rayon));
+        assert!(one == run(&layouts, 1, Parallelism::None));
     }
 }
 

@@ -120,12 +120,38 @@ pub(crate) fn apply_vjp_along<E: Element>(
         return false;
     }
     let lanes = simd::lanes::<E::Scalar>(isa);
+    if let ([pass], Some(x), Some(from)) = (pairs.passes, E::scalar_batch(kept), E::scalar_batch(gy))
+        && pass.unit() > 1
+    {
+        let window = along::backward_window(pass, lanes, gy.batch());
+        let d_factors = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
+        in_pieces(along::TOGETHER, gy, gx, d_factors, parallelism, pool, |(start, end), mut gx, mut d| {
+            let Some((d, _)) = &mut d else { return };
+            let mut gx = gx.as_mut().and_then(|gx| E::scalar_batch_mut(gx.reborrow()));
+            let (x, from) = (x.chunk(start, end - start), from.chunk(start, end - start));
+            let gy = Some(from).filter(|gy| gx.as_ref().is_none_or(|gx| !gy.is_same(gx)));
+            for v in 0..end - start {
+                if let (Some(gy), Some(gx)) = (gy, &mut gx)
+                    && let (Some(gy), Some(gx)) = (gy.row(v), gx.row_mut(v))
+                {
+                    gx[pass.covered()..].copy_from_slice(&gy[pass.covered()..]);
+                }
+            }
+            pool.with(window, |window: &mut [E::Scalar]| {
+                let entries = pairs.entries;
+                let job = along::BlocksBackward { pass, entries, d, x, reversible, gy, gx, window };
+                on_scalars(isa, OnScalars::BlocksBackward(job));
+            });
+        });
+        return true;
+    }
     // Rows of neighbouring vectors must not meet in the same cache lines' places.
     let stride = n.next_multiple_of(E::Scalar::WIDTH) + E::Scalar::WIDTH;
     let inputs = if reversible { 1 } else { pairs.passes.len() };
     let together = choose::backward_together::<E::Scalar>(stride * (inputs + 1), gy.batch());
     let length = together * stride;
-    let window = pairs.passes.iter().map(|pass| along::window(pass, lanes, together)).max().unwrap_or(0);
+    let window = pairs.passes.iter().map(|pass| along::backward_window(pass, lanes, together)).max().unwrap_or(0);
+    let window = window.max(along::along_window(pairs.passes, lanes, together));
     // From the output, the input of a pass is found by its transpose.
     let back: Vec<_> = pairs.passes.iter().filter(|_| reversible).map(along::Pass::transposed).collect();
     let d_factors = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
@@ -150,7 +176,7 @@ pub(crate) fn apply_vjp_along<E: Element>(
                         if let (Ok(x), Ok(y)) =
                             (Batch::strided(x, count, n, stride, 1), BatchMut::strided(y, count, n, stride, 1))
                         {
-                            on_scalars(isa, OnScalars::Along(Along { pairs, x: Some(x), y }));
+                            on_scalars(isa, OnScalars::Along(Along { pairs, x: Some(x), y, window }));
                         }
                     }
                 }
@@ -158,9 +184,19 @@ pub(crate) fn apply_vjp_along<E: Element>(
                     let x = &mut x[if reversible { 0 } else { p * length }..][..length];
                     if let (Some(back), Ok(y)) = (back.get(p), BatchMut::strided(x, count, n, stride, 1)) {
                         let pairs = PairsOf { passes: core::slice::from_ref(back), ..pairs };
-                        on_scalars(isa, OnScalars::Along(Along { pairs, x: None, y }));
+                        on_scalars(isa, OnScalars::Along(Along { pairs, x: None, y, window }));
                     }
                     let (x, g, entries, window) = (&*x, &mut *g, pairs.entries, &mut *window);
+                    if pass.unit() > 1 {
+                        let x = Batch::strided(x, count, n, stride, 1);
+                        let gx = BatchMut::strided(g, count, n, stride, 1).ok();
+                        if let Ok(x) = x {
+                            let (reversible, gy) = (false, None);
+                            let job = along::BlocksBackward { pass, entries, d, x, reversible, gy, gx, window };
+                            on_scalars(isa, OnScalars::BlocksBackward(job));
+                        }
+                        continue;
+                    }
                     let job = along::Backward { pass, entries, d, x, g, stride, batch: count, window };
                     on_scalars(isa, OnScalars::AlongBackward(job));
                 }
@@ -201,24 +237,32 @@ fn in_pieces<E: Element>(
         return work((0, *end), gx, d_factors); // no partial sums
     }
     let numbers = entries + couplings;
-    pool.with(pieces * numbers, |partials: &mut [E::Scalar]| {
-        partials.fill(num_traits::Zero::zero());
-        let mut gradients = partials.chunks_mut(numbers.max(1));
-        let mut items = Vec::with_capacity(pieces);
-        let mut start = 0;
-        for (end, gx) in cuts.iter().zip(gx.drain(..)) {
-            let d = gradients.next().filter(|_| d_factors.is_some()).map(|d| d.split_at_mut(entries));
-            items.push((start, *end, gx, d));
-            start = *end;
-        }
-        parallel::for_each(parallelism, items, |(start, end, gx, d)| work((start, end), gx, d));
-        if let Some((d_entries, d_couplings)) = &mut d_factors {
-            for partial in partials.chunks(numbers.max(1)) {
+    // One after the other they share a partial gradient, which stays in cache.
+    let held = if parallelism == Parallelism::None { 1 } else { pieces };
+    pool.with(held * numbers, |partials: &mut [E::Scalar]| {
+        let mut add = |partial: &[E::Scalar]| {
+            if let Some((d_entries, d_couplings)) = &mut d_factors {
                 let (entries, couplings) = partial.split_at(entries);
                 d_entries.iter_mut().zip(entries).for_each(|(d, p)| *d += *p);
                 d_couplings.iter_mut().zip(couplings).for_each(|(d, p)| *d += *p);
             }
+        };
+        partials.fill(num_traits::Zero::zero());
+        let starts = core::iter::once(0).chain(cuts.iter().copied());
+        let items = starts.zip(&cuts).zip(gx.drain(..)).map(|((start, end), gx)| (start, *end, gx));
+        if held < pieces {
+            for (start, end, gx) in items {
+                let d = (numbers > 0).then(|| partials.split_at_mut(entries));
+                work((start, end), gx, d);
+                add(partials);
+                partials.fill(num_traits::Zero::zero());
+            }
+            return;
         }
+        let mut gradients = partials.chunks_mut(numbers.max(1));
+        let items = items.map(|(start, end, gx)| (start, end, gx, gradients.next().map(|d| d.split_at_mut(entries))));
+        parallel::for_each(parallelism, items.collect(), |(start, end, gx, d)| work((start, end), gx, d));
+        partials.chunks(numbers.max(1)).for_each(add);
     });
 }
 

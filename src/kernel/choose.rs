@@ -18,21 +18,37 @@ const WINDOW_BYTES: usize = 32 * 1024;
 /// Multiples of 64 bytes in a tile's row, at most.
 pub(super) const WIDEST: usize = 4;
 
-/// Distance of the pairs of a stage that has such, from coordinate 0 on, and the number of coordinates that they cover.
-pub(crate) fn pairs(layout: &StageLayout) -> Option<(usize, usize)> {
+/// Pairs of runs of neighbouring coordinates: length of a run, distance of its runs, and the number of coordinates, from 0 on, that
+/// a stage of such blocks acts on. Blocks of neighbours are two halves side by side.
+pub(crate) fn pairs(layout: &StageLayout) -> Option<(usize, usize, usize)> {
     match *layout {
-        StageLayout::Strided { unit: 1, radix: 2, distance, groups } => Some((distance, 2 * distance * groups)),
-        StageLayout::Strided { unit: 2, radix: 1, distance: 2, groups } => Some((1, 2 * groups)),
+        StageLayout::Strided { unit, radix: 2, distance, groups } => Some((unit, distance, 2 * distance * groups)),
+        StageLayout::Strided { unit, radix: 1, distance, groups } if unit > 0 && unit % 2 == 0 => {
+            Some((unit / 2, unit / 2, distance * groups))
+        }
         _ => None,
     }
 }
 
-/// Whether a stage's blocks are stored entry by entry, so that it can run along the vector: pairs, or runs of single
-/// coordinates whole registers apart, of a radix that fits the registers; real numbers; whole panels of blocks.
-pub(crate) fn is_planar<T: Scalar>(layout: &StageLayout) -> bool {
-    let apart =
-        matches!(layout, StageLayout::Strided { unit: 1, radix: 4 | 8, distance, .. } if distance % T::WIDTH == 0);
-    !T::IS_COMPLEX && layout.num_blocks().is_multiple_of(T::WIDTH) && (pairs(layout).is_some() || apart)
+/// The same of single coordinates: their distance and the number of coordinates.
+pub(crate) fn single_pairs(layout: &StageLayout) -> Option<(usize, usize)> {
+    pairs(layout).and_then(|(unit, distance, covered)| (unit == 1).then_some((distance, covered)))
+}
+
+/// Runs of coordinates for which a stage's entries are stored so that it can run along the vector, if they are: pairs of runs of
+/// 1, 2 or 4; or runs of one, whole registers apart, of a radix that fits the registers. This takes real numbers, whole
+/// panels of blocks, and for longer runs whole registers.
+pub(crate) fn planar_unit<T: Scalar>(layout: &StageLayout) -> Option<usize> {
+    let unit = match (pairs(layout), layout) {
+        (Some((unit @ (2 | 4), distance, covered)), _) => {
+            let within = distance.is_power_of_two() || distance % T::WIDTH == 0;
+            (within && covered.is_multiple_of(2 * T::WIDTH)).then_some(unit)?
+        }
+        (Some((1, ..)), _) => 1,
+        (_, StageLayout::Strided { unit: 1, radix: 4 | 8, distance, .. }) if distance % T::WIDTH == 0 => 1,
+        _ => return None,
+    };
+    (!T::IS_COMPLEX && layout.num_blocks().is_multiple_of(T::WIDTH / unit)).then_some(unit)
 }
 
 /// Whether passes serve a batch better than tiles do. Passes of single stages cost a way through memory each, tiles two

@@ -14,6 +14,7 @@ use crate::simd::{Isa, dispatch};
 pub(super) enum OnScalars<'a, T> {
     Along(Along<'a, T>),
     AlongBackward(along::Backward<'a, T>),
+    BlocksBackward(along::BlocksBackward<'a, T>),
     Forward(Forward<'a, T>),
     OneVector(OneVector<'a, T>),
     Outer(Outer<'a, T>),
@@ -72,6 +73,7 @@ fn run_on_scalars<T: Scalar>(isa: Isa, job: OnScalars<'_, T>) {
     match job {
         OnScalars::Along(along) => along.run(isa),
         OnScalars::AlongBackward(job) => dispatch(isa, job),
+        OnScalars::BlocksBackward(job) => job.run(isa),
         OnScalars::Forward(job) => dispatch(isa, job),
         OnScalars::OneVector(job) => dispatch(isa, job),
         OnScalars::Outer(job) => dispatch(isa, job),

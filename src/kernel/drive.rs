@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::along::{Along, PairsOf};
+use super::along::{self, Along, PairsOf};
 use super::compiled::{OnScalars, on_scalars};
 use super::windows::Windows;
 use super::{Step, apply_stages, choose, pack, single};
@@ -65,22 +65,30 @@ pub(crate) fn apply_along<E: Element>(
     let x = x.filter(|x| !x.is_same(&y)); // then it works in place
     let (n, batch) = (y.n(), y.batch());
     let together = choose::together::<E::Scalar>(n);
+    let window = along::along_window(pairs.passes, simd::lanes::<E::Scalar>(isa), together.min(batch));
     let copied = choose::copy_pays::<E>(n, batch);
     let run = |(mut x, mut y): (Option<Batch<'_, E>>, BatchMut<'_, E>)| {
         if copied && rows_in_place(&x, &mut y) {
             x = None;
         }
         if let Some(y) = E::scalar_batch_mut(y.reborrow()) {
-            return on_scalars(isa, OnScalars::Along(Along { pairs, x: x.and_then(E::scalar_batch), y }));
+            let x = x.and_then(E::scalar_batch);
+            return match window {
+                0 => on_scalars(isa, OnScalars::Along(Along { pairs, x, y, window: &mut [] })),
+                _ => pool.with(window, |window: &mut [E::Scalar]| {
+                    on_scalars(isa, OnScalars::Along(Along { pairs, x, y, window }));
+                }),
+            };
         }
-        pool.with(y.batch() * n, |rows: &mut [E::Scalar]| {
+        pool.with(window + y.batch() * n, |buffer: &mut [E::Scalar]| {
+            let (window, rows) = buffer.split_at_mut(window);
             for (v, row) in rows.chunks_exact_mut(n).enumerate() {
                 if let Some(from) = x.unwrap_or(y.as_batch()).row(v) {
                     pack::widen(isa, from, row);
                 }
             }
             if let Ok(y) = BatchMut::rows(rows, n) {
-                on_scalars(isa, OnScalars::Along(Along { pairs, x: None, y }));
+                on_scalars(isa, OnScalars::Along(Along { pairs, x: None, y, window }));
             }
             for (v, row) in rows.chunks_exact(n).enumerate() {
                 if let Some(to) = y.row_mut(v) {

@@ -32,7 +32,7 @@ impl Pass {
     /// The first two of `steps` as a pass.
     pub(super) fn of<T: Scalar>(steps: &[Step<'_, T>]) -> Option<Self> {
         let [first, second, ..] = steps else { return None };
-        let of = |step: &Step<'_, T>| step.reflectors.map_or_else(|| choose::pairs(step.layout), |_| None);
+        let of = |step: &Step<'_, T>| step.reflectors.map_or_else(|| choose::single_pairs(step.layout), |_| None);
         let ((d1, covered), (d2, also)) = (of(first)?, of(second)?);
         let distance = d1.min(d2);
         let fit = d1.max(d2) == 2 * distance && covered == also;
@@ -67,8 +67,7 @@ impl Pass {
                     for (p, entries) in entries.iter_mut().enumerate() {
                         let block = &step.entries[step.start(d * (h * (ROWS / 2) + p) + q)..];
                         for (at, entry) in entries.iter_mut().enumerate() {
-                            let entry_at = at / 2 * step.strides.row + at % 2 * step.strides.column;
-                            *entry = s.splat(step.acting(block[entry_at]));
+                            *entry = s.splat(step.acting(block[step.strides.at(at / 2, at % 2)]));
                         }
                     }
                 }

@@ -15,6 +15,7 @@ mod pack;
 mod panels;
 mod reflect;
 mod single;
+mod strides;
 mod sums;
 mod tangent;
 mod tile;
@@ -23,68 +24,18 @@ mod windows;
 pub(crate) use along::{Pairs, PairsOf, Passes, are_rotations};
 pub use backward::Saved;
 pub(crate) use backward::{apply_vjp, apply_vjp_along};
-pub(crate) use choose::{is_planar, pairs};
+pub(crate) use choose::{pairs, planar_unit};
 pub(crate) use drive::{apply, apply_along};
 pub use explain::Kernel;
 pub(crate) use explain::what_runs;
 pub(crate) use panels::{PANEL, panel, panels, run_length, vector};
 pub(crate) use reflect::Reflectors;
+pub(crate) use strides::Strides;
 pub(crate) use tangent::apply_jvp;
 
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
 use crate::simd::Lanes;
-
-/// How the entries of a stage's blocks lie: entry (i, k) of block g at `start(g)` + i·row + k·column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Strides {
-    /// Numbers of a block.
-    block: usize,
-    /// Blocks that lie side by side, as a power of 2.
-    side: u32,
-    row: usize,
-    column: usize,
-}
-
-impl Strides {
-    /// One row-major block after the other.
-    pub(crate) fn row_major(b: usize) -> Self {
-        Self { block: b * b, side: 0, row: b, column: 1 }
-    }
-
-    /// Panels of `T::WIDTH` blocks, in each entry (i, k) of all its blocks side by side: SIMD lanes are neighbouring blocks.
-    /// Column by column, so that of rotations only the first half is ever read.
-    pub(crate) fn planar<T: Scalar>(b: usize) -> Self {
-        let width = T::WIDTH;
-        Self { block: b * b, side: width.trailing_zeros(), row: width, column: b * width }
-    }
-
-    /// Runs of `numbers` numbers, without rows: those of reflectors lie as their panel does.
-    pub(crate) fn runs(numbers: usize) -> Self {
-        Self { block: numbers, side: 0, row: 0, column: 0 }
-    }
-
-    /// Blocks in a panel, and the distance of their equal entries; blocks one after the other are all one panel.
-    pub(crate) fn panel(self) -> (usize, usize) {
-        if self.is_planar() { (1 << self.side, 1) } else { (usize::MAX, self.block) }
-    }
-
-    /// Whether SIMD lanes are neighbouring blocks.
-    pub(crate) fn is_planar(self) -> bool {
-        self.side > 0
-    }
-
-    /// Where block `g` starts.
-    #[inline(always)]
-    pub(crate) fn start(self, g: usize) -> usize {
-        (((g >> self.side) * self.block) << self.side) + (g & ((1 << self.side) - 1))
-    }
-
-    /// Where row `i` of block `g` starts, and the distance of its entries.
-    pub(crate) fn row(self, g: usize, i: usize) -> (usize, usize) {
-        (self.start(g) + i * self.row, self.column)
-    }
-}
 
 /// One stage as a kernel sees it.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +66,7 @@ impl<T: Scalar> Step<'_, T> {
 
     /// The step with every block transposed.
     pub(crate) fn transposed(mut self) -> Self {
-        (self.strides.row, self.strides.column) = (self.strides.column, self.strides.row);
+        self.strides = self.strides.transposed();
         if let Some(reflectors) = &mut self.reflectors {
             reflectors.reversed = !reflectors.reversed;
             self.conj = !self.conj; // (I − τ u uᴴ)ᵀ = I − τ ū uᵀ

@@ -18,7 +18,7 @@ where
         let (radix, distance, groups) = match *step.layout {
             _ if !step.strides.is_planar() => (1, 0, 0),
             StageLayout::Strided { radix, distance, groups, unit: 1 } => (radix, distance, groups),
-            _ => choose::pairs(step.layout)
+            _ => choose::single_pairs(step.layout)
                 .map_or((1, 0, 0), |(distance, covered)| (2, distance, covered / (2 * distance))),
         };
         match radix {
@@ -61,16 +61,15 @@ fn apply_lanes<T: Scalar, S: Lanes<T>, const R: usize>(
     q: usize,
 ) {
     let distance = group.len() / R;
-    let (row, column) = (step.strides.row, step.strides.column);
     let entries = &step.entries[step.start(first + q)..];
     let mut x = [S::V::zeroed(); R];
     for k in 0..R {
         x[k] = load::<T, S>(&group[k * distance + q..]);
     }
     for i in 0..R {
-        let mut y = s.mul(load::<T, S>(&entries[i * row..]), x[0]);
+        let mut y = s.mul(load::<T, S>(&entries[step.strides.at(i, 0)..]), x[0]);
         for k in 1..R {
-            y = s.mul_add(load::<T, S>(&entries[i * row + k * column..]), x[k], y);
+            y = s.mul_add(load::<T, S>(&entries[step.strides.at(i, k)..]), x[k], y);
         }
         store::<T, S>(&mut group[i * distance + q..], y);
     }

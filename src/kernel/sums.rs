@@ -17,6 +17,22 @@ const MOST_LANES: usize = 16;
 #[repr(align(64))]
 struct Aligned<V>([V; MOST_LANES]);
 
+/// Entry (i, k) of the block that starts at `start`.
+#[derive(Clone, Copy)]
+pub(super) struct Corner {
+    pub(super) start: usize,
+    pub(super) i: usize,
+    pub(super) k: usize,
+}
+
+impl Corner {
+    /// Where the entry `i` rows and `k` columns further on is.
+    #[inline(always)]
+    fn at<T>(self, step: &Step<'_, T>, i: usize, k: usize) -> usize {
+        self.start + step.strides.at(self.i + i, self.k + k)
+    }
+}
+
 /// Vectors whose lanes wait to be summed.
 pub(super) struct Sums<'a, T, S: Lanes<T>> {
     s: S,
@@ -44,21 +60,20 @@ impl<'a, T: Scalar, S: Lanes<T>> Sums<'a, T, S> {
         }
     }
 
-    /// I × K entries of a block, the first one at `at`. As many as there are lanes never leave the registers, and fewer wait
+    /// I × K entries of a block, from `at` on. As many as there are lanes never leave the registers, and fewer wait
     /// together.
     #[inline(always)]
     pub(super) fn push_block<const I: usize, const K: usize>(
         &mut self,
         step: &Step<'_, T>,
         block: &[[S::V; K]; I],
-        at: usize,
+        at: Corner,
     ) {
-        let (row, column) = (step.strides.row, step.strides.column);
         if I * K == S::LANES && self.count == 0 {
             let mut vectors = [S::V::zeroed(); MOST_LANES];
             for i in 0..I {
                 for k in 0..K {
-                    (vectors[i * K + k], self.places[i * K + k]) = (block[i][k], at + i * row + k * column);
+                    (vectors[i * K + k], self.places[i * K + k]) = (block[i][k], at.at(step, i, k));
                 }
             }
             self.count = S::LANES;
@@ -70,14 +85,14 @@ impl<'a, T: Scalar, S: Lanes<T>> Sums<'a, T, S> {
         if I * K > S::LANES {
             for (i, vectors) in block.iter().enumerate() {
                 for (k, vector) in vectors.iter().enumerate() {
-                    self.push(step, *vector, at + i * row + k * column);
+                    self.push(step, *vector, at.at(step, i, k));
                 }
             }
             return;
         }
         let waiting = self.waiting.0[self.count..].iter_mut().zip(&mut self.places[self.count..]);
         for (e, (vector, place)) in waiting.take(I * K).enumerate() {
-            (*vector, *place) = (block[e / K][e % K], at + e / K * row + e % K * column);
+            (*vector, *place) = (block[e / K][e % K], at.at(step, e / K, e % K));
         }
         self.count += I * K;
     }

@@ -5,11 +5,12 @@
 //! input for all those outputs, so the sums never leave the registers. With one lane the "tile" is a vector where it lies.
 
 use alloc::vec;
+use core::ops::Range;
 
 use bytemuck::Zeroable;
 
 use super::Step;
-use super::sums::Sums;
+use super::sums::{Corner, Sums};
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
 use crate::simd::Lanes;
@@ -81,14 +82,14 @@ impl<T: Scalar, S: Lanes<T>, const B: usize> Visit<[usize; B]> for Small<'_, T, 
     #[inline(always)]
     fn block(&mut self, j: usize, rows: &[usize; B]) {
         let (s, registers) = (self.s, self.registers);
-        let (row, column) = (self.step.strides.row, self.step.strides.column);
+        let strides = self.step.strides;
         let stored = &self.step.entries[self.step.start(j)..];
         let mut entries = [[S::V::zeroed(); B]; B];
         // (With one lane they are neighbours in memory, better loaded together as they are used.)
         if S::LANES > 1 {
             for i in 0..B {
                 for k in 0..B {
-                    entries[i][k] = s.splat(self.step.acting(stored[i * row + k * column]));
+                    entries[i][k] = s.splat(self.step.acting(stored[strides.at(i, k)]));
                 }
             }
         }
@@ -102,7 +103,7 @@ impl<T: Scalar, S: Lanes<T>, const B: usize> Visit<[usize; B]> for Small<'_, T, 
                 for k in 0..B {
                     let entry = match S::LANES > 1 {
                         true => entries[i][k],
-                        false => s.splat(self.step.acting(stored[i * row + k * column])),
+                        false => s.splat(self.step.acting(stored[strides.at(i, k)])),
                     };
                     y = if k == 0 { s.mul(entry, x[0]) } else { s.mul_add(entry, x[k], y) };
                 }
@@ -153,12 +154,12 @@ impl<T: Scalar, S: Lanes<T>> Large<'_, T, S> {
         while first < b {
             // Parts as equal as can be.
             let count = (b - first).div_ceil((b - first).div_ceil(OUTPUTS));
-            let (entries, rows) = (&entries[first * step.strides.row..], &rows[first..first + count]);
+            let outputs = first..first + count;
             match count {
-                4 => outputs::<T, S, 4, C>(self.s, step, entries, x, self.tile, rows, registers, c),
-                3 => outputs::<T, S, 3, C>(self.s, step, entries, x, self.tile, rows, registers, c),
-                2 => outputs::<T, S, 2, C>(self.s, step, entries, x, self.tile, rows, registers, c),
-                _ => outputs::<T, S, 1, C>(self.s, step, entries, x, self.tile, rows, registers, c),
+                4 => self::outputs::<T, S, 4, C>(self.s, step, entries, x, self.tile, rows, outputs, registers, c),
+                3 => self::outputs::<T, S, 3, C>(self.s, step, entries, x, self.tile, rows, outputs, registers, c),
+                2 => self::outputs::<T, S, 2, C>(self.s, step, entries, x, self.tile, rows, outputs, registers, c),
+                _ => self::outputs::<T, S, 1, C>(self.s, step, entries, x, self.tile, rows, outputs, registers, c),
             }
             first += count;
         }
@@ -176,14 +177,20 @@ fn outputs<T: Scalar, S: Lanes<T>, const O: usize, const C: usize>(
     x: &[[S::V; C]],
     tile: &mut [S::V],
     rows: &[usize],
+    outputs: Range<usize>,
     registers: usize,
     c: usize,
 ) {
-    let (row, column) = (step.strides.row, step.strides.column);
+    let rows = &rows[outputs.clone()];
+    let mut starts = [0; O];
+    for (start, i) in starts.iter_mut().zip(outputs) {
+        *start = step.strides.at(i, 0);
+    }
     let mut y = [[S::V::zeroed(); C]; O];
     for (k, x) in x.iter().enumerate() {
+        let column = step.strides.at(0, k);
         for o in 0..O {
-            let entry = s.splat(step.acting(entries[o * row + k * column]));
+            let entry = s.splat(step.acting(entries[starts[o] + column]));
             for c in 0..C {
                 y[o][c] = if k == 0 { s.mul(entry, x[c]) } else { s.mul_add(entry, x[c], y[o][c]) };
             }
@@ -223,7 +230,7 @@ impl<T: Scalar, S: Lanes<T>> Visit<vec::Vec<usize>> for Add<'_, T, S> {
             for c in 0..registers {
                 let mut sum = self.tile[to * registers + c];
                 for (k, from) in rows.iter().enumerate() {
-                    let entry = step.acting(entries[i * step.strides.row + k * step.strides.column]);
+                    let entry = step.acting(entries[step.strides.at(i, k)]);
                     sum = s.mul_add(s.splat(entry), self.x[from * registers + c], sum);
                 }
                 self.tile[to * registers + c] = sum;
@@ -263,7 +270,7 @@ impl<T: Scalar, S: Lanes<T>> Visit<[usize; 2]> for Pairs<'_, T, S> {
     fn block(&mut self, j: usize, rows: &[usize; 2]) {
         let (s, registers, start) = (self.s, self.registers, self.step.start(j));
         let [a, b] = rows.map(|row| row * registers);
-        let at = |step: &Step<'_, T>, i: usize, k: usize| start + i * step.strides.row + k * step.strides.column;
+        let at = |step: &Step<'_, T>, i: usize, k: usize| start + step.strides.at(i, k);
         let (mut entries, mut sums) = ([[S::V::zeroed(); 2]; 2], [[S::V::zeroed(); 2]; 2]);
         for (i, row) in entries.iter_mut().enumerate() {
             for (k, entry) in row.iter_mut().enumerate() {
@@ -280,7 +287,7 @@ impl<T: Scalar, S: Lanes<T>> Visit<[usize; 2]> for Pairs<'_, T, S> {
             self.g[a + c] = s.mul_add(entries[0][1], g[1], s.mul(entries[0][0], g[0]));
             self.g[b + c] = s.mul_add(entries[1][1], g[1], s.mul(entries[1][0], g[0]));
         }
-        self.sums.push_block(self.step, &sums, start);
+        self.sums.push_block(self.step, &sums, Corner { start, i: 0, k: 0 });
     }
 }
 
@@ -313,7 +320,7 @@ impl<T: Scalar, S: Lanes<T>> Visit<vec::Vec<usize>> for Outer<'_, T, S> {
         for i in (0..rows.len()).step_by(S::QUARTER) {
             for k in (0..rows.len()).step_by(OUTPUTS) {
                 let (gs, xs) = (&rows[i..(i + S::QUARTER).min(rows.len())], &rows[k..(k + OUTPUTS).min(rows.len())]);
-                let at = start + i * self.step.strides.row + k * self.step.strides.column;
+                let at = Corner { start, i, k };
                 match gs.len() {
                     4.. => self.widths::<4>(gs, xs, at),
                     3 => self.widths::<3>(gs, xs, at),
@@ -327,7 +334,7 @@ impl<T: Scalar, S: Lanes<T>> Visit<vec::Vec<usize>> for Outer<'_, T, S> {
 
 impl<T: Scalar, S: Lanes<T>> Outer<'_, T, S> {
     #[inline(always)]
-    fn widths<const I: usize>(&mut self, g: &[usize], x: &[usize], at: usize) {
+    fn widths<const I: usize>(&mut self, g: &[usize], x: &[usize], at: Corner) {
         match x.len() {
             4.. => self.products::<I, 4>(g, x, at),
             3 => self.products::<I, 3>(g, x, at),
@@ -336,9 +343,9 @@ impl<T: Scalar, S: Lanes<T>> Outer<'_, T, S> {
         }
     }
 
-    /// I × K entries of a block, the first one at `at`.
+    /// I × K entries of a block, from `at` on.
     #[inline(always)]
-    fn products<const I: usize, const K: usize>(&mut self, g: &[usize], x: &[usize], at: usize) {
+    fn products<const I: usize, const K: usize>(&mut self, g: &[usize], x: &[usize], at: Corner) {
         let (s, registers) = (self.s, self.registers);
         let mut sums = [[S::V::zeroed(); K]; I];
         for c in 0..registers {

@@ -109,10 +109,10 @@ impl<T: Scalar> Plan<T> {
                 }
             }
         }
-        factors.rotations = self
-            .stages
-            .iter()
-            .all(|stage| stage.pairs().is_none() || kernel::are_rotations(&factors.entries[stage.entries()]));
+        factors.rotations = self.stages.iter().all(|stage| {
+            let other = stage.pairs().is_none_or(|pairs| pairs.unit > 1);
+            other || kernel::are_rotations(&factors.entries[stage.entries()])
+        });
         Ok(factors)
     }
 

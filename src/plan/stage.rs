@@ -149,11 +149,11 @@ impl<T: Scalar> Stage<T> {
                 },
             });
         };
-        let planar = groups.is_none() && kernel::is_planar::<T>(&layout);
-        let strides = match vectors {
-            Some(vectors) => Strides::runs(vectors * b),
-            None if planar => Strides::planar::<T>(b),
-            None => Strides::row_major(b),
+        let unit = kernel::planar_unit::<T>(&layout).filter(|_| groups.is_none());
+        let strides = match (vectors, unit) {
+            (Some(vectors), _) => Strides::runs(vectors * b),
+            (None, Some(unit)) => Strides::planar::<T>(b, unit),
+            (None, None) => Strides::row_major(b),
         };
         let exact = match &source {
             Source::Chart { chart, .. } => chart.is_exact(),
@@ -297,8 +297,8 @@ impl<T: Scalar> Stage<T> {
 
     /// As pairs along the vector, if it is such a stage.
     pub(super) fn pairs(&self) -> Option<kernel::Pairs> {
-        let (distance, covered) = kernel::pairs(&self.layout).filter(|_| self.strides.is_planar())?;
-        Some(kernel::Pairs { distance, covered, entries: self.entries.start, transposed: self.adjoint })
+        let (unit, distance, covered) = kernel::pairs(&self.layout).filter(|_| self.strides.is_planar())?;
+        Some(kernel::Pairs { unit, distance, covered, entries: self.entries.start, transposed: self.adjoint })
     }
 
     pub(super) fn groups(&self) -> Option<&[u32]> {

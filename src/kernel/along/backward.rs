@@ -5,6 +5,7 @@
 
 use super::super::single::{load, store};
 use super::passes::{Pairs, Pass};
+use super::{Lines, blocks};
 use crate::scalar::Scalar;
 use crate::simd::{Job, Lanes, NATURAL};
 
@@ -14,6 +15,9 @@ const TOGETHER: usize = 16;
 
 /// Numbers of the window of a pass for that many vectors.
 pub(in crate::kernel) fn window(pass: &Pass, lanes: usize, batch: usize) -> usize {
+    if pass.unit() > 1 {
+        return blocks::backward_window(pass, lanes, batch);
+    }
     pass.stages.len() * pass.registers * lanes * batch.min(TOGETHER)
 }
 
@@ -49,32 +53,6 @@ impl<T: Scalar> Job<T> for Backward<'_, T> {
                 }
             }
         }
-    }
-}
-
-/// Where the registers of some vectors are: number r of vector v from `start` + v·`vector` + r·`register` on.
-#[derive(Clone, Copy)]
-struct Lines {
-    start: usize,
-    vector: usize,
-    register: usize,
-}
-
-impl Lines {
-    #[inline(always)]
-    fn at(self, v: usize, r: usize) -> usize {
-        self.start + v * self.vector + r * self.register
-    }
-
-    #[inline(always)]
-    fn load<T: Scalar, S: Lanes<T>>(self, numbers: &[T], v: usize, [low, high]: [usize; 2]) -> [S::V; 2] {
-        [load::<T, S>(&numbers[self.at(v, low)..]), load::<T, S>(&numbers[self.at(v, high)..])]
-    }
-
-    #[inline(always)]
-    fn store<T: Scalar, S: Lanes<T>>(self, numbers: &mut [T], v: usize, [low, high]: [usize; 2], [a, b]: [S::V; 2]) {
-        store::<T, S>(&mut numbers[self.at(v, low)..], a);
-        store::<T, S>(&mut numbers[self.at(v, high)..], b);
     }
 }
 

@@ -5,9 +5,11 @@
 use bytemuck::{Pod, Zeroable};
 
 mod backward;
+mod blocks;
 mod passes;
 
-pub(super) use backward::{Backward, window};
+pub(super) use backward::{Backward, window as backward_window};
+pub(super) use blocks::{Backward as BlocksBackward, TOGETHER};
 pub(super) use passes::Pass;
 pub(crate) use passes::{Pairs, Passes, are_rotations};
 
@@ -27,11 +29,45 @@ pub(crate) struct PairsOf<'a, T> {
     pub(crate) rotations: bool,
 }
 
+/// Where the registers of some vectors are: number r of vector v from `start` + v·`vector` + r·`register` on.
+#[derive(Clone, Copy)]
+struct Lines {
+    start: usize,
+    vector: usize,
+    register: usize,
+}
+
+impl Lines {
+    #[inline(always)]
+    fn at(self, v: usize, r: usize) -> usize {
+        self.start + v * self.vector + r * self.register
+    }
+
+    #[inline(always)]
+    fn load<T: Scalar, S: Lanes<T>>(self, numbers: &[T], v: usize, [low, high]: [usize; 2]) -> [S::V; 2] {
+        [load::<T, S>(&numbers[self.at(v, low)..]), load::<T, S>(&numbers[self.at(v, high)..])]
+    }
+
+    #[inline(always)]
+    fn store<T: Scalar, S: Lanes<T>>(self, numbers: &mut [T], v: usize, [low, high]: [usize; 2], [a, b]: [S::V; 2]) {
+        store::<T, S>(&mut numbers[self.at(v, low)..], a);
+        store::<T, S>(&mut numbers[self.at(v, high)..], b);
+    }
+}
+
 /// y ← all passes(x), or y ← all passes(y) without `x`; both rows.
 pub(super) struct Along<'a, T> {
     pub(super) pairs: PairsOf<'a, T>,
     pub(super) x: Option<Batch<'a, T>>,
     pub(super) y: BatchMut<'a, T>,
+    /// As many numbers as [`along_window`] says.
+    pub(super) window: &'a mut [T],
+}
+
+/// Numbers of scratch that passes need for that many vectors.
+pub(super) fn along_window(passes: &[Pass], lanes: usize, batch: usize) -> usize {
+    let needed = |pass: &Pass| if pass.unit() > 1 { blocks::forward_window(pass, lanes, batch) } else { 0 };
+    passes.iter().map(needed).max().unwrap_or(0)
 }
 
 impl<T: Scalar> Along<'_, T> {
@@ -50,11 +86,20 @@ impl<T: Scalar> Along<'_, T> {
             }
             let transposed = pass.stages.iter().any(|stage| stage.transposed);
             match (self.pairs.rotations, transposed) {
+                _ if pass.unit() > 1 => self.blocks(isa, pass),
                 (true, false) => self.pass(isa, pass, Rotations::<false>),
                 (true, true) => self.pass(isa, pass, Rotations::<true>),
                 (false, _) => self.pass(isa, pass, General { offsets: if transposed { [1, 2] } else { [2, 1] } }),
             }
             self.x = None;
+        }
+    }
+
+    fn blocks(&mut self, isa: Isa, pass: &Pass) {
+        let (entries, x, y, window) = (self.pairs.entries, self.x, self.y.reborrow(), &mut *self.window);
+        match pass.unit() {
+            2 => dispatch(isa, blocks::Run::<T, 2> { pass, entries, x, y, window }),
+            _ => dispatch(isa, blocks::Run::<T, 4> { pass, entries, x, y, window }),
         }
     }
 

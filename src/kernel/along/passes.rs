@@ -1,5 +1,7 @@
 //! Which stages of pairs run together along the vector, decided once when a plan is made.
 //!
+//! Pairs of single coordinates:
+//!
 //! A pass keeps R registers, a power of two, and runs stages that only mix them. Register r holds the L coordinates from
 //! h·R·D + r·D + q on, where D is the distance of the registers. Pairs at distance D·2ᵏ turn registers that differ in bit k of r.
 //! Where D = L the registers are neighbours, and pairs closer than L can be turned, too: two neighbouring registers are regrouped
@@ -8,15 +10,22 @@
 //!
 //! In any case, with p for r without its bit k, the pair of registers is blocks h·(R/2)·D + p·D + q … of its stage, L of
 //! them side by side: planar entries are read in order.
+//!
+//! Pairs of runs of U coordinates, blocks of 2U, are the same with registers of L/U runs; only, a pass holds its registers for several
+//! vectors in the nearest cache rather than in the machine's, so distances may come in any order and every stage regroups
+//! for itself.
 
 use alloc::vec::Vec;
 
+use super::blocks;
 use crate::scalar::Scalar;
 use crate::simd::{Isa, NATURAL};
 
-/// A stage of pairs {c, c + distance}, whose entries are planar.
+/// A stage of pairs of runs, c … c + unit − 1 and the same + distance, whose entries are planar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pairs {
+    /// Coordinates in a run: 1, 2 or 4.
+    pub(crate) unit: usize,
     /// Of the coordinates of a pair.
     pub(crate) distance: usize,
     /// Coordinates that the stage acts on: 0 to here.
@@ -28,7 +37,7 @@ pub(crate) struct Pairs {
 }
 
 impl Pairs {
-    fn transposed(&self) -> Self {
+    pub(super) fn transposed(&self) -> Self {
         Self { transposed: !self.transposed, ..*self }
     }
 }
@@ -36,7 +45,7 @@ impl Pairs {
 /// Which distances a pass serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// Every power of 2 that its registers, which are neighbours, hold a pair of: 1, 2, …, R·L/2.
+    /// Every power of 2 that its registers, which are neighbours, hold a pair of: 1, 2, …, R·L/2; of runs any of these.
     Near,
     /// One power of 2 up to L, given as an exponent, in two neighbouring registers.
     One(usize),
@@ -48,7 +57,7 @@ pub(super) enum Reach {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pass {
     pub(super) reach: Reach,
-    /// Whether distances double from one stage to the next, rather than halve.
+    /// Of single coordinates: whether distances double from one stage to the next, rather than halve.
     pub(super) ascending: bool,
     /// R.
     pub(super) registers: usize,
@@ -61,6 +70,16 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
+    /// Coordinates in a run of its pairs.
+    pub(in crate::kernel) fn unit(&self) -> usize {
+        self.stages.first().map_or(1, |stage| stage.unit)
+    }
+
+    /// Coordinates that all its stages act on: 0 to here.
+    pub(in crate::kernel) fn covered(&self) -> usize {
+        self.covered
+    }
+
     /// What the pass does, backwards: all stages transposed in reverse order.
     pub(in crate::kernel) fn transposed(&self) -> Self {
         let stages = self.stages.iter().rev().map(|stage| stage.transposed()).collect();
@@ -84,13 +103,17 @@ impl Pass {
 /// The longest pass that begins with the first of `stages`, in at most `most` registers of `lanes` numbers.
 fn pass(stages: &[Pairs], lanes: usize, most: usize) -> Option<Pass> {
     let first = stages.first()?;
+    if first.unit > 1 {
+        let fitting = (1..=stages.len()).map_while(|count| fit_runs(&stages[..count], lanes));
+        return fitting.last();
+    }
     let longest = (lanes * most).trailing_zeros() as usize;
     let passes = [true, false].into_iter().flat_map(|ascending| {
         let next = move |d: usize| if ascending { d.checked_mul(2) } else { Some(d / 2).filter(|half| 2 * half == d) };
         let distances = core::iter::successors(Some(first.distance), move |d| next(*d));
         let like = |(stage, d): &(&Pairs, usize)| {
-            let all = (stage.distance, stage.covered, stage.transposed);
-            all == (*d, first.covered, first.transposed)
+            let all = (stage.unit, stage.distance, stage.covered, stage.transposed);
+            all == (1, *d, first.covered, first.transposed)
         };
         let run = stages.iter().zip(distances).take(longest).take_while(like).count();
         (1..=run).filter_map(move |count| fit(&stages[..count], ascending, lanes, most))
@@ -111,6 +134,24 @@ fn fit(stages: &[Pairs], ascending: bool, lanes: usize, most: usize) -> Option<P
     };
     let fits = distance % lanes == 0 && registers <= most && first.covered % (registers * distance) == 0;
     fits.then(|| Pass { reach, ascending, registers, distance, covered: first.covered, stages: stages.to_vec() })
+}
+
+/// Stages of runs as a pass, if they fit one.
+fn fit_runs(stages: &[Pairs], lanes: usize) -> Option<Pass> {
+    let Pairs { unit, covered, .. } = *stages.first()?;
+    let distances = || stages.iter().map(|stage| stage.distance);
+    let (low, high) = (distances().min()?, distances().max()?);
+    let (reach, distance) = if low >= lanes && low % lanes == 0 { (Reach::Far, low) } else { (Reach::Near, lanes) };
+    let regular = distances()
+        .all(|d| if d < lanes { d.is_power_of_two() } else { d % distance == 0 && (d / distance).is_power_of_two() });
+    let registers = (2 * high / distance).max(2);
+    let alike = stages.iter().all(|stage| (stage.unit, stage.covered) == (unit, covered));
+    let fits = unit <= lanes
+        && regular
+        && alike
+        && registers <= blocks::MOST_REGISTERS
+        && covered % (registers * distance) == 0;
+    fits.then(|| Pass { reach, ascending: true, registers, distance, covered, stages: stages.to_vec() })
 }
 
 /// All stages as passes of at most half of `registers`, or `None` if one of them does not fit.
@@ -169,6 +210,7 @@ mod tests {
 
     fn stages(distances: &[usize], covered: usize) -> Vec<Pairs> {
         let stage = |(k, distance): (usize, &usize)| Pairs {
+            unit: 1,
             distance: *distance,
             covered,
             entries: 2 * covered * k,

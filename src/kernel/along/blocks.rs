@@ -1,0 +1,397 @@
+//! Blocks of 4 and 8 along the vector, as pairs of runs of U = 2 or 4 coordinates, forward and backward.
+//!
+//! A pair of registers holds the first and the second runs of L/U neighbouring blocks. Output run h is Σ_k E[k][h]·x_k, where
+//! x_k is input k of each block in all lanes of its group of U, which is one shuffle within groups, and E[k][h] is column k of
+//! the blocks, rows of run h: a register that lies in memory as it is needed. So a pair takes 2b multiply-adds (of which two
+//! products) and b shuffles. Transposed blocks are made from the others by exchanges among U registers, once for all vectors.
+//!
+//! Going backwards, the gradient of E[k][h] is Σ g_h·x_k over the vectors, the same shuffles and another 2b multiply-adds; that
+//! of x is the transposed stage of g. If the stage itself acts transposed, g and x change places in the gradient.
+
+use bytemuck::Zeroable;
+
+use super::super::single::{load, store};
+use super::Lines;
+use super::passes::{Pairs, Pass, Reach};
+use crate::batch::{Batch, BatchMut};
+use crate::scalar::Scalar;
+use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch};
+
+/// Vectors of a window.
+pub(in crate::kernel) const TOGETHER: usize = 16;
+
+/// Registers of a window for each vector, at most.
+pub(super) const MOST_REGISTERS: usize = 16;
+
+/// Inputs of a block, at most.
+const WIDEST: usize = 8;
+
+/// Columns of the blocks of a pair of registers.
+type Columns<V> = [[V; 2]; WIDEST];
+
+/// Registers of a window of a pass forward: neighbouring ones are copied together.
+fn registers(pass: &Pass, lanes: usize) -> usize {
+    let mut registers = pass.registers;
+    while pass.distance == lanes
+        && 2 * registers <= MOST_REGISTERS
+        && pass.covered.is_multiple_of(2 * registers * lanes)
+    {
+        registers *= 2;
+    }
+    registers
+}
+
+/// Numbers of the window of a pass for that many vectors.
+pub(in crate::kernel) fn forward_window(pass: &Pass, lanes: usize, batch: usize) -> usize {
+    registers(pass, lanes) * lanes * batch.min(TOGETHER)
+}
+
+/// The same backwards: one for the cotangent and one for the input of every stage.
+pub(in crate::kernel) fn backward_window(pass: &Pass, lanes: usize, batch: usize) -> usize {
+    (1 + pass.stages.len()) * pass.registers * lanes * batch.min(TOGETHER)
+}
+
+/// Runs $body with a constant that names what `level` is: below log₂ L two neighbouring registers are regrouped so that the
+/// runs of pairs at distance 2^`level` lie over each other.
+macro_rules! at_level {
+    ($level:expr, $s:ident, $unit:ident, $run:ident) => {
+        match $level {
+            1 if const { $s::LANES >> 1 > 1 && $unit <= 2 } => $run!(1),
+            2 if const { $s::LANES >> 2 > 1 && $unit <= 4 } => $run!(2),
+            3 if const { $s::LANES >> 3 > 1 } => $run!(3),
+            _ => $run!(NATURAL),
+        }
+    };
+}
+
+/// y ← pass(x), or y ← pass(y) without `x`; both rows.
+pub(super) struct Run<'a, T, const U: usize> {
+    pub(super) pass: &'a Pass,
+    pub(super) entries: &'a [T],
+    pub(super) x: Option<Batch<'a, T>>,
+    pub(super) y: BatchMut<'a, T>,
+    pub(super) window: &'a mut [T],
+}
+
+impl<T: Scalar, const U: usize> Job<T> for Run<'_, T, U> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(mut self, s: S) {
+        if const { T::IS_COMPLEX || !S::FUSED || U > S::LANES } {
+            return; // no such passes are made
+        }
+        let (registers, d, batch) = (registers(self.pass, S::LANES), self.pass.distance, self.y.batch());
+        for h in 0..self.pass.covered / (registers * d) {
+            for q in (0..d).step_by(S::LANES) {
+                for v in (0..batch).step_by(TOGETHER) {
+                    let count = TOGETHER.min(batch - v);
+                    let first = h * (registers / 2) * d + q;
+                    self.block(s, h * registers * d + q, v, Block { pass: self.pass, registers, first, count });
+                }
+            }
+        }
+    }
+}
+
+impl<T: Scalar, const U: usize> Run<'_, T, U> {
+    /// Registers from coordinate `base` on of vectors from `v` on.
+    #[inline(always)]
+    fn block<S: Lanes<T>>(&mut self, s: S, base: usize, v: usize, block: Block<'_>) {
+        let (window, lines) = (&mut *self.window, block.window(0, S::LANES));
+        for w in 0..block.count {
+            let row = match self.x {
+                Some(x) => x.row(v + w),
+                None => self.y.as_batch().row(v + w),
+            };
+            let Some(row) = row else { return };
+            block.load::<T, S>(&row[base..], window, lines, w);
+        }
+        for stage in &block.pass.stages {
+            block.forward::<T, S, U>(s, stage, self.entries, window, lines, lines);
+        }
+        for w in 0..block.count {
+            let Some(row) = self.y.row_mut(v + w) else { return };
+            block.store::<T, S>(window, lines, w, &mut row[base..]);
+        }
+    }
+}
+
+/// gx ← passᵀ(gy), or of gx without `gy`; d += the gradient of the entries, where `x` is the input of the pass. All batches rows.
+pub(in crate::kernel) struct Backward<'a, T> {
+    pub(in crate::kernel) pass: &'a Pass,
+    /// All of the plan.
+    pub(in crate::kernel) entries: &'a [T],
+    /// Of all of the plan.
+    pub(in crate::kernel) d: &'a mut [T],
+    pub(in crate::kernel) x: Batch<'a, T>,
+    /// Whether `x` is the output instead, from which inputs are found backwards.
+    pub(in crate::kernel) reversible: bool,
+    pub(in crate::kernel) gy: Option<Batch<'a, T>>,
+    /// If it is wanted.
+    pub(in crate::kernel) gx: Option<BatchMut<'a, T>>,
+    pub(in crate::kernel) window: &'a mut [T],
+}
+
+impl<T: Scalar> Backward<'_, T> {
+    pub(in crate::kernel) fn run(self, isa: Isa) {
+        match self.pass.unit() {
+            2 => dispatch(isa, BackwardOf::<T, 2>(self)),
+            _ => dispatch(isa, BackwardOf::<T, 4>(self)),
+        }
+    }
+}
+
+struct BackwardOf<'a, T, const U: usize>(Backward<'a, T>);
+
+impl<T: Scalar, const U: usize> Job<T> for BackwardOf<'_, T, U> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(self, s: S) {
+        if const { T::IS_COMPLEX || !S::FUSED || U > S::LANES } {
+            return;
+        }
+        let Self(Backward { pass, entries, d, x, reversible, gy, mut gx, window }) = self;
+        let (registers, distance, stages) = (pass.registers, pass.distance, &pass.stages[..]);
+        for h in 0..pass.covered / (registers * distance) {
+            for q in (0..distance).step_by(S::LANES) {
+                let base = h * registers * distance + q;
+                // Entries and their gradients stay in the nearest cache for all vectors.
+                for v in (0..x.batch()).step_by(TOGETHER) {
+                    let count = TOGETHER.min(x.batch() - v);
+                    let block = Block { pass, registers, first: h * (registers / 2) * distance + q, count };
+                    // The cotangent, then the input of every stage.
+                    let g_lines = block.window(0, S::LANES);
+                    let input = |k: usize| block.window(if reversible { 1 } else { k + 1 }, S::LANES);
+                    for w in 0..count {
+                        let g = match gy {
+                            Some(gy) => gy.row(v + w),
+                            None => gx.as_ref().and_then(|gx| gx.as_batch().row(v + w)),
+                        };
+                        let (Some(g), Some(x)) = (g, x.row(v + w)) else { return };
+                        block.load::<T, S>(&g[base..], window, g_lines, w);
+                        block.load::<T, S>(&x[base..], window, input(0), w);
+                    }
+                    let forward = if reversible { 0 } else { stages.len() - 1 };
+                    for (k, stage) in stages[..forward].iter().enumerate() {
+                        block.forward::<T, S, U>(s, stage, entries, window, input(k), input(k + 1));
+                    }
+                    for (k, stage) in stages.iter().enumerate().rev() {
+                        if reversible {
+                            block.forward::<T, S, U>(s, &stage.transposed(), entries, window, input(k), input(k));
+                        }
+                        block.backward::<T, S, U>(s, stage, entries, window, (input(k), g_lines), d);
+                    }
+                    for w in 0..count {
+                        if let Some(row) = gx.as_mut().and_then(|gx| gx.row_mut(v + w)) {
+                            block.store::<T, S>(window, g_lines, w, &mut row[base..]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Some registers of some vectors in a pass.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    pass: &'a Pass,
+    registers: usize,
+    /// The first lane of its blocks in every stage.
+    first: usize,
+    /// Vectors.
+    count: usize,
+}
+
+impl Block<'_> {
+    /// Number k of windows one after the other: registers of all vectors side by side.
+    #[inline(always)]
+    fn window(&self, k: usize, lanes: usize) -> Lines {
+        let register = self.count * lanes;
+        Lines { start: k * self.registers * register, vector: lanes, register }
+    }
+
+    /// Vector v of a window ← its registers in a row.
+    #[inline(always)]
+    fn load<T: Scalar, S: Lanes<T>>(&self, row: &[T], window: &mut [T], lines: Lines, v: usize) {
+        for r in 0..self.registers {
+            store::<T, S>(&mut window[lines.at(v, r)..], load::<T, S>(&row[r * self.pass.distance..]));
+        }
+    }
+
+    #[inline(always)]
+    fn store<T: Scalar, S: Lanes<T>>(&self, window: &[T], lines: Lines, v: usize, row: &mut [T]) {
+        for r in 0..self.registers {
+            store::<T, S>(&mut row[r * self.pass.distance..], load::<T, S>(&window[lines.at(v, r)..]));
+        }
+    }
+
+    /// Pairs of a stage are registers that differ in this bit, regrouped at this level.
+    #[inline(always)]
+    fn place(&self, stage: &Pairs, lanes: usize) -> (u32, u32) {
+        match self.pass.reach {
+            Reach::Near if stage.distance < lanes => (0, stage.distance.trailing_zeros()),
+            _ => ((stage.distance / self.pass.distance).trailing_zeros(), NATURAL),
+        }
+    }
+
+    /// The registers of pair p, and where the panel of their blocks starts.
+    #[inline(always)]
+    fn pair<T: Scalar, const U: usize>(&self, stage: &Pairs, bit: u32, p: usize) -> ([usize; 2], usize) {
+        let low = p >> bit << (bit + 1) | p & ((1 << bit) - 1);
+        let lane = self.first + p * self.pass.distance;
+        ([low, low | 1 << bit], stage.entries + lane / T::WIDTH * 4 * U * T::WIDTH + lane % T::WIDTH)
+    }
+
+    /// numbers at `to` ← stage(numbers at `from`), which may be the same.
+    #[inline(always)]
+    fn forward<T: Scalar, S: Lanes<T>, const U: usize>(
+        &self,
+        s: S,
+        stage: &Pairs,
+        entries: &[T],
+        numbers: &mut [T],
+        from: Lines,
+        to: Lines,
+    ) {
+        let (bit, level) = self.place(stage, S::LANES);
+        macro_rules! run {
+            ($level:expr) => {
+                for p in 0..self.registers / 2 {
+                    let (pair, start) = self.pair::<T, U>(stage, bit, p);
+                    let columns = columns::<T, S, U>(s, &entries[start..], stage.transposed);
+                    for v in 0..self.count {
+                        let x = s.regroup::<NATURAL, { $level }>(from.load::<T, S>(numbers, v, pair));
+                        let y = s.regroup::<{ $level }, NATURAL>(turn::<T, S, U>(s, &columns, x));
+                        to.store::<T, S>(numbers, v, pair, y);
+                    }
+                }
+            };
+        }
+        at_level!(level, S, U, run);
+    }
+
+    /// Of numbers, g ← stageᵀ(g); d += the gradient of the entries, from x, the stage's input.
+    #[inline(always)]
+    fn backward<T: Scalar, S: Lanes<T>, const U: usize>(
+        &self,
+        s: S,
+        stage: &Pairs,
+        entries: &[T],
+        numbers: &mut [T],
+        (x_lines, g_lines): (Lines, Lines),
+        d: &mut [T],
+    ) {
+        let ((bit, level), transposed) = (self.place(stage, S::LANES), stage.transposed);
+        macro_rules! run {
+            ($level:expr) => {
+                for p in 0..self.registers / 2 {
+                    let (pair, start) = self.pair::<T, U>(stage, bit, p);
+                    let mut sums = [[S::V::zeroed(); 2]; WIDEST];
+                    for v in 0..self.count {
+                        let x = s.regroup::<NATURAL, { $level }>(x_lines.load::<T, S>(numbers, v, pair));
+                        let g = s.regroup::<NATURAL, { $level }>(g_lines.load::<T, S>(numbers, v, pair));
+                        let (rows, inputs) = if transposed { (x, g) } else { (g, x) };
+                        add_outer::<T, S, U>(s, &mut sums, rows, inputs);
+                    }
+                    add_columns::<T, S, U>(s, &mut d[start..], &sums);
+                    let columns = columns::<T, S, U>(s, &entries[start..], !transposed);
+                    for v in 0..self.count {
+                        let old = s.regroup::<NATURAL, { $level }>(g_lines.load::<T, S>(numbers, v, pair));
+                        let new = s.regroup::<{ $level }, NATURAL>(turn::<T, S, U>(s, &columns, old));
+                        g_lines.store::<T, S>(numbers, v, pair, new);
+                    }
+                }
+            };
+        }
+        at_level!(level, S, U, run);
+    }
+}
+
+/// Runs `$f` for each input of a block.
+macro_rules! for_inputs {
+    ($unit:ident, $f:ident) => {
+        $f!(0);
+        $f!(1);
+        $f!(2);
+        $f!(3);
+        if const { $unit == 4 } {
+            $f!(4);
+            $f!(5);
+            $f!(6);
+            $f!(7);
+        }
+    };
+}
+
+/// The columns of blocks, as they act, from the panel on.
+#[inline(always)]
+fn columns<T: Scalar, S: Lanes<T>, const U: usize>(s: S, panel: &[T], transposed: bool) -> Columns<S::V> {
+    let panel = &panel[..(4 * U - 1) * T::WIDTH + S::LANES];
+    let mut e = [[S::V::zeroed(); 2]; WIDEST];
+    for k in 0..2 * U {
+        for h in 0..2 {
+            e[k][h] = load::<T, S>(&panel[(2 * k + h) * T::WIDTH..]);
+        }
+    }
+    if !transposed {
+        return e;
+    }
+    let mut t = e;
+    for h in 0..2 {
+        for half in 0..2 {
+            let (row, column) = (h * U, half * U);
+            if const { U == 2 } {
+                let [a, b] = s.exchange::<0>([e[row][half], e[row + 1][half]]);
+                (t[column][h], t[column + 1][h]) = (a, b);
+            } else {
+                let [a, b] = s.exchange::<0>([e[row][half], e[row + 1][half]]);
+                let [c, d] = s.exchange::<0>([e[row + 2][half], e[row + 3][half]]);
+                let ([a, c], [b, d]) = (s.exchange::<1>([a, c]), s.exchange::<1>([b, d]));
+                (t[column][h], t[column + 1][h], t[column + 2][h], t[column + 3][h]) = (a, b, c, d);
+            }
+        }
+    }
+    t
+}
+
+/// The blocks times their inputs, in the order that all kernels keep.
+#[inline(always)]
+fn turn<T: Scalar, S: Lanes<T>, const U: usize>(s: S, e: &Columns<S::V>, x: [S::V; 2]) -> [S::V; 2] {
+    let mut y = [S::V::zeroed(); 2];
+    macro_rules! input {
+        ($k:literal) => {
+            let x = s.broadcast::<U, $k>(x[$k / U]);
+            y = if $k == 0 {
+                [s.mul(e[$k][0], x), s.mul(e[$k][1], x)]
+            } else {
+                [s.mul_add(e[$k][0], x, y[0]), s.mul_add(e[$k][1], x, y[1])]
+            };
+        };
+    }
+    for_inputs!(U, input);
+    y
+}
+
+/// sums += g xᵀ of each block, column by column.
+#[inline(always)]
+fn add_outer<T: Scalar, S: Lanes<T>, const U: usize>(s: S, sums: &mut Columns<S::V>, g: [S::V; 2], x: [S::V; 2]) {
+    macro_rules! input {
+        ($k:literal) => {
+            let x = s.broadcast::<U, $k>(x[$k / U]);
+            sums[$k] = [s.mul_add(g[0], x, sums[$k][0]), s.mul_add(g[1], x, sums[$k][1])];
+        };
+    }
+    for_inputs!(U, input);
+}
+
+/// panel += sums.
+#[inline(always)]
+fn add_columns<T: Scalar, S: Lanes<T>, const U: usize>(s: S, panel: &mut [T], sums: &Columns<S::V>) {
+    let panel = &mut panel[..(4 * U - 1) * T::WIDTH + S::LANES];
+    for k in 0..2 * U {
+        for h in 0..2 {
+            let panel = &mut panel[(2 * k + h) * T::WIDTH..];
+            let sum = s.add(load::<T, S>(panel), sums[k][h]);
+            store::<T, S>(panel, sum);
+        }
+    }
+}
