@@ -1,6 +1,6 @@
 //! What runs where: decisions that depend on shapes and never change a bit of the result.
 
-use super::along::Pass;
+use super::along::{self, Pass};
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
 
@@ -58,8 +58,14 @@ pub(super) fn along_pays<T: Scalar>(passes: &[Pass], batch: usize) -> bool {
     passes.len() <= 2 || 2 * passes.len() <= stages || one_by_one::<T>(batch)
 }
 
-/// Vectors that run along the vector together: their rows stay in the inner caches while all passes go over them.
-pub(super) fn together<T: Scalar>(n: usize) -> usize {
+/// Vectors that run along the vector together: their rows stay in the inner caches while all passes go over them. (A pass of
+/// blocks that is alone goes over rows once, and over its entries, which are more, once for all of them.)
+pub(super) fn together<T: Scalar>(passes: &[Pass], n: usize) -> usize {
+    if let [pass] = passes
+        && pass.unit() > 1
+    {
+        return along::TOGETHER;
+    }
     (TOGETHER_BYTES / n.saturating_mul(size_of::<T>()).max(1)).clamp(2, 16) & !1
 }
 

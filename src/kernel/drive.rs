@@ -64,7 +64,7 @@ pub(crate) fn apply_along<E: Element>(
     }
     let x = x.filter(|x| !x.is_same(&y)); // then it works in place
     let (n, batch) = (y.n(), y.batch());
-    let together = choose::together::<E::Scalar>(n);
+    let together = choose::together::<E::Scalar>(pairs.passes, n);
     let window = along::along_window(pairs.passes, simd::lanes::<E::Scalar>(isa), together.min(batch));
     let copied = choose::copy_pays::<E>(n, batch);
     let run = |(mut x, mut y): (Option<Batch<'_, E>>, BatchMut<'_, E>)| {

@@ -46,7 +46,7 @@ pub(crate) fn what_runs<T: Scalar>(
 ) -> (usize, Vec<(Kernel, usize)>) {
     if let Some(passes) = passes.filter(|passes| choose::along_pays::<T>(passes, batch)) {
         let runs = passes.iter().map(|pass| (Kernel::AlongTheVector, pass.stages.len()));
-        return (choose::together::<T>(n).min(batch), runs.collect());
+        return (choose::together::<T>(passes, n).min(batch), runs.collect());
     }
     let windows = Windows::neighbours(steps, n, choose::window::<T>(batch));
     let width = choose::tile_width::<T>(windows.len(), batch, 1);

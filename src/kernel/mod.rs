@@ -13,6 +13,7 @@ mod explain;
 mod fuse;
 mod pack;
 mod panels;
+mod partials;
 mod reflect;
 mod single;
 mod strides;

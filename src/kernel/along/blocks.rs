@@ -1,17 +1,12 @@
 //! Blocks of 4 and 8 along the vector, as pairs of runs of U = 2 or 4 coordinates, forward and backward.
 //!
-//! A pair of registers holds the first and the second runs of L/U neighbouring blocks. Output run h is Σ_k E[k][h]·x_k, where
-//! x_k is input k of each block in all lanes of its group of U, which is one shuffle within groups, and E[k][h] is column k of
-//! the blocks, rows of run h: a register that lies in memory as it is needed. So a pair takes 2b multiply-adds (of which two
-//! products) and b shuffles. Transposed blocks are made from the others by exchanges among U registers, once for all vectors.
-//!
-//! Going backwards, the gradient of E[k][h] is Σ g_h·x_k over the vectors, the same shuffles and another 2b multiply-adds; that
-//! of x is the transposed stage of g. If the stage itself acts transposed, g and x change places in the gradient.
-
-use bytemuck::Zeroable;
+//! A window holds some registers of a few vectors, those of all vectors side by side, and all stages of a pass go over it: pair by
+//! pair of registers, whose columns are loaded once for all vectors. Going backwards there is a window for the input of every
+//! stage, found forward or, from the output, backwards. What happens in registers is in `columns.rs`.
 
 use super::super::single::{load, store};
 use super::Lines;
+use super::columns::Columns;
 use super::passes::{Pairs, Pass, Reach};
 use crate::batch::{Batch, BatchMut};
 use crate::scalar::Scalar;
@@ -22,12 +17,6 @@ pub(in crate::kernel) const TOGETHER: usize = 16;
 
 /// Registers of a window for each vector, at most.
 pub(super) const MOST_REGISTERS: usize = 16;
-
-/// Inputs of a block, at most.
-const WIDEST: usize = 8;
-
-/// Columns of the blocks of a pair of registers.
-type Columns<V> = [[V; 2]; WIDEST];
 
 /// Registers of a window of a pass forward: neighbouring ones are copied together.
 fn registers(pass: &Pass, lanes: usize) -> usize {
@@ -257,10 +246,10 @@ impl Block<'_> {
             ($level:expr) => {
                 for p in 0..self.registers / 2 {
                     let (pair, start) = self.pair::<T, U>(stage, bit, p);
-                    let columns = columns::<T, S, U>(s, &entries[start..], stage.transposed);
+                    let columns = Columns::load::<T, S, U>(s, &entries[start..], stage.transposed);
                     for v in 0..self.count {
                         let x = s.regroup::<NATURAL, { $level }>(from.load::<T, S>(numbers, v, pair));
-                        let y = s.regroup::<{ $level }, NATURAL>(turn::<T, S, U>(s, &columns, x));
+                        let y = s.regroup::<{ $level }, NATURAL>(columns.times::<T, S, U>(s, x));
                         to.store::<T, S>(numbers, v, pair, y);
                     }
                 }
@@ -285,113 +274,23 @@ impl Block<'_> {
             ($level:expr) => {
                 for p in 0..self.registers / 2 {
                     let (pair, start) = self.pair::<T, U>(stage, bit, p);
-                    let mut sums = [[S::V::zeroed(); 2]; WIDEST];
+                    let mut sums = Columns::zero();
                     for v in 0..self.count {
                         let x = s.regroup::<NATURAL, { $level }>(x_lines.load::<T, S>(numbers, v, pair));
                         let g = s.regroup::<NATURAL, { $level }>(g_lines.load::<T, S>(numbers, v, pair));
                         let (rows, inputs) = if transposed { (x, g) } else { (g, x) };
-                        add_outer::<T, S, U>(s, &mut sums, rows, inputs);
+                        sums.add_outer::<T, S, U>(s, rows, inputs);
                     }
-                    add_columns::<T, S, U>(s, &mut d[start..], &sums);
-                    let columns = columns::<T, S, U>(s, &entries[start..], !transposed);
+                    sums.add_to::<T, S, U>(s, &mut d[start..]);
+                    let columns = Columns::load::<T, S, U>(s, &entries[start..], !transposed);
                     for v in 0..self.count {
                         let old = s.regroup::<NATURAL, { $level }>(g_lines.load::<T, S>(numbers, v, pair));
-                        let new = s.regroup::<{ $level }, NATURAL>(turn::<T, S, U>(s, &columns, old));
+                        let new = s.regroup::<{ $level }, NATURAL>(columns.times::<T, S, U>(s, old));
                         g_lines.store::<T, S>(numbers, v, pair, new);
                     }
                 }
             };
         }
         at_level!(level, S, U, run);
-    }
-}
-
-/// Runs `$f` for each input of a block.
-macro_rules! for_inputs {
-    ($unit:ident, $f:ident) => {
-        $f!(0);
-        $f!(1);
-        $f!(2);
-        $f!(3);
-        if const { $unit == 4 } {
-            $f!(4);
-            $f!(5);
-            $f!(6);
-            $f!(7);
-        }
-    };
-}
-
-/// The columns of blocks, as they act, from the panel on.
-#[inline(always)]
-fn columns<T: Scalar, S: Lanes<T>, const U: usize>(s: S, panel: &[T], transposed: bool) -> Columns<S::V> {
-    let panel = &panel[..(4 * U - 1) * T::WIDTH + S::LANES];
-    let mut e = [[S::V::zeroed(); 2]; WIDEST];
-    for k in 0..2 * U {
-        for h in 0..2 {
-            e[k][h] = load::<T, S>(&panel[(2 * k + h) * T::WIDTH..]);
-        }
-    }
-    if !transposed {
-        return e;
-    }
-    let mut t = e;
-    for h in 0..2 {
-        for half in 0..2 {
-            let (row, column) = (h * U, half * U);
-            if const { U == 2 } {
-                let [a, b] = s.exchange::<0>([e[row][half], e[row + 1][half]]);
-                (t[column][h], t[column + 1][h]) = (a, b);
-            } else {
-                let [a, b] = s.exchange::<0>([e[row][half], e[row + 1][half]]);
-                let [c, d] = s.exchange::<0>([e[row + 2][half], e[row + 3][half]]);
-                let ([a, c], [b, d]) = (s.exchange::<1>([a, c]), s.exchange::<1>([b, d]));
-                (t[column][h], t[column + 1][h], t[column + 2][h], t[column + 3][h]) = (a, b, c, d);
-            }
-        }
-    }
-    t
-}
-
-/// The blocks times their inputs, in the order that all kernels keep.
-#[inline(always)]
-fn turn<T: Scalar, S: Lanes<T>, const U: usize>(s: S, e: &Columns<S::V>, x: [S::V; 2]) -> [S::V; 2] {
-    let mut y = [S::V::zeroed(); 2];
-    macro_rules! input {
-        ($k:literal) => {
-            let x = s.broadcast::<U, $k>(x[$k / U]);
-            y = if $k == 0 {
-                [s.mul(e[$k][0], x), s.mul(e[$k][1], x)]
-            } else {
-                [s.mul_add(e[$k][0], x, y[0]), s.mul_add(e[$k][1], x, y[1])]
-            };
-        };
-    }
-    for_inputs!(U, input);
-    y
-}
-
-/// sums += g xᵀ of each block, column by column.
-#[inline(always)]
-fn add_outer<T: Scalar, S: Lanes<T>, const U: usize>(s: S, sums: &mut Columns<S::V>, g: [S::V; 2], x: [S::V; 2]) {
-    macro_rules! input {
-        ($k:literal) => {
-            let x = s.broadcast::<U, $k>(x[$k / U]);
-            sums[$k] = [s.mul_add(g[0], x, sums[$k][0]), s.mul_add(g[1], x, sums[$k][1])];
-        };
-    }
-    for_inputs!(U, input);
-}
-
-/// panel += sums.
-#[inline(always)]
-fn add_columns<T: Scalar, S: Lanes<T>, const U: usize>(s: S, panel: &mut [T], sums: &Columns<S::V>) {
-    let panel = &mut panel[..(4 * U - 1) * T::WIDTH + S::LANES];
-    for k in 0..2 * U {
-        for h in 0..2 {
-            let panel = &mut panel[(2 * k + h) * T::WIDTH..];
-            let sum = s.add(load::<T, S>(panel), sums[k][h]);
-            store::<T, S>(panel, sum);
-        }
     }
 }
