@@ -3,8 +3,8 @@
 
 use alloc::vec::Vec;
 
-use super::along::{self, Along, PairsOf};
-use super::compiled::{OnScalars, on_scalars};
+use super::along::{self, PairsOf};
+use super::compiled::{OnScalars, on_scalars, run_along};
 use super::drive::Forward;
 use super::windows::Windows;
 use super::{Both, Step, choose, pack, reflect, tile};
@@ -147,18 +147,18 @@ pub(crate) fn apply_vjp_along<E: Element>(
                     for (p, pass) in pairs.passes[..inputs - 1].iter().enumerate() {
                         let (x, y) = x[p * length..].split_at_mut(length);
                         let pairs = PairsOf { passes: core::slice::from_ref(pass), ..pairs };
-                        if let (Ok(x), Ok(y)) =
+                        if let (Ok(x), Ok(mut y)) =
                             (Batch::strided(x, count, n, stride, 1), BatchMut::strided(y, count, n, stride, 1))
                         {
-                            on_scalars(isa, OnScalars::Along(Along { pairs, x: Some(x), y }));
+                            run_along(isa, &pairs, Some(&x), &mut y);
                         }
                     }
                 }
                 for (p, pass) in pairs.passes.iter().enumerate().rev() {
                     let x = &mut x[if reversible { 0 } else { p * length }..][..length];
-                    if let (Some(back), Ok(y)) = (back.get(p), BatchMut::strided(x, count, n, stride, 1)) {
+                    if let (Some(back), Ok(mut y)) = (back.get(p), BatchMut::strided(x, count, n, stride, 1)) {
                         let pairs = PairsOf { passes: core::slice::from_ref(back), ..pairs };
-                        on_scalars(isa, OnScalars::Along(Along { pairs, x: None, y }));
+                        run_along(isa, &pairs, None, &mut y);
                     }
                     let (x, g, entries, window) = (&*x, &mut *g, pairs.entries, &mut *window);
                     let job = along::Backward { pass, entries, d, x, g, stride, batch: count, window };

@@ -14,8 +14,11 @@ mod fuse;
 mod pack;
 mod panels;
 mod reflect;
+mod routed;
 mod single;
+mod strips;
 mod sums;
+mod table;
 mod tangent;
 mod tile;
 mod windows;
@@ -29,6 +32,7 @@ pub use explain::Kernel;
 pub(crate) use explain::what_runs;
 pub(crate) use panels::{PANEL, panel, panels, run_length, vector};
 pub(crate) use reflect::Reflectors;
+pub(crate) use routed::{Anywhere, Route};
 pub(crate) use tangent::apply_jvp;
 
 use crate::layout::StageLayout;
@@ -193,6 +197,7 @@ fn apply_stage<T: Scalar, S: Lanes<T>>(
 ) {
     match &step.reflectors {
         Some(r) => reflect::apply(step, r, tile, registers),
+        None if table::apply(s, step, tile, registers) => {}
         None => tile::apply_stage(s, step, tile, registers, scratch),
     }
 }
