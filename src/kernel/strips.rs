@@ -31,8 +31,8 @@ pub(super) fn apply<T: Scalar>(
     parallelism: Parallelism,
     pool: &Pool,
 ) -> bool {
-    let whole = |pass: &Pass| (pass.first_block(1) | if is_cut(pass) { pass.distance } else { 0 }) % T::WIDTH == 0;
-    if !pairs.passes.iter().all(whole) {
+    let whole = |blocks: usize| blocks.is_multiple_of(T::WIDTH);
+    if !pairs.passes.iter().all(|pass| whole(pass.first_block(1)) && (!is_cut(pass) || whole(pass.distance))) {
         return false;
     }
     for start in (0..y.batch()).step_by(TOGETHER) {

@@ -81,7 +81,6 @@ impl<T: Scalar> Plan<T> {
     /// # Errors
     /// [`Error::Length`] if n or the batch sizes differ, [`Error::Size`] for factors of another plan,
     /// [`Error::Overlap`] for views that overlap without being identical. Nothing is written then.
-    #[inline(never)] // inlined it would copy the views, which waits for what was written to them
     pub fn apply<E: Element<Scalar = T>>(
         &self,
         factors: &Factors<T>,
@@ -98,7 +97,6 @@ impl<T: Scalar> Plan<T> {
     ///
     /// # Errors
     /// [`Error::Length`] if n differs, [`Error::Size`] for factors of another plan. Nothing is written then.
-    #[inline(never)] // likewise
     pub fn apply_in_place<E: Element<Scalar = T>>(
         &self,
         factors: &Factors<T>,
