@@ -70,6 +70,7 @@ impl<'a, E: Copy> Batch<'a, E> {
     ///
     /// # Errors
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
+    #[inline]
     pub fn rows(data: &'a [E], n: usize) -> Result<Self> {
         Shape::rows("batch of rows", data.len(), n).map(|shape| Self::new(data, shape))
     }
@@ -78,6 +79,7 @@ impl<'a, E: Copy> Batch<'a, E> {
     ///
     /// # Errors
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
+    #[inline]
     pub fn columns(data: &'a [E], n: usize) -> Result<Self> {
         Shape::columns("batch of columns", data.len(), n).map(|shape| Self::new(data, shape))
     }
@@ -92,6 +94,7 @@ impl<'a, E: Copy> Batch<'a, E> {
         shape.check(what, data.len()).map(|()| Self::new(data, shape))
     }
 
+    #[inline]
     fn new(data: &'a [E], shape: Shape) -> Self {
         Self { first: data.as_ptr(), shape, life: PhantomData }
     }
@@ -180,19 +183,20 @@ impl<'a, E: Copy> Batch<'a, E> {
             (Some(a), Some(b)) => (a, b),
             _ => return error(format!("{self:?} and {other:?}")),
         };
-        let bytes = size_of::<E>().max(1) as i128;
-        let base = |p: *const E| p.addr() as i128;
-        let (x, y) = (base(self.first), base(other.first));
-        let (x0, x1) = (x + a.0 as i128 * bytes, x + (a.1 as i128 + 1) * bytes);
-        let (y0, y1) = (y + b.0 as i128 * bytes, y + (b.1 as i128 + 1) * bytes);
+        // What a view names lies in one allocation, so nothing wraps.
+        let bytes = size_of::<E>().max(1);
+        let place = |p: *const E, at: isize| p.addr().wrapping_add_signed(at.wrapping_mul(bytes as isize));
+        let (x0, x1) = (place(self.first, a.0), place(self.first, a.1).wrapping_add(bytes));
+        let (y0, y1) = (place(other.first, b.0), place(other.first, b.1).wrapping_add(bytes));
         if x1 <= y0 || y1 <= x0 {
             return Ok(());
         }
-        // Interleaved views of one matrix have the same strides: solve (y − x) = v·B + i·S exactly.
+        // Interleaved views of one matrix have the same strides: solve y − x = v·B + i·S exactly.
         let s = self.shape;
         let same = (s.batch_stride, s.element_stride) == (other.shape.batch_stride, other.shape.element_stride);
-        if same && (y - x) % bytes == 0 {
-            let distance = (y - x) / bytes;
+        let apart = other.first.addr() as i128 - self.first.addr() as i128;
+        if same && apart % bytes as i128 == 0 {
+            let distance = apart / bytes as i128;
             let meets = |v: i128| {
                 let rest = distance - v * s.batch_stride as i128;
                 if s.element_stride == 0 {
@@ -214,6 +218,7 @@ impl<'a, E: Copy> BatchMut<'a, E> {
     ///
     /// # Errors
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
+    #[inline]
     pub fn rows(data: &'a mut [E], n: usize) -> Result<Self> {
         Shape::rows("batch of rows", data.len(), n).map(|shape| Self::new(data, shape))
     }
@@ -222,6 +227,7 @@ impl<'a, E: Copy> BatchMut<'a, E> {
     ///
     /// # Errors
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
+    #[inline]
     pub fn columns(data: &'a mut [E], n: usize) -> Result<Self> {
         Shape::columns("batch of columns", data.len(), n).map(|shape| Self::new(data, shape))
     }
@@ -243,6 +249,7 @@ impl<'a, E: Copy> BatchMut<'a, E> {
         shape.check_unique(what).map(|()| Self::new(data, shape))
     }
 
+    #[inline]
     fn new(data: &'a mut [E], shape: Shape) -> Self {
         Self { first: data.as_mut_ptr(), shape, life: PhantomData }
     }
@@ -286,6 +293,12 @@ impl<'a, E: Copy> BatchMut<'a, E> {
     /// The same view for reading.
     pub fn as_batch(&self) -> Batch<'_, E> {
         Batch { first: self.first, shape: self.shape, life: PhantomData }
+    }
+
+    /// Vector `v` for reading, if its elements are neighbours.
+    #[inline(always)]
+    pub(crate) fn row(&self, v: usize) -> Option<&[E]> {
+        self.as_batch().row(v)
     }
 
     /// Writes element `i` of vector `v`; `false` if there is none.

@@ -103,12 +103,12 @@ pub trait Element: Copy + Default + Debug + Send + Sync + 'static {
     fn as_scalars_mut(slice: &mut [Self]) -> Option<&mut [Self::Scalar]>;
     /// The same view of scalars, if no conversion is needed.
     #[doc(hidden)]
-    fn scalar_batch(_: Batch<'_, Self>) -> Option<Batch<'_, Self::Scalar>> {
+    fn scalar_batch<'a, 'b>(_: &'a Batch<'b, Self>) -> Option<&'a Batch<'b, Self::Scalar>> {
         None
     }
     /// The same view of scalars, if no conversion is needed.
     #[doc(hidden)]
-    fn scalar_batch_mut(_: BatchMut<'_, Self>) -> Option<BatchMut<'_, Self::Scalar>> {
+    fn scalar_batch_mut<'a, 'b>(_: &'a mut BatchMut<'b, Self>) -> Option<&'a mut BatchMut<'b, Self::Scalar>> {
         None
     }
 }
@@ -135,11 +135,11 @@ macro_rules! element {
                 Some(slice)
             }
             #[inline(always)]
-            fn scalar_batch(batch: Batch<'_, $t>) -> Option<Batch<'_, $t>> {
+            fn scalar_batch<'a, 'b>(batch: &'a Batch<'b, $t>) -> Option<&'a Batch<'b, $t>> {
                 Some(batch)
             }
             #[inline(always)]
-            fn scalar_batch_mut(batch: BatchMut<'_, $t>) -> Option<BatchMut<'_, $t>> {
+            fn scalar_batch_mut<'a, 'b>(batch: &'a mut BatchMut<'b, $t>) -> Option<&'a mut BatchMut<'b, $t>> {
                 Some(batch)
             }
         }

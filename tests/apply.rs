@@ -86,6 +86,15 @@ fn cases() -> Vec<(usize, Vec<StageLayout>)> {
         (300, (0..8).map(|k| strided(1, 2, 1 << k, 256 >> (k + 1))).collect()),
         (192, (0..5).rev().map(|k| strided(3, 2, 3 << k, 64 >> (k + 1))).collect()),
     ];
+    // Pairs anywhere: whole panels and not, planar and not, with coordinates that no block names, and other stages between.
+    let few = |n: usize, pairs: usize, seed| match table(n, 2, seed) {
+        StageLayout::Table { index, .. } => StageLayout::Table { block: 2, index: index[..2 * pairs].into() },
+        other => other,
+    };
+    cases.push((200, vec![table(200, 2, 1), strided(1, 2, 1, 100), strided(1, 2, 16, 6), table(200, 2, 2)]));
+    cases.push((160, vec![strided(1, 2, 16, 5), table(160, 2, 3), strided(2, 1, 2, 80), few(160, 7, 4)]));
+    cases.push((71, vec![few(71, 17, 5), few(71, 0, 6), few(71, 1, 7), few(71, 35, 8)]));
+    cases.push((64, vec![table(64, 2, 9), table(64, 4, 10), table(64, 2, 11)]));
     for b in [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17] {
         cases.push((53, vec![table(53, b, b as u64), table(53, b, 100 + b as u64)]));
     }
@@ -386,6 +395,69 @@ fn gradients_of_rows_and_columns<T: Real + Element<Scalar = T>>() {
 fn gradients_along_the_vector_are_those_in_tiles() {
     gradients_of_rows_and_columns::<f32>();
     gradients_of_rows_and_columns::<f64>();
+}
+
+/// Rows of long vectors run in strips, columns in tiles.
+fn long_vectors<T: Real + Element<Scalar = T>>() {
+    let runs = |n: usize, unit: usize, distances: &[usize]| -> (usize, Vec<StageLayout>) {
+        (n, distances.iter().map(|d| strided(unit, 2, *d, n / (2 * d))).collect())
+    };
+    let pairs = |n: usize, distances: &[usize]| runs(n, 1, distances);
+    let up: Vec<usize> = (0..16).map(|k| 1 << k).collect();
+    let down: Vec<usize> = up.iter().rev().copied().collect();
+    let with_tail = |(n, layouts)| (n + 37, layouts);
+    let cases = [
+        with_tail(pairs(1 << 16, &up)),
+        pairs(1 << 17, &down),
+        pairs(3 << 15, &[3 << 13, 3 << 14, 1, 2, 4, 64, 2048, 4096, 8192, 16384]),
+        pairs(2 * 40976, &[40976, 1, 16]),    // the last strip is short
+        pairs(2 * 40968, &[40968, 20484, 8]), // no whole panels
+        with_tail(runs(1 << 16, 4, &[4, 8, 16, 32, 64, 8192, 16384, 4096, 32])),
+        runs(3 << 15, 2, &[2, 8, 3 << 13, 3 << 14, 2048]),
+        pairs(80 << 10, &[8, 8, 16, 2048]), // short passes of whole spans, the last of them fewer
+    ];
+    for (c, (n, layouts)) in cases.into_iter().enumerate() {
+        for stages in [stages(c as u64, &layouts), rotations(c as u64, &layouts)] {
+            let plan = plan::<T>(n, &stages);
+            let factors = plan.realize::<f64>(&[]).unwrap();
+            for (batch, isa) in [1, 3, 17].into_iter().flat_map(|b| Isa::available().into_iter().map(move |i| (b, i))) {
+                let mut ws = Workspace::with_isa(isa).unwrap();
+                let x = random::<T>(batch * n, 5);
+                for op in [Op::None, Op::Adjoint] {
+                    let context = format!("{} case {c} batch {batch} {isa:?} {op:?}", T::NAME);
+                    let columns: Vec<T> = (0..n * batch).map(|at| x[at % batch * n + at / batch]).collect();
+                    let mut truth = vec![T::nan(); n * batch];
+                    // (One column is a row.) Two vectors as columns are in a tile.
+                    let (width, from) = if batch == 1 { (2, [&x[..], &x[..]].concat()) } else { (batch, columns) };
+                    let from: Vec<T> =
+                        if batch == 1 { (0..2 * n).map(|at| from[at % 2 * n + at / 2]).collect() } else { from };
+                    truth.resize(n * width, T::nan());
+                    let view = BatchMut::columns(&mut truth, n).unwrap();
+                    let from = Batch::columns(&from, n).unwrap();
+                    plan.apply(&factors, from, view, op, Parallelism::None, &mut ws).unwrap();
+                    let truth: Vec<T> = (0..n * batch).map(|at| truth[at % n * width + at / n]).collect();
+                    for threads in [1, 3] {
+                        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                        let (mut y, mut z) = (vec![T::nan(); n * batch], x.clone());
+                        pool.install(|| {
+                            let (from, to) = (Batch::rows(&x, n).unwrap(), BatchMut::rows(&mut y, n).unwrap());
+                            plan.apply(&factors, from, to, op, Parallelism::Rayon, &mut ws).unwrap();
+                            let view = BatchMut::rows(&mut z, n).unwrap();
+                            plan.apply_in_place(&factors, view, op, Parallelism::Rayon, &mut ws).unwrap();
+                        });
+                        assert!(y == truth, "{context} {threads} threads");
+                        assert!(z == truth, "{context} {threads} threads, in place");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_vectors_have_the_bits_of_tiles() {
+    long_vectors::<f32>();
+    long_vectors::<f64>();
 }
 
 #[test]

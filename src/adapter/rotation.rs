@@ -87,11 +87,11 @@ impl RealizedRotation {
     /// The same with a workspace that several threads share.
     pub(super) fn rotate_with(&self, first: usize, rows: &mut [f64], par: Parallelism, ws: &Workspace) -> Result<()> {
         let n = self.plan.n();
-        let batch = BatchMut::rows(rows, n)?;
+        let mut batch = BatchMut::rows(rows, n)?;
         let count = batch.batch();
         let scale = self.scale.get(first..).and_then(|s| s.get(..count)).unwrap_or_default();
         check_length("scale factors for these rows", count, scale.len())?;
-        self.plan.run(&self.factors, None, batch, Op::None, par, ws)?;
+        self.plan.run(&self.factors, None, &mut batch, Op::None, par, ws)?;
         for (row, s) in rows.chunks_exact_mut(n).zip(scale) {
             row.iter_mut().for_each(|w| *w *= s);
         }

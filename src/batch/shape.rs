@@ -15,6 +15,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    #[inline]
     pub(super) fn new(batch: usize, n: usize, batch_stride: isize, element_stride: isize) -> Self {
         let empty = batch == 0 || n == 0;
         Shape {
@@ -25,19 +26,23 @@ impl Shape {
         }
     }
 
-    /// Rows of a row-major `[batch, n]` matrix of `len` elements.
+    /// Rows of a row-major `[batch, n]` matrix of `len` elements. (Inlined, no shape goes through memory.)
+    #[inline]
     pub(super) fn rows(what: &'static str, len: usize, n: usize) -> Result<Self> {
         if n == 0 || !len.is_multiple_of(n) {
-            return Err(Error::Size {
-                what,
-                expected: format!("a length that is a multiple of n = {n}, n > 0"),
-                got: format!("{len}"),
-            });
+            return Err(Self::ragged(what, len, n));
         }
         Ok(Shape::new(len / n, n, n as isize, 1))
     }
 
+    #[cold]
+    fn ragged(what: &'static str, len: usize, n: usize) -> Error {
+        let expected = format!("a length that is a multiple of n = {n}, n > 0");
+        Error::Size { what, expected, got: format!("{len}") }
+    }
+
     /// Columns of a row-major `[n, batch]` matrix of `len` elements.
+    #[inline]
     pub(super) fn columns(what: &'static str, len: usize, n: usize) -> Result<Self> {
         Self::rows(what, len, n).map(|s| Shape::new(s.batch, n, 1, s.batch as isize))
     }
@@ -60,11 +65,13 @@ impl Shape {
         }
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.batch == 0 || self.n == 0
     }
 
     /// The same for another number of vectors.
+    #[inline]
     pub(super) fn with_batch(self, batch: usize) -> Self {
         Shape::new(batch, self.n, self.batch_stride, self.element_stride)
     }
@@ -87,6 +94,7 @@ impl Shape {
     }
 
     /// Smallest and largest offset, or `None` beyond `isize`. For a shape that is not empty.
+    #[inline]
     pub(super) fn extent(&self) -> Option<(isize, isize)> {
         let reach = |len: usize, stride: isize| isize::try_from(len - 1).ok()?.checked_mul(stride);
         let (a, b) = (reach(self.batch, self.batch_stride)?, reach(self.n, self.element_stride)?);

@@ -3,8 +3,8 @@
 
 use alloc::vec::Vec;
 
-use super::along::{self, Along, PairsOf};
-use super::compiled::{OnScalars, on_scalars};
+use super::along::{self, PairsOf};
+use super::compiled::{OnScalars, on_scalars, run_along};
 use super::drive::Forward;
 use super::partials::in_pieces;
 use super::windows::Windows;
@@ -118,21 +118,21 @@ pub(crate) fn apply_vjp_along<E: Element>(
         return false;
     }
     let lanes = simd::lanes::<E::Scalar>(isa);
-    if let ([pass], Some(x), Some(from)) = (pairs.passes, E::scalar_batch(kept), E::scalar_batch(gy))
+    if let ([pass], Some(x), Some(from)) = (pairs.passes, E::scalar_batch(&kept), E::scalar_batch(&gy))
         && pass.unit() > 1
     {
         let window = along::backward_window(pass, lanes, gy.batch());
         let d_factors = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
         in_pieces(along::TOGETHER, gy, gx, d_factors, parallelism, pool, |(start, end), mut gx, mut d| {
             let Some((d, _)) = &mut d else { return };
-            let mut gx = gx.as_mut().and_then(|gx| E::scalar_batch_mut(gx.reborrow()));
+            let mut gx = gx.as_mut().and_then(|gx| E::scalar_batch_mut(gx)).map(|gx| gx.reborrow());
             let (x, from) = (x.chunk(start, end - start), from.chunk(start, end - start));
             let gy = Some(from).filter(|gy| gx.as_ref().is_none_or(|gx| !gy.is_same(gx)));
             for v in 0..end - start {
                 if let (Some(gy), Some(gx)) = (gy, &mut gx)
                     && let (Some(gy), Some(gx)) = (gy.row(v), gx.row_mut(v))
                 {
-                    gx[pass.covered()..].copy_from_slice(&gy[pass.covered()..]);
+                    gx[pass.covered..].copy_from_slice(&gy[pass.covered..]);
                 }
             }
             pool.with(window, |window: &mut [E::Scalar]| {
@@ -149,7 +149,7 @@ pub(crate) fn apply_vjp_along<E: Element>(
     let together = choose::backward_together::<E::Scalar>(stride * (inputs + 1), gy.batch());
     let length = together * stride;
     let window = pairs.passes.iter().map(|pass| along::backward_window(pass, lanes, together)).max().unwrap_or(0);
-    let window = window.max(along::along_window(pairs.passes, lanes, together));
+    let window = window.max(along::window::<E::Scalar>(pairs.passes, isa, together));
     // From the output, the input of a pass is found by its transpose.
     let back: Vec<_> = pairs.passes.iter().filter(|_| reversible).map(along::Pass::transposed).collect();
     let d_factors = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
@@ -171,18 +171,18 @@ pub(crate) fn apply_vjp_along<E: Element>(
                     for (p, pass) in pairs.passes[..inputs - 1].iter().enumerate() {
                         let (x, y) = x[p * length..].split_at_mut(length);
                         let pairs = PairsOf { passes: core::slice::from_ref(pass), ..pairs };
-                        if let (Ok(x), Ok(y)) =
+                        if let (Ok(x), Ok(mut y)) =
                             (Batch::strided(x, count, n, stride, 1), BatchMut::strided(y, count, n, stride, 1))
                         {
-                            on_scalars(isa, OnScalars::Along(Along { pairs, x: Some(x), y, window }));
+                            run_along(isa, &pairs, Some(&x), &mut y, window);
                         }
                     }
                 }
                 for (p, pass) in pairs.passes.iter().enumerate().rev() {
                     let x = &mut x[if reversible { 0 } else { p * length }..][..length];
-                    if let (Some(back), Ok(y)) = (back.get(p), BatchMut::strided(x, count, n, stride, 1)) {
+                    if let (Some(back), Ok(mut y)) = (back.get(p), BatchMut::strided(x, count, n, stride, 1)) {
                         let pairs = PairsOf { passes: core::slice::from_ref(back), ..pairs };
-                        on_scalars(isa, OnScalars::Along(Along { pairs, x: None, y, window }));
+                        run_along(isa, &pairs, None, &mut y, window);
                     }
                     let (x, g, entries, window) = (&*x, &mut *g, pairs.entries, &mut *window);
                     if pass.unit() > 1 {

@@ -9,6 +9,9 @@ const TILE_BYTES: usize = 256 * 1024;
 
 /// Rows that run along the vector together, in bytes.
 const TOGETHER_BYTES: usize = 256 * 1024;
+/// Vectors that are long, in bytes.
+const LONG_BYTES: usize = 256 * 1024;
+
 /// Cache that all tiles of a gradient may fill, in bytes: three quarters of a large L2. (Narrower tiles cost more than misses.)
 const BACKWARD_BYTES: usize = 768 * 1024;
 
@@ -54,9 +57,12 @@ pub(crate) fn planar_unit<T: Scalar>(layout: &StageLayout) -> Option<usize> {
 /// Whether passes serve a batch better than tiles do. Passes of single stages cost a way through memory each, tiles two
 /// transposes in all; but very few vectors do not fill a tile.
 pub(super) fn along_pays<T: Scalar>(passes: &[Pass], batch: usize) -> bool {
-    let stages: usize = passes.iter().map(|pass| pass.stages.len()).sum();
-    passes.len() <= 2 || 2 * passes.len() <= stages || one_by_one::<T>(batch)
+    let stages = || passes.iter().map(|pass| pass.stages.len()).sum::<usize>();
+    passes.len() <= 2 || one_by_one::<T>(batch) || 2 * passes.len() <= stages()
 }
+
+/// Vectors that always run along the vector together, however long they are.
+pub(super) const TOGETHER_AT_LEAST: usize = 2;
 
 /// Vectors that run along the vector together: their rows stay in the inner caches while all passes go over them. (A pass of
 /// blocks that is alone goes over rows once, and over its entries, which are more, once for all of them.)
@@ -66,7 +72,13 @@ pub(super) fn together<T: Scalar>(passes: &[Pass], n: usize) -> usize {
     {
         return along::TOGETHER;
     }
-    (TOGETHER_BYTES / n.saturating_mul(size_of::<T>()).max(1)).clamp(2, 16) & !1
+    (TOGETHER_BYTES / n.saturating_mul(size_of::<T>()).max(1)).clamp(TOGETHER_AT_LEAST, 16) & !1
+}
+
+/// Whether vectors are so long that their passes are better cut than the batch: none of them stays in the inner caches from pass to
+/// pass, and threads may have only one of them to work on.
+pub(super) fn strips_pay<T: Scalar>(n: usize) -> bool {
+    n.saturating_mul(size_of::<T>()) >= LONG_BYTES
 }
 
 /// Whether vectors are copied before they run along the vector in place, rather than read by their first pass: row by row they come
@@ -106,4 +118,10 @@ pub(super) fn window<T: Scalar>(batch: usize) -> usize {
 /// Whether a chunk of `count` vectors is better served one by one, in place, than transposed into a tile.
 pub(crate) fn one_by_one<T: Scalar>(count: usize) -> bool {
     count < T::WIDTH / 4
+}
+
+/// Whether a chunk of `count` vectors is better served one by one along their route than in a tile, which is never narrower
+/// than 64 bytes.
+pub(super) fn routes_pay<T: Scalar>(count: usize) -> bool {
+    count <= T::WIDTH / 4
 }

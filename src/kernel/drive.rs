@@ -2,18 +2,20 @@
 
 use alloc::vec::Vec;
 
-use super::along::{self, Along, PairsOf};
-use super::compiled::{OnScalars, on_scalars};
+use super::along::{self, PairsOf};
+use super::compiled::{OnScalars, on_scalars, run_along};
+use super::routed::{self, Route, Routed};
 use super::windows::Windows;
-use super::{Step, apply_stages, choose, pack, single};
+use super::{Step, apply_stages, choose, pack, single, strips};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
 use crate::simd::{self, Isa, Job, Lanes, Vectorize};
 
-/// y ← steps(x), or y ← steps(y) without `x`.
+/// y ← steps(x), or y ← steps(y) without `x`. If there is a `route` through the same stages, it comes with all entries.
 pub(crate) fn apply<E: Element>(
     steps: &[Step<'_, E::Scalar>],
+    route: Option<(&Route, &[E::Scalar])>,
     x: Option<Batch<'_, E>>,
     y: BatchMut<'_, E>,
     isa: Isa,
@@ -26,7 +28,18 @@ pub(crate) fn apply<E: Element>(
     let width = choose::tile_width::<E::Scalar>(windows.len(), batch, 1);
     let scratch = super::scratch(steps) * E::Scalar::WIDTH;
     parallel::for_each(parallelism, pieces(x, y, width), |(x, mut y)| {
-        if choose::one_by_one::<E::Scalar>(y.batch()) && rows_in_place(&x, &mut y) {
+        if let Some((route, entries)) = route
+            && choose::routes_pay::<E::Scalar>(y.batch())
+            && rows_in_place(&x, &mut y)
+        {
+            pool.with(2 * routed::MOST, |scratch: &mut [E::Scalar]| {
+                for v in 0..y.batch() {
+                    if let Some(vector) = y.row_mut(v).and_then(E::as_scalars_mut) {
+                        on_scalars(isa, OnScalars::Routed(Routed { route, entries, vector, scratch }));
+                    }
+                }
+            });
+        } else if choose::one_by_one::<E::Scalar>(y.batch()) && rows_in_place(&x, &mut y) {
             pool.with(scratch, |scratch: &mut [E::Scalar]| {
                 for v in 0..y.batch() {
                     if let Some(vector) = y.row_mut(v).and_then(E::as_scalars_mut) {
@@ -51,44 +64,45 @@ pub(crate) fn apply<E: Element>(
 /// y ← all passes(x), or y ← all passes(y) without `x`. `false`, and nothing is touched, unless the batch is rows
 /// and it pays.
 pub(crate) fn apply_along<E: Element>(
-    pairs: PairsOf<'_, E::Scalar>,
-    x: Option<Batch<'_, E>>,
-    mut y: BatchMut<'_, E>,
+    pairs: &PairsOf<'_, E::Scalar>,
+    x: Option<&Batch<'_, E>>,
+    y: &mut BatchMut<'_, E>,
     isa: Isa,
     parallelism: Parallelism,
     pool: &Pool,
 ) -> bool {
-    let rows = y.row_mut(0).is_some() && x.is_none_or(|x| x.row(0).is_some());
+    let rows = y.row(0).is_some() && x.is_none_or(|x| x.row(0).is_some());
     if !rows || !choose::along_pays::<E::Scalar>(pairs.passes, y.batch()) {
         return false;
     }
-    let x = x.filter(|x| !x.is_same(&y)); // then it works in place
+    let x = x.filter(|x| !x.is_same(y)); // then it works in place
     let (n, batch) = (y.n(), y.batch());
-    let together = choose::together::<E::Scalar>(pairs.passes, n);
-    let window = along::along_window(pairs.passes, simd::lanes::<E::Scalar>(isa), together.min(batch));
+    if choose::strips_pay::<E::Scalar>(n)
+        && let (Some(x), Some(y)) = (scalar_rows(x), E::scalar_batch_mut(y))
+        && strips::apply(pairs, x, y, isa, parallelism, pool)
+    {
+        return true;
+    }
     let copied = choose::copy_pays::<E>(n, batch);
-    let run = |(mut x, mut y): (Option<Batch<'_, E>>, BatchMut<'_, E>)| {
-        if copied && rows_in_place(&x, &mut y) {
-            x = None;
-        }
-        if let Some(y) = E::scalar_batch_mut(y.reborrow()) {
-            let x = x.and_then(E::scalar_batch);
+    let together = choose::together::<E::Scalar>(pairs.passes, n);
+    let window = along::window::<E::Scalar>(pairs.passes, isa, together.min(batch));
+    let run = |x: Option<&Batch<'_, E>>, y: &mut BatchMut<'_, E>| {
+        let x = x.filter(|x| !(copied && copy_rows(x, y)));
+        if let (Some(x), Some(y)) = (scalar_rows(x), E::scalar_batch_mut(y)) {
             return match window {
-                0 => on_scalars(isa, OnScalars::Along(Along { pairs, x, y, window: &mut [] })),
-                _ => pool.with(window, |window: &mut [E::Scalar]| {
-                    on_scalars(isa, OnScalars::Along(Along { pairs, x, y, window }));
-                }),
+                0 => run_along(isa, pairs, x, y, &mut []),
+                _ => pool.with(window, |window: &mut [E::Scalar]| run_along(isa, pairs, x, y, window)),
             };
         }
         pool.with(window + y.batch() * n, |buffer: &mut [E::Scalar]| {
             let (window, rows) = buffer.split_at_mut(window);
             for (v, row) in rows.chunks_exact_mut(n).enumerate() {
-                if let Some(from) = x.unwrap_or(y.as_batch()).row(v) {
+                if let Some(from) = x.map_or(y.row(v), |x| x.row(v)) {
                     pack::widen(isa, from, row);
                 }
             }
-            if let Ok(y) = BatchMut::rows(rows, n) {
-                on_scalars(isa, OnScalars::Along(Along { pairs, x: None, y, window }));
+            if let Ok(mut y) = BatchMut::rows(rows, n) {
+                run_along(isa, pairs, None, &mut y, window);
             }
             for (v, row) in rows.chunks_exact(n).enumerate() {
                 if let Some(to) = y.row_mut(v) {
@@ -97,15 +111,29 @@ pub(crate) fn apply_along<E: Element>(
             }
         });
     };
+    if batch <= choose::TOGETHER_AT_LEAST {
+        run(x, y);
+        return true;
+    }
     if parallelism == Parallelism::None || batch <= together {
         for start in (0..batch).step_by(together) {
             let count = together.min(batch - start);
-            run((x.map(|x| x.chunk(start, count)), y.chunk_mut(start, count)));
+            run(x.map(|x| x.chunk(start, count)).as_ref(), &mut y.chunk_mut(start, count));
         }
     } else {
-        parallel::for_each(parallelism, pieces(x, y, together), run);
+        let pieces = pieces(x.copied(), y.reborrow(), together);
+        parallel::for_each(parallelism, pieces, |(x, mut y)| run(x.as_ref(), &mut y));
     }
     true
+}
+
+/// A view of scalars, if there is a view at all; `None` if it is of others.
+#[inline(always)]
+fn scalar_rows<'a, 'b, E: Element>(x: Option<&'a Batch<'b, E>>) -> Option<Option<&'a Batch<'b, E::Scalar>>> {
+    match x {
+        Some(x) => E::scalar_batch(x).map(Some),
+        None => Some(None),
+    }
 }
 
 /// The batches cut into pieces of `width` vectors.
@@ -126,16 +154,22 @@ fn pieces<'a, E: Element>(
     y.split(cuts).map(with_x).collect()
 }
 
-/// Copies `x` to `y` if both are rows of scalars, so that the rest can happen in `y`; `false` if they are not.
+/// Copies `x` to `y`, if there is one, so that the rest can happen in `y`; `false` unless both are rows of scalars.
 fn rows_in_place<E: Element>(x: &Option<Batch<'_, E>>, y: &mut BatchMut<'_, E>) -> bool {
-    if y.row_mut(0).and_then(E::as_scalars_mut).is_none() || x.is_some_and(|x| x.row(0).is_none()) {
+    match x {
+        Some(x) if !x.is_same(y) => copy_rows(x, y),
+        _ => y.row_mut(0).and_then(E::as_scalars_mut).is_some(),
+    }
+}
+
+/// y ← x if both are rows of scalars; `false` if they are not.
+fn copy_rows<E: Element>(x: &Batch<'_, E>, y: &mut BatchMut<'_, E>) -> bool {
+    if y.row_mut(0).and_then(E::as_scalars_mut).is_none() || x.row(0).is_none() {
         return false;
     }
-    if let Some(x) = x.filter(|x| !x.is_same(y)) {
-        for v in 0..y.batch() {
-            if let (Some(from), Some(to)) = (x.row(v), y.row_mut(v)) {
-                to.copy_from_slice(from);
-            }
+    for v in 0..y.batch() {
+        if let (Some(from), Some(to)) = (x.row(v), y.row_mut(v)) {
+            to.copy_from_slice(from);
         }
     }
     true

@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::along::Pass;
+use super::routed::Route;
 use super::windows::Windows;
-use super::{Step, choose, fuse};
+use super::{Step, choose, fuse, strips};
 use crate::scalar::Scalar;
 
 /// What runs a stage, or several in one pass.
@@ -20,6 +21,8 @@ pub enum Kernel {
     AlongTheVector,
     /// One stage over one vector where it lies, block by block without SIMD.
     OneLane,
+    /// One stage of pairs over one vector, whose numbers are brought into the order of its blocks; SIMD lanes are neighbouring blocks.
+    Routed,
     /// A product of Householder reflections, in panels.
     Reflectors,
 }
@@ -31,6 +34,7 @@ impl fmt::Display for Kernel {
             Kernel::TilePairs => "tile, two stages of pairs",
             Kernel::AlongTheVector => "along the vector",
             Kernel::OneLane => "one lane",
+            Kernel::Routed => "routed",
             Kernel::Reflectors => "reflectors",
         })
     }
@@ -40,17 +44,23 @@ impl fmt::Display for Kernel {
 /// each takes.
 pub(crate) fn what_runs<T: Scalar>(
     passes: Option<&[Pass]>,
+    route: Option<&Route>,
     steps: &[Step<'_, T>],
     n: usize,
     batch: usize,
 ) -> (usize, Vec<(Kernel, usize)>) {
     if let Some(passes) = passes.filter(|passes| choose::along_pays::<T>(passes, batch)) {
         let runs = passes.iter().map(|pass| (Kernel::AlongTheVector, pass.stages.len()));
-        return (choose::together::<T>(passes, n).min(batch), runs.collect());
+        let together = if choose::strips_pay::<T>(n) { strips::TOGETHER } else { choose::together::<T>(passes, n) };
+        return (together.min(batch), runs.collect());
     }
     let windows = Windows::neighbours(steps, n, choose::window::<T>(batch));
     let width = choose::tile_width::<T>(windows.len(), batch, 1);
     let mut runs = Vec::new();
+    if route.is_some() && choose::routes_pay::<T>(batch.min(width)) {
+        runs.extend(steps.iter().map(|_| (Kernel::Routed, 1)));
+        return (1, runs);
+    }
     if choose::one_by_one::<T>(batch.min(width)) {
         runs.extend(steps.iter().map(|step| match step.strides.is_planar() {
             _ if step.reflectors.is_some() => (Kernel::Reflectors, 1),

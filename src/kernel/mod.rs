@@ -15,9 +15,12 @@ mod pack;
 mod panels;
 mod partials;
 mod reflect;
+mod routed;
 mod single;
 mod strides;
+mod strips;
 mod sums;
+mod table;
 mod tangent;
 mod tile;
 mod windows;
@@ -31,6 +34,7 @@ pub use explain::Kernel;
 pub(crate) use explain::what_runs;
 pub(crate) use panels::{PANEL, panel, panels, run_length, vector};
 pub(crate) use reflect::Reflectors;
+pub(crate) use routed::{Anywhere, Route};
 pub(crate) use strides::Strides;
 pub(crate) use tangent::apply_jvp;
 
@@ -145,6 +149,7 @@ fn apply_stage<T: Scalar, S: Lanes<T>>(
 ) {
     match &step.reflectors {
         Some(r) => reflect::apply(step, r, tile, registers),
+        None if table::apply(s, step, tile, registers) => {}
         None => tile::apply_stage(s, step, tile, registers, scratch),
     }
 }

@@ -182,16 +182,16 @@ impl<T: Scalar> Orthogonal<T> {
     ///
     /// # Errors
     /// As [`Plan::apply`].
-    pub fn apply_batch(&self, x: Batch<'_, T>, y: BatchMut<'_, T>, op: Op) -> Result<()> {
-        self.plan.run(&self.factors, Some(x), y, op, Parallelism::default(), &self.workspace)
+    pub fn apply_batch(&self, x: Batch<'_, T>, mut y: BatchMut<'_, T>, op: Op) -> Result<()> {
+        self.plan.run(&self.factors, Some(&x), &mut y, op, Parallelism::default(), &self.workspace)
     }
 
     /// y ← op(Q) y on a view.
     ///
     /// # Errors
     /// As [`Plan::apply_in_place`].
-    pub fn apply_batch_in_place(&self, y: BatchMut<'_, T>, op: Op) -> Result<()> {
-        self.plan.run(&self.factors, None, y, op, Parallelism::default(), &self.workspace)
+    pub fn apply_batch_in_place(&self, mut y: BatchMut<'_, T>, op: Op) -> Result<()> {
+        self.plan.run(&self.factors, None, &mut y, op, Parallelism::default(), &self.workspace)
     }
 
     /// A ← op(Q) A for a row-major matrix A `[n, k]`.

@@ -85,12 +85,12 @@ impl<T: Scalar> Plan<T> {
         &self,
         factors: &Factors<T>,
         x: Batch<'_, E>,
-        y: BatchMut<'_, E>,
+        mut y: BatchMut<'_, E>,
         op: Op,
         parallelism: Parallelism,
         workspace: &mut Workspace,
     ) -> Result<()> {
-        self.run(factors, Some(x), y, op, parallelism, workspace)
+        self.run(factors, Some(&x), &mut y, op, parallelism, workspace)
     }
 
     /// y ← op(Q) y for every vector of the batch.
@@ -100,40 +100,40 @@ impl<T: Scalar> Plan<T> {
     pub fn apply_in_place<E: Element<Scalar = T>>(
         &self,
         factors: &Factors<T>,
-        y: BatchMut<'_, E>,
+        mut y: BatchMut<'_, E>,
         op: Op,
         parallelism: Parallelism,
         workspace: &mut Workspace,
     ) -> Result<()> {
-        self.run(factors, None, y, op, parallelism, workspace)
+        self.run(factors, None, &mut y, op, parallelism, workspace)
     }
 
-    /// Both of the above, with a workspace that may be shared.
+    /// Both of the above, with a workspace that may be shared. Views by reference: copies would take longer than small vectors.
     pub(crate) fn run<E: Element<Scalar = T>>(
         &self,
         factors: &Factors<T>,
-        x: Option<Batch<'_, E>>,
-        y: BatchMut<'_, E>,
+        x: Option<&Batch<'_, E>>,
+        y: &mut BatchMut<'_, E>,
         op: Op,
         parallelism: Parallelism,
         workspace: &Workspace,
     ) -> Result<()> {
         self.check_factors(factors)?;
         check_length("length n of y", self.n, y.n())?;
-        if let Some(x) = &x {
+        if let Some(x) = x {
             check_length("length n of x", self.n, x.n())?;
             check_length("batch of y", x.batch(), y.batch())?;
-            x.check_disjoint("x and y", &y)?;
+            x.check_disjoint("x and y", y)?;
         }
-        let mut y = y;
         if let Some(passes) = self.passes.get(workspace.isa, op.transposes()) {
             let pairs = PairsOf { passes, entries: factors.entries(), rotations: factors.rotations() };
-            if kernel::apply_along(pairs, x, y.reborrow(), workspace.isa, parallelism, &workspace.pool) {
+            if kernel::apply_along(&pairs, x, y, workspace.isa, parallelism, &workspace.pool) {
                 return Ok(());
             }
         }
         let steps = self.steps(Some(factors), op, workspace.isa);
-        kernel::apply(&steps, x, y, workspace.isa, parallelism, &workspace.pool);
+        let route = self.route(op).map(|route| (route, factors.entries()));
+        kernel::apply(&steps, route, x.copied(), y.reborrow(), workspace.isa, parallelism, &workspace.pool);
         Ok(())
     }
 
@@ -240,6 +240,11 @@ impl<T: Scalar> Plan<T> {
         let d_factors = d_factors.map(|d| (d, &d_couplings[..]));
         kernel::apply_jvp(&steps, x, dx, d_factors, dy, workspace.isa, parallelism, &workspace.pool);
         Ok(())
+    }
+
+    /// The way of one vector through the stages as `op` runs them.
+    pub(super) fn route(&self, op: Op) -> Option<&kernel::Route> {
+        self.routes[usize::from(op.transposes())].as_ref()
     }
 
     /// The stages that are products of reflectors, block by block: vectors, and where the block's numbers and couplings are.

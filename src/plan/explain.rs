@@ -61,7 +61,7 @@ impl<T: Scalar> Plan<T> {
     /// ```
     pub fn explain(&self, batch: usize, isa: Isa) -> Explanation {
         let steps = self.steps(None, Op::None, isa);
-        let (width, runs) = kernel::what_runs(self.passes.get(isa, false), &steps, self.n, batch);
+        let (width, runs) = kernel::what_runs(self.passes.get(isa, false), self.route(Op::None), &steps, self.n, batch);
         let mut start = 0;
         let passes = runs.into_iter().map(|(kernel, count)| {
             let range = start..start + count;

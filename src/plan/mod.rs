@@ -57,6 +57,8 @@ pub struct Plan<T: Scalar> {
     num_couplings: usize,
     digest: u64,
     passes: Arc<kernel::Passes>,
+    /// Forward and transposed.
+    routes: Arc<[Option<kernel::Route>; 2]>,
 }
 
 impl<T: Scalar> Plan<T> {
@@ -107,6 +109,7 @@ impl<T: Scalar> Plan<T> {
             num_couplings: 0,
             digest: 0,
             passes: Arc::default(),
+            routes: Arc::default(),
         };
         Ok(plan.with_stages([]))
     }
@@ -142,6 +145,10 @@ impl<T: Scalar> Plan<T> {
         let parts = self.stages.iter().map(|stage| stage.digest());
         self.digest = parts.fold(self.n as u64, u64::wrapping_add);
         self.passes = Arc::new(kernel::Passes::new::<T>(self.stages.iter().map(Stage::pairs).collect()));
+        let forward = kernel::Route::new(self.n, self.stages.iter().map(Stage::pairs_anywhere));
+        let transposed = self.stages.iter().rev().map(|stage| stage.pairs_anywhere().map(kernel::Anywhere::transposed));
+        let transposed = kernel::Route::new(self.n, transposed.take(if forward.is_some() { usize::MAX } else { 0 }));
+        self.routes = Arc::new([forward, transposed]);
         self
     }
 

@@ -301,6 +301,13 @@ impl<T: Scalar> Stage<T> {
         Some(kernel::Pairs { unit, distance, covered, entries: self.entries.start, transposed: self.adjoint })
     }
 
+    /// As pairs wherever they lie, if it is such a stage, of real blocks of its own.
+    pub(super) fn pairs_anywhere(&self) -> Option<kernel::Anywhere<'_>> {
+        let (layout, strides, entries) = (&self.layout, self.strides, self.entries.start);
+        let fits = !T::IS_COMPLEX && layout.block_size() == 2 && self.groups.is_none() && self.vectors().is_none();
+        fits.then_some(kernel::Anywhere { layout, strides, entries, transposed: self.adjoint })
+    }
+
     pub(super) fn groups(&self) -> Option<&[u32]> {
         self.groups.as_deref()
     }

@@ -54,26 +54,26 @@ macro_rules! at_level {
 }
 
 /// y ← pass(x), or y ← pass(y) without `x`; both rows.
-pub(super) struct Run<'a, T, const U: usize> {
+pub(super) struct Run<'a, 'b, T, const U: usize> {
     pub(super) pass: &'a Pass,
     pub(super) entries: &'a [T],
-    pub(super) x: Option<Batch<'a, T>>,
-    pub(super) y: BatchMut<'a, T>,
+    pub(super) x: Option<&'a Batch<'a, T>>,
+    pub(super) y: &'a mut BatchMut<'b, T>,
     pub(super) window: &'a mut [T],
 }
 
-impl<T: Scalar, const U: usize> Job<T> for Run<'_, T, U> {
+impl<T: Scalar, const U: usize> Job<T> for Run<'_, '_, T, U> {
     #[inline(always)]
     fn run<S: Lanes<T>>(mut self, s: S) {
         if const { T::IS_COMPLEX || !S::FUSED || U > S::LANES } {
             return; // no such passes are made
         }
-        let (registers, d, batch) = (registers(self.pass, S::LANES), self.pass.distance, self.y.batch());
+        let (registers, d, batch) = (registers(self.pass, S::LANES), self.pass.apart, self.y.batch());
         for h in 0..self.pass.covered / (registers * d) {
             for q in (0..d).step_by(S::LANES) {
                 for v in (0..batch).step_by(TOGETHER) {
                     let count = TOGETHER.min(batch - v);
-                    let first = h * (registers / 2) * d + q;
+                    let first = h * (registers / 2) * self.pass.distance + q;
                     self.block(s, h * registers * d + q, v, Block { pass: self.pass, registers, first, count });
                 }
             }
@@ -81,7 +81,7 @@ impl<T: Scalar, const U: usize> Job<T> for Run<'_, T, U> {
     }
 }
 
-impl<T: Scalar, const U: usize> Run<'_, T, U> {
+impl<T: Scalar, const U: usize> Run<'_, '_, T, U> {
     /// Registers from coordinate `base` on of vectors from `v` on.
     #[inline(always)]
     fn block<S: Lanes<T>>(&mut self, s: S, base: usize, v: usize, block: Block<'_>) {
@@ -89,7 +89,7 @@ impl<T: Scalar, const U: usize> Run<'_, T, U> {
         for w in 0..block.count {
             let row = match self.x {
                 Some(x) => x.row(v + w),
-                None => self.y.as_batch().row(v + w),
+                None => self.y.row(v + w),
             };
             let Some(row) = row else { return };
             block.load::<T, S>(&row[base..], window, lines, w);
@@ -202,14 +202,14 @@ impl Block<'_> {
     #[inline(always)]
     fn load<T: Scalar, S: Lanes<T>>(&self, row: &[T], window: &mut [T], lines: Lines, v: usize) {
         for r in 0..self.registers {
-            store::<T, S>(&mut window[lines.at(v, r)..], load::<T, S>(&row[r * self.pass.distance..]));
+            store::<T, S>(&mut window[lines.at(v, r)..], load::<T, S>(&row[r * self.pass.apart..]));
         }
     }
 
     #[inline(always)]
     fn store<T: Scalar, S: Lanes<T>>(&self, window: &[T], lines: Lines, v: usize, row: &mut [T]) {
         for r in 0..self.registers {
-            store::<T, S>(&mut row[r * self.pass.distance..], load::<T, S>(&window[lines.at(v, r)..]));
+            store::<T, S>(&mut row[r * self.pass.apart..], load::<T, S>(&window[lines.at(v, r)..]));
         }
     }
 

@@ -19,7 +19,7 @@ use self::passes::Reach;
 use super::single::{load, store};
 use crate::batch::{Batch, BatchMut};
 use crate::scalar::Scalar;
-use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch};
+use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch, lanes};
 
 /// The pairs of a plan.
 #[derive(Debug, Clone, Copy)]
@@ -57,62 +57,83 @@ impl Lines {
     }
 }
 
-/// y ← all passes(x), or y ← all passes(y) without `x`; both rows.
-pub(super) struct Along<'a, T> {
-    pub(super) pairs: PairsOf<'a, T>,
-    pub(super) x: Option<Batch<'a, T>>,
-    pub(super) y: BatchMut<'a, T>,
-    /// As many numbers as [`along_window`] says.
-    pub(super) window: &'a mut [T],
+/// Numbers of scratch that [`run`] needs on `isa` for that many vectors.
+pub(super) fn window<T: Scalar>(passes: &[Pass], isa: Isa, batch: usize) -> usize {
+    let blocks = || passes.iter().filter(|pass| pass.unit() > 1);
+    if blocks().next().is_none() {
+        return 0;
+    }
+    let lanes = lanes::<T>(isa);
+    blocks().map(|pass| blocks::forward_window(pass, lanes, batch)).max().unwrap_or(0)
 }
 
-/// Numbers of scratch that passes need for that many vectors.
-pub(super) fn along_window(passes: &[Pass], lanes: usize, batch: usize) -> usize {
-    let needed = |pass: &Pass| if pass.unit() > 1 { blocks::forward_window(pass, lanes, batch) } else { 0 };
-    passes.iter().map(needed).max().unwrap_or(0)
-}
-
-impl<T: Scalar> Along<'_, T> {
-    /// Each pass is a job of its own: small functions compile faster.
-    pub(super) fn run(mut self, isa: Isa) {
-        if const { T::IS_COMPLEX } {
-            return; // has no passes
-        }
-        for pass in self.pairs.passes {
-            if let Some(x) = self.x {
-                for v in 0..x.batch() {
-                    if let (Some(x), Some(y)) = (x.row(v), self.y.row_mut(v)) {
-                        y[pass.covered..].copy_from_slice(&x[pass.covered..]);
-                    }
+/// y ← all passes(x), or y ← all passes(y) without `x`; both rows. Each pass is a job of its own: small functions compile faster.
+///
+/// Views go by reference on the way here and into the jobs: a copy waits until what was written before it has left the core,
+/// longer than a small vector takes. There are as many numbers of scratch as [`window`] says.
+pub(super) fn run<T: Scalar>(
+    isa: Isa,
+    pairs: &PairsOf<'_, T>,
+    x: Option<&Batch<'_, T>>,
+    y: &mut BatchMut<'_, T>,
+    scratch: &mut [T],
+) {
+    if const { T::IS_COMPLEX } {
+        return; // has no passes
+    }
+    let mut x = x;
+    for pass in pairs.passes {
+        if let Some(x) = x.filter(|x| pass.covered < x.n()) {
+            for v in 0..x.batch() {
+                if let (Some(x), Some(y)) = (x.row(v), y.row_mut(v)) {
+                    y[pass.covered..].copy_from_slice(&x[pass.covered..]);
                 }
             }
-            let transposed = pass.stages.iter().any(|stage| stage.transposed);
-            match (self.pairs.rotations, transposed) {
-                _ if pass.unit() > 1 => self.blocks(isa, pass),
-                (true, false) => self.pass(isa, pass, Rotations::<false>),
-                (true, true) => self.pass(isa, pass, Rotations::<true>),
-                (false, _) => self.pass(isa, pass, General { offsets: if transposed { [1, 2] } else { [2, 1] } }),
+        }
+        let transposed = pass.stages.first().is_some_and(|stage| stage.transposed); // and so are the others
+        match (pairs.rotations, transposed) {
+            _ if pass.unit() > 1 => run_blocks(isa, pass, pairs.entries, x, y, scratch),
+            (true, false) => run_pass(isa, pass, Rotations::<false>, pairs.entries, x, y),
+            (true, true) => run_pass(isa, pass, Rotations::<true>, pairs.entries, x, y),
+            (false, _) => {
+                let blocks = General { offsets: if transposed { [1, 2] } else { [2, 1] } };
+                run_pass(isa, pass, blocks, pairs.entries, x, y);
             }
-            self.x = None;
         }
+        x = None;
     }
+}
 
-    fn blocks(&mut self, isa: Isa, pass: &Pass) {
-        let (entries, x, y, window) = (self.pairs.entries, self.x, self.y.reborrow(), &mut *self.window);
-        match pass.unit() {
-            2 => dispatch(isa, blocks::Run::<T, 2> { pass, entries, x, y, window }),
-            _ => dispatch(isa, blocks::Run::<T, 4> { pass, entries, x, y, window }),
-        }
+fn run_blocks<T: Scalar>(
+    isa: Isa,
+    pass: &Pass,
+    entries: &[T],
+    x: Option<&Batch<'_, T>>,
+    y: &mut BatchMut<'_, T>,
+    window: &mut [T],
+) {
+    match pass.unit() {
+        2 => dispatch(isa, blocks::Run::<T, 2> { pass, entries, x, y, window }),
+        _ => dispatch(isa, blocks::Run::<T, 4> { pass, entries, x, y, window }),
     }
+}
 
-    fn pass<B: Blocks>(&mut self, isa: Isa, pass: &Pass, blocks: B) {
-        let (entries, x, y) = (self.pairs.entries, self.x, self.y.reborrow());
-        match pass.registers {
-            2 => dispatch(isa, Run::<T, B, 2> { pass, blocks, entries, x, y }),
-            4 => dispatch(isa, Run::<T, B, 4> { pass, blocks, entries, x, y }),
-            8 => dispatch(isa, Run::<T, B, 8> { pass, blocks, entries, x, y }),
-            _ => dispatch(isa, Run::<T, B, 16> { pass, blocks, entries, x, y }),
-        }
+fn run_pass<T: Scalar, B: Blocks>(
+    isa: Isa,
+    pass: &Pass,
+    blocks: B,
+    entries: &[T],
+    x: Option<&Batch<'_, T>>,
+    y: &mut BatchMut<'_, T>,
+) {
+    match (pass.reach, pass.registers) {
+        (Reach::Near, 4) => dispatch(isa, Run::<T, B, 4, true> { pass, blocks, entries, x, y }),
+        (Reach::Near, 8) => dispatch(isa, Run::<T, B, 8, true> { pass, blocks, entries, x, y }),
+        (Reach::Near, _) => dispatch(isa, Run::<T, B, 16, true> { pass, blocks, entries, x, y }),
+        (_, 2) => dispatch(isa, Run::<T, B, 2, false> { pass, blocks, entries, x, y }),
+        (_, 4) => dispatch(isa, Run::<T, B, 4, false> { pass, blocks, entries, x, y }),
+        (_, 8) => dispatch(isa, Run::<T, B, 8, false> { pass, blocks, entries, x, y }),
+        (_, _) => dispatch(isa, Run::<T, B, 16, false> { pass, blocks, entries, x, y }),
     }
 }
 
@@ -161,56 +182,58 @@ impl<const TRANSPOSED: bool> Blocks for Rotations<TRANSPOSED> {
     }
 }
 
-/// One pass in R registers.
-struct Run<'a, T, B, const R: usize> {
+/// One pass in R registers, which are neighbours if `NEAR`.
+struct Run<'a, 'b, T, B, const R: usize, const NEAR: bool> {
     pass: &'a Pass,
     blocks: B,
     entries: &'a [T],
-    x: Option<Batch<'a, T>>,
-    y: BatchMut<'a, T>,
+    x: Option<&'a Batch<'a, T>>,
+    y: &'a mut BatchMut<'b, T>,
 }
 
-impl<T: Scalar, B: Blocks, const R: usize> Job<T> for Run<'_, T, B, R> {
+impl<T: Scalar, B: Blocks, const R: usize, const NEAR: bool> Job<T> for Run<'_, '_, T, B, R, NEAR> {
     #[inline(always)]
     fn run<S: Lanes<T>>(mut self, s: S) {
         if const { T::IS_COMPLEX || !S::FUSED || 2 * R > S::REGISTERS } {
             return; // no such passes are made
         }
-        let (d, batch) = (self.pass.distance, self.y.batch());
-        for h in 0..self.pass.covered / (R * d) {
+        let (d, batch) = (if NEAR { S::LANES } else { self.pass.apart }, self.y.batch());
+        for h in 0..self.pass.spans {
             for q in (0..d).step_by(S::LANES) {
                 for v in 0..batch {
-                    self.block(s, h * R * d + q, h * (R / 2) * d + q, v);
+                    self.block(s, h * R * d + q, self.pass.first_block(h) + q, v, d);
                 }
             }
         }
     }
 }
 
-impl<T: Scalar, B: Blocks, const R: usize> Run<'_, T, B, R> {
-    /// Registers from coordinate `base` on, of vector `v`; their pairs are blocks from `first` on.
+impl<T: Scalar, B: Blocks, const R: usize, const NEAR: bool> Run<'_, '_, T, B, R, NEAR> {
+    /// Registers from coordinate `base` on, `distance` apart, of vector `v`; their pairs are blocks from `first` on.
     #[inline(always)]
-    fn block<S: Lanes<T>>(&mut self, s: S, base: usize, first: usize, v: usize) {
+    fn block<S: Lanes<T>>(&mut self, s: S, base: usize, first: usize, v: usize, distance: usize) {
         let mut x = [S::V::zeroed(); R];
         let row = match self.x {
             Some(x) => x.row(v),
-            None => self.y.as_batch().row(v),
+            None => self.y.row(v),
         };
         let Some(row) = row else { return };
+        let row = &row[base..][..(R - 1) * distance + S::LANES];
         for (r, x) in x.iter_mut().enumerate() {
-            *x = load::<T, S>(&row[base + r * self.pass.distance..]);
+            *x = load::<T, S>(&row[r * distance..]);
         }
-        let mut registers = Registers { pass: self.pass, entries: self.entries, first, x };
+        let mut registers = Registers::<T, S::V, R, NEAR> { pass: self.pass, entries: self.entries, first, x };
         registers.run(s, self.blocks);
         let Some(row) = self.y.row_mut(v) else { return };
+        let row = &mut row[base..][..(R - 1) * distance + S::LANES];
         for (r, x) in registers.x.iter().enumerate() {
-            store::<T, S>(&mut row[base + r * self.pass.distance..], *x);
+            store::<T, S>(&mut row[r * distance..], *x);
         }
     }
 }
 
 /// The registers of one block of a pass.
-struct Registers<'a, T, V, const R: usize> {
+struct Registers<'a, T, V, const R: usize, const NEAR: bool> {
     pass: &'a Pass,
     entries: &'a [T],
     /// Its first block in every stage.
@@ -218,7 +241,7 @@ struct Registers<'a, T, V, const R: usize> {
     x: [V; R],
 }
 
-impl<T: Scalar, V: Pod, const R: usize> Registers<'_, T, V, R> {
+impl<T: Scalar, V: Pod, const R: usize, const NEAR: bool> Registers<'_, T, V, R, NEAR> {
     /// All stages, level by level. Levels and pairs are written out and chosen by constants, so that registers are named when
     /// this is compiled, and what a machine has no use for is not compiled at all.
     #[inline(always)]
@@ -265,60 +288,41 @@ impl<T: Scalar, V: Pod, const R: usize> Registers<'_, T, V, R> {
                 })*
             };
         }
-        match self.pass.reach {
-            Reach::Near => {
-                if const { R < 4 } {
-                    return; // fewer are never made
-                }
-                if self.pass.ascending {
-                    near!(0 after 0, 1 after 0, 2 after 1, 3 after 2, 4 after 3, 5 after 4, 6 after 5, 7 after 6);
-                } else {
-                    near!(7 after 7, 6 after 7, 5 after 6, 4 after 5, 3 after 4, 2 after 3, 1 after 2, 0 after 1);
-                    self.regroup::<S, 0, NATURAL>(s);
-                }
+        if const { NEAR } {
+            if self.pass.ascending {
+                near!(0 after 0, 1 after 0, 2 after 1, 3 after 2, 4 after 3, 5 after 4, 6 after 5, 7 after 6);
+            } else {
+                near!(7 after 7, 6 after 7, 5 after 6, 4 after 5, 3 after 4, 2 after 3, 1 after 2, 0 after 1);
+                self.regroup::<S, 0, NATURAL>(s);
             }
-            Reach::One(level) => {
-                if const { R == 2 } {
-                    one!(level, 0, 1, 2, 3, 4);
-                }
+        } else if let Reach::One(level) = self.pass.reach {
+            if const { R == 2 } {
+                one!(level, 0, 1, 2, 3, 4);
             }
-            Reach::Far => {
-                if self.pass.ascending {
-                    far!(0, 1, 2, 3);
-                } else {
-                    far!(3, 2, 1, 0);
-                }
-            }
+        } else if self.pass.ascending {
+            far!(0, 1, 2, 3);
+        } else {
+            far!(3, 2, 1, 0);
         }
     }
 
     /// Turns the registers, `distance` apart, that differ in bit `BIT` by their blocks of the stage.
     #[inline(always)]
     fn turn<S: Lanes<T, V = V>, B: Blocks, const BIT: usize>(&mut self, s: S, b: B, stage: &Pairs, distance: usize) {
+        // Of neighbours it is known beforehand how their blocks lie in whole panels: one check serves all.
+        let (panels, first) = if const { NEAR && (R / 2 * S::LANES).is_multiple_of(T::WIDTH) } {
+            (&self.entries[stage.entries + 4 * self.first..][..2 * R * S::LANES], 0)
+        } else {
+            (&self.entries[stage.entries..], self.first)
+        };
         macro_rules! turn {
             ($($p:literal)*) => {
                 $(if const { $p < R / 2 } {
-                    self.turn_pair::<S, B, $p, BIT>(s, b, stage, distance);
+                    self.x = turned::<T, S, B, R, $p, BIT>(s, b, panels, first + $p * distance, self.x);
                 })*
             };
         }
         turn!(0 1 2 3 4 5 6 7);
-    }
-
-    #[inline(always)]
-    fn turn_pair<S: Lanes<T, V = V>, B: Blocks, const P: usize, const BIT: usize>(
-        &mut self,
-        s: S,
-        b: B,
-        stage: &Pairs,
-        distance: usize,
-    ) {
-        let low = const { (P >> BIT << (BIT + 1)) | (P & ((1 << BIT) - 1)) };
-        let high = low | (1 << BIT);
-        let j = self.first + P * distance;
-        let start = stage.entries + j / T::WIDTH * 4 * T::WIDTH + j % T::WIDTH;
-        let entries = b.load(s, &self.entries[start..][..3 * T::WIDTH + S::LANES]);
-        [self.x[low], self.x[high]] = b.turn(s, entries, self.x[low], self.x[high]);
     }
 
     /// [`Lanes::regroup`] of neighbouring registers.
@@ -328,4 +332,21 @@ impl<T: Scalar, V: Pod, const R: usize> Registers<'_, T, V, R> {
             [self.x[r], self.x[r + 1]] = s.regroup::<FROM, TO>([self.x[r], self.x[r + 1]]);
         }
     }
+}
+
+/// Pair number P of the registers that differ in bit `BIT`, turned by blocks from number `j` of the panels on.
+#[inline(always)]
+fn turned<T: Scalar, S: Lanes<T>, B: Blocks, const R: usize, const P: usize, const BIT: usize>(
+    s: S,
+    b: B,
+    panels: &[T],
+    j: usize,
+    mut x: [S::V; R],
+) -> [S::V; R] {
+    let low = const { (P >> BIT << (BIT + 1)) | (P & ((1 << BIT) - 1)) };
+    let high = low | (1 << BIT);
+    let start = j / T::WIDTH * 4 * T::WIDTH + j % T::WIDTH;
+    let entries = b.load(s, &panels[start..][..3 * T::WIDTH + S::LANES]);
+    [x[low], x[high]] = b.turn(s, entries, x[low], x[high]);
+    x
 }

@@ -15,7 +15,9 @@
 //! vectors in the nearest cache rather than in the machine's, so distances may come in any order and every stage regroups
 //! for itself.
 
+use alloc::vec;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use super::blocks;
 use crate::scalar::Scalar;
@@ -60,11 +62,15 @@ pub(crate) struct Pass {
     /// Of single coordinates: whether distances double from one stage to the next, rather than halve.
     pub(super) ascending: bool,
     /// R.
-    pub(super) registers: usize,
-    /// D.
-    pub(super) distance: usize,
+    pub(in crate::kernel) registers: usize,
+    /// D, in the stages: where the blocks of registers are.
+    pub(in crate::kernel) distance: usize,
+    /// D, in the vector: the same, but in strips.
+    pub(super) apart: usize,
     /// Coordinates that all its stages act on.
-    pub(super) covered: usize,
+    pub(in crate::kernel) covered: usize,
+    /// How often R·D divides that.
+    pub(super) spans: usize,
     /// In the order in which they act.
     pub(in crate::kernel) stages: Vec<Pairs>,
 }
@@ -75,15 +81,21 @@ impl Pass {
         self.stages.first().map_or(1, |stage| stage.unit)
     }
 
-    /// Coordinates that all its stages act on: 0 to here.
-    pub(in crate::kernel) fn covered(&self) -> usize {
-        self.covered
-    }
-
     /// What the pass does, backwards: all stages transposed in reverse order.
     pub(in crate::kernel) fn transposed(&self) -> Self {
         let stages = self.stages.iter().rev().map(|stage| stage.transposed()).collect();
         Self { ascending: !self.ascending, stages, ..*self }
+    }
+
+    /// The same over fewer spans of a vector in which registers are `apart`.
+    pub(in crate::kernel) fn within(&self, apart: usize, spans: usize) -> Self {
+        Self { apart, spans, covered: spans * self.registers * apart, ..self.clone() }
+    }
+
+    /// The block that span `h` begins with in every stage.
+    #[inline(always)]
+    pub(in crate::kernel) fn first_block(&self, h: usize) -> usize {
+        h * (self.registers / 2) * self.distance
     }
 
     /// Which bit of a register's number the pairs of stage `k` differ in, and how two neighbouring registers are grouped then.
@@ -100,25 +112,25 @@ impl Pass {
     }
 }
 
-/// The longest pass that begins with the first of `stages`, in at most `most` registers of `lanes` numbers.
-fn pass(stages: &[Pairs], lanes: usize, most: usize) -> Option<Pass> {
-    let first = stages.first()?;
-    if first.unit > 1 {
-        let fitting = (1..=stages.len()).map_while(|count| fit_runs(&stages[..count], lanes));
-        return fitting.last();
-    }
+/// All passes that begin with the first of `stages`, in at most `most` registers of `lanes` numbers.
+fn beginnings(stages: &[Pairs], lanes: usize, most: usize) -> impl Iterator<Item = Pass> {
+    let runs = stages.iter().take_while(|stage| stage.unit > 1).count();
+    let of_runs = (1..=runs).map_while(move |count| fit_runs(&stages[..count], lanes));
     let longest = (lanes * most).trailing_zeros() as usize;
-    let passes = [true, false].into_iter().flat_map(|ascending| {
-        let next = move |d: usize| if ascending { d.checked_mul(2) } else { Some(d / 2).filter(|half| 2 * half == d) };
-        let distances = core::iter::successors(Some(first.distance), move |d| next(*d));
-        let like = |(stage, d): &(&Pairs, usize)| {
-            let all = (stage.unit, stage.distance, stage.covered, stage.transposed);
-            all == (1, *d, first.covered, first.transposed)
-        };
-        let run = stages.iter().zip(distances).take(longest).take_while(like).count();
-        (1..=run).filter_map(move |count| fit(&stages[..count], ascending, lanes, most))
-    });
-    passes.max_by_key(|pass| pass.stages.len())
+    let of_singles = stages.first().into_iter().flat_map(|first| [(first, true), (first, false)]).flat_map(
+        move |(first, ascending)| {
+            let next =
+                move |d: usize| if ascending { d.checked_mul(2) } else { Some(d / 2).filter(|half| 2 * half == d) };
+            let distances = core::iter::successors(Some(first.distance), move |d| next(*d));
+            let like = |(stage, d): &(&Pairs, usize)| {
+                let all = (stage.unit, stage.distance, stage.covered, stage.transposed);
+                all == (1, *d, first.covered, first.transposed)
+            };
+            let run = stages.iter().zip(distances).take(longest).take_while(like).count();
+            (1..=run).filter_map(move |count| fit(&stages[..count], ascending, lanes, most))
+        },
+    );
+    of_runs.chain(of_singles)
 }
 
 /// Stages whose distances double or halve as a pass, if they fit one.
@@ -133,7 +145,10 @@ fn fit(stages: &[Pairs], ascending: bool, lanes: usize, most: usize) -> Option<P
         (Reach::Far, 2 * high / low, low)
     };
     let fits = distance % lanes == 0 && registers <= most && first.covered % (registers * distance) == 0;
-    fits.then(|| Pass { reach, ascending, registers, distance, covered: first.covered, stages: stages.to_vec() })
+    fits.then(|| {
+        let (covered, spans) = (first.covered, first.covered / (registers * distance));
+        Pass { reach, ascending, registers, distance, apart: distance, covered, spans, stages: stages.to_vec() }
+    })
 }
 
 /// Stages of runs as a pass, if they fit one.
@@ -151,16 +166,28 @@ fn fit_runs(stages: &[Pairs], lanes: usize) -> Option<Pass> {
         && alike
         && registers <= blocks::MOST_REGISTERS
         && covered % (registers * distance) == 0;
-    fits.then(|| Pass { reach, ascending: true, registers, distance, covered, stages: stages.to_vec() })
+    let spans = covered / (registers * distance);
+    fits.then(|| {
+        let stages = stages.to_vec();
+        Pass { reach, ascending: true, registers, distance, apart: distance, covered, spans, stages }
+    })
 }
 
-/// All stages as passes of at most half of `registers`, or `None` if one of them does not fit.
+/// All stages as the fewest passes of at most half of `registers`, the longest of them first; `None` if a stage fits none.
 fn compile(stages: &[Pairs], lanes: usize, registers: usize) -> Option<Vec<Pass>> {
+    // How many passes the stages from each one on take, and the first of these; from the last stage back.
+    let mut best: Vec<Option<(usize, Option<Pass>)>> = vec![Some((0, None))];
+    for start in (0..stages.len()).rev() {
+        let rest = |pass: &Pass| best[stages.len() - start - pass.stages.len()].as_ref().map(|(count, _)| 1 + count);
+        let all =
+            beginnings(&stages[start..], lanes, registers / 2).filter_map(|pass| Some((rest(&pass)?, Some(pass))));
+        let fewest = all.min_by_key(|(count, pass)| (*count, pass.as_ref().map(|pass| Reverse(pass.stages.len()))));
+        best.push(fewest);
+    }
     let mut passes = Vec::new();
-    let mut rest = stages;
-    while !rest.is_empty() {
-        let pass = pass(rest, lanes, registers / 2)?;
-        rest = &rest[pass.stages.len()..];
+    let mut left = stages.len();
+    while let Some(pass) = best.get_mut(left)?.take()?.1 {
+        left -= pass.stages.len();
         passes.push(pass);
     }
     Some(passes)
@@ -204,8 +231,6 @@ pub(crate) fn are_rotations<T: Scalar>(entries: &[T]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use super::*;
 
     fn stages(distances: &[usize], covered: usize) -> Vec<Pairs> {
@@ -238,6 +263,9 @@ mod tests {
         assert_eq!(shapes(&down[2..], 1024), Some(vec![(Far, 16, 64), (Near, 4, 16)]));
         assert_eq!(shapes(&up, 4096), Some(vec![(Near, 16, 16), (Far, 16, 256)]));
         assert_eq!(shapes(&up[..6], 64), Some(vec![(Near, 4, 16)]));
+        // A Beneš network: the longest pass down would leave distances that fit no pass together.
+        let benes: Vec<usize> = up[..10].iter().chain(down[3..].iter()).copied().collect();
+        assert_eq!(shapes(&benes, 1024), Some(vec![(Near, 16, 16), (Far, 4, 256), (Far, 8, 64), (Near, 4, 16)]));
     }
 
     #[test]
