@@ -15,6 +15,29 @@ const MOST: usize = 8;
 #[inline(always)]
 pub(crate) fn load<W: Wide, T: Pack<W>, S: Lanes<f64>>(s: S, size: usize, blocks: &[W], packs: &mut [T]) {
     let count = blocks.len() / size.max(1);
+    if in_squares::<W, T, S>(S::LANES, count) && size > 0 && size < S::LANES {
+        // A square with what follows the blocks.
+        let blocks: &[f64] = bytemuck::cast_slice(blocks);
+        for first in (0..T::COUNT).step_by(S::LANES) {
+            let mut square = [S::V::zeroed(); MOST];
+            for (l, row) in square.iter_mut().enumerate().take(S::LANES) {
+                let from = &blocks[(first + l) * size..];
+                let row: &mut [f64] = bytemuck::cast_slice_mut(from_mut(row));
+                if let Some(from) = from.get(..S::LANES) {
+                    row.copy_from_slice(from);
+                } else {
+                    row[..size].copy_from_slice(&from[..size]);
+                }
+            }
+            let square = transposed::<f64, S, MOST>(s, square);
+            for (pack, row) in packs[..size].iter_mut().zip(&square) {
+                if let Some(lanes) = pack.reals() {
+                    lanes[first..first + S::LANES].copy_from_slice(bytemuck::cast_slice(from_ref(row)));
+                }
+            }
+        }
+        return;
+    }
     if !in_squares::<W, T, S>(size, count) {
         for (at, pack) in packs.iter_mut().enumerate().take(size) {
             *pack = T::gather(|l| if l < count { blocks[l * size + at] } else { W::zero() });
@@ -66,6 +89,25 @@ pub(crate) fn add<W: Wide, T: Pack<W>, S: Lanes<f64>>(s: S, size: usize, packs: 
 #[inline(always)]
 fn unload<W: Wide, T: Pack<W>, S: Lanes<f64>, const ADD: bool>(s: S, size: usize, packs: &[T], blocks: &mut [W]) {
     let count = blocks.len() / size.max(1);
+    if in_squares::<W, T, S>(S::LANES, count) && size > 0 && size < S::LANES {
+        let blocks: &mut [f64] = bytemuck::cast_slice_mut(blocks);
+        for first in (0..T::COUNT).step_by(S::LANES) {
+            let mut square = [S::V::zeroed(); MOST];
+            for (row, &(mut pack)) in square.iter_mut().zip(&packs[..size]) {
+                if let Some(lanes) = pack.reals() {
+                    bytemuck::cast_slice_mut(from_mut(row)).copy_from_slice(&lanes[first..first + S::LANES]);
+                }
+            }
+            let square = transposed::<f64, S, MOST>(s, square);
+            for (row, to) in square.iter().zip(blocks[first * size..].chunks_exact_mut(size)).take(S::LANES) {
+                let from: &[f64] = bytemuck::cast_slice(from_ref(row));
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = if ADD { *to + from } else { *from };
+                }
+            }
+        }
+        return;
+    }
     if !in_squares::<W, T, S>(size, count) {
         for (l, block) in blocks.chunks_exact_mut(size.max(1)).enumerate() {
             for (x, pack) in block.iter_mut().zip(packs) {

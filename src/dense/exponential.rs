@@ -31,7 +31,7 @@ pub(crate) fn exponentials<W: Wide, T: Pack<W>, S: Lanes<f64>>(s: S, b: usize, t
     }
     let mut series = Series::<T>::new(b, false);
     for (blocks, theta) in blocks.chunks_mut(size * T::COUNT).zip(theta.chunks(params * T::COUNT)) {
-        series.load(params, theta);
+        series.load(s, params, theta);
         store(s, size, series.exponential(s), blocks);
     }
 }

@@ -1,30 +1,39 @@
 //! How far a block is from orthogonal: E = I − XᴴX and LAPACK's ratio ‖E‖₁ / (b·eps), eps = 2⁻⁵².
 //!
-//! The ratio is RESID of LAPACK's xORT01/xUNT01 (there compared with 30). Each entry of E is accumulated from δᵢⱼ
-//! downwards, so that it carries an absolute error of at most about b·u, a ratio of ½; on average √b·u.
+//! The ratio is RESID of LAPACK's xORT01/xUNT01 (there compared with 30). Entries of E carry an absolute
+//! error of at most about b·u, a ratio of ½; on average √b·u.
 
 use alloc::vec;
 
 use super::pack::Number;
-use super::product::{Start, upper_product};
+use super::product::{Product, Shape, Sum};
 use super::{EPS, check_block};
 use crate::error::Result;
 use crate::scalar::{Scalar, Wide};
+use crate::simd::{Lanes, Portable};
 
 /// Writes E = I − XᴴX to `e` and returns its mean column sum Σ|eᵢⱼ|/b, a lower bound of ‖E‖₁ that is NaN if any is.
-#[inline(always)]
 pub(crate) fn subtract_gram<T: Number>(b: usize, x: &[T], e: &mut [T]) -> T {
-    let (zero, one) = (T::from_f64(0.0), T::from_f64(1.0));
-    e.fill(zero);
-    e.iter_mut().step_by(b + 1).for_each(|e| *e = one);
-    upper_product(Start::Old, b, |i, k| -x[k * b + i].conj(), x, e);
+    subtract_gram_on(Portable, b, x, 1.0, e);
+    mean_column_sum(b, e)
+}
+
+/// Writes `scale`·(I − XᴴX) to `e`; scale is a power of two.
+#[inline(always)]
+pub(crate) fn subtract_gram_on<T: Number, S: Lanes<f64>>(s: S, b: usize, x: &[T], scale: f64, e: &mut [T]) {
+    let products = &[Product { x, adjoint: true, m: x }];
+    Sum { b, shape: Shape::Hermitian, products, scale: -scale, sums: &[], identity: scale, out: e }.on(s);
+}
+
+/// Σ|eᵢⱼ|/b for a Hermitian E, from one triangle.
+#[inline(always)]
+fn mean_column_sum<T: Number>(b: usize, e: &[T]) -> T {
+    let zero = T::from_f64(0.0);
     let mut sum = zero;
     for i in 0..b {
         let mut rest = zero;
-        for j in i + 1..b {
-            let entry = e[i * b + j];
+        for entry in &e[i * b + i + 1..(i + 1) * b] {
             rest = rest + entry.magnitude();
-            e[j * b + i] = entry.conj();
         }
         sum = sum + e[i * b + i].magnitude() + (rest + rest);
     }

@@ -42,7 +42,7 @@ pub(crate) fn hermitian_eigen<W: Wide>(b: usize, h: &mut [W]) -> (Vec<f64>, Vec<
     }
     let lambda = (0..b).map(|i| h[i * b + i].re() * unit * unit).collect();
     // What hundreds of rotations have left of rounding errors.
-    polish_with(b, &mut v, h, &mut vec![W::zero(); b]);
+    polish_with(b, &mut v, h, &mut vec![W::zero(); b * b]);
     (lambda, v)
 }
 

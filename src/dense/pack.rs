@@ -6,7 +6,9 @@
 use core::array::from_fn;
 use core::ops::{Add, Mul, Neg, Sub};
 
+use super::register::{Columns, Complexes, Reals, Register};
 use crate::scalar::{Scalar, Wide, c64};
+use crate::simd::Lanes as Machine;
 
 /// What matrix products need: a ring with conjugation and absolute values.
 pub(crate) trait Number:
@@ -16,62 +18,19 @@ pub(crate) trait Number:
     fn conj(self) -> Self;
     /// The absolute value as a number of the same kind; |re| + |im| of a complex number, at most √2 times that.
     fn magnitude(self) -> Self;
-    /// Neighbours in a row of a matrix, as many as are worth computing with at once.
-    type Columns: Span<Self>;
-    const SPAN: usize;
-}
-
-/// Neighbours in a row of a matrix of `T`.
-pub(crate) trait Span<T>: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
-    const COLUMNS: usize;
-    fn load(row: &[T]) -> Self;
-    fn store(&self, row: &mut [T]);
-    /// The same number everywhere.
-    fn spread(x: T) -> Self;
-}
-
-/// One number alone.
-impl<T: Number> Span<T> for T {
-    const COLUMNS: usize = 1;
-    #[inline(always)]
-    fn load(row: &[T]) -> Self {
-        row[0]
-    }
-    #[inline(always)]
-    fn store(&self, row: &mut [T]) {
-        row[0] = *self;
-    }
-    #[inline(always)]
-    fn spread(x: T) -> Self {
-        x
-    }
-}
-
-/// Eight plain numbers side by side.
-#[derive(Clone, Copy)]
-pub(crate) struct Eight<W>([W; 8]);
-
-impl<W: Wide> Span<W> for Eight<W> {
-    const COLUMNS: usize = 8;
-    #[inline(always)]
-    fn load(row: &[W]) -> Self {
-        let row = &row[..8];
-        Self(from_fn(|l| row[l]))
-    }
-    #[inline(always)]
-    fn store(&self, row: &mut [W]) {
-        row[..8].copy_from_slice(&self.0);
-    }
-    #[inline(always)]
-    fn spread(x: W) -> Self {
-        Self([x; 8])
-    }
+    /// What products compute with where `IN_REGISTERS`: see [`Register`].
+    type Register<S: Machine<f64>>: Register<S, Self>;
+    /// Otherwise they compute with the numbers as they are.
+    const IN_REGISTERS: bool;
+    /// Whether it holds numbers of several blocks.
+    const IS_PACK: bool;
 }
 
 impl<W: Wide> Number for W {
-    type Columns = Eight<W>;
+    type Register<S: Machine<f64>> = Columns<S, W>;
     /// A complex number fills a register's half as it is.
-    const SPAN: usize = if W::IS_COMPLEX { 1 } else { 8 };
+    const IN_REGISTERS: bool = !W::IS_COMPLEX;
+    const IS_PACK: bool = false;
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         W::from_real(x)
@@ -95,6 +54,8 @@ pub(crate) trait Pack<W: Wide = f64>: Number {
     fn lane(&self, l: usize) -> W;
     fn set_lane(&mut self, l: usize, x: W);
     fn recip(self) -> Self;
+    /// The lanes of `other` whose mask has all bits set, its own where there are none.
+    fn replaced(self, other: Self, mask: &[u64; 8]) -> Self;
     /// The lanes of a pack of real numbers.
     #[inline(always)]
     fn reals(&mut self) -> Option<&mut [f64]> {
@@ -120,6 +81,10 @@ impl<W: Wide> Pack<W> for W {
     fn recip(self) -> Self {
         if W::IS_COMPLEX { recip(self) } else { W::from_real(1.0 / self.re()) }
     }
+    #[inline(always)]
+    fn replaced(self, other: Self, mask: &[u64; 8]) -> Self {
+        if mask[0] == 0 { self } else { other }
+    }
 }
 
 /// A field with a pack of eight.
@@ -138,9 +103,22 @@ impl Packed for c64 {
 #[repr(align(64))]
 pub(crate) struct Lanes([f64; 8]);
 
+impl Lanes {
+    pub(crate) const WIDTH: usize = 8;
+    #[inline(always)]
+    pub(super) fn lanes(&self) -> &[f64; Self::WIDTH] {
+        &self.0
+    }
+    #[inline(always)]
+    pub(super) fn lanes_mut(&mut self) -> &mut [f64; Self::WIDTH] {
+        &mut self.0
+    }
+}
+
 impl Number for Lanes {
-    type Columns = Self;
-    const SPAN: usize = 1;
+    type Register<S: Machine<f64>> = Reals<S>;
+    const IN_REGISTERS: bool = true;
+    const IS_PACK: bool = true;
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         Self([x; 8])
@@ -174,6 +152,13 @@ impl Pack for Lanes {
         Self(self.0.map(|x| 1.0 / x))
     }
     #[inline(always)]
+    fn replaced(mut self, other: Self, mask: &[u64; 8]) -> Self {
+        for ((x, y), mask) in self.0.iter_mut().zip(other.0).zip(mask) {
+            *x = f64::from_bits(x.to_bits() & !mask | y.to_bits() & mask);
+        }
+        self
+    }
+    #[inline(always)]
     fn reals(&mut self) -> Option<&mut [f64]> {
         Some(&mut self.0)
     }
@@ -192,19 +177,6 @@ macro_rules! lanewise {
 }
 lanewise!(Add add +, Sub sub -, Mul mul *);
 
-macro_rules! neighbourwise {
-    ($($trait:ident $method:ident $op:tt),*) => {$(
-        impl<W: Wide> $trait for Eight<W> {
-            type Output = Self;
-            #[inline(always)]
-            fn $method(self, other: Self) -> Self {
-                Self(from_fn(|l| self.0[l] $op other.0[l]))
-            }
-        }
-    )*};
-}
-neighbourwise!(Add add +, Sub sub -, Mul mul *);
-
 impl Neg for Lanes {
     type Output = Self;
     #[inline(always)]
@@ -220,9 +192,21 @@ pub(crate) struct ComplexLanes {
     im: Lanes,
 }
 
+impl ComplexLanes {
+    #[inline(always)]
+    pub(super) fn parts(&self) -> [&Lanes; 2] {
+        [&self.re, &self.im]
+    }
+    #[inline(always)]
+    pub(super) fn parts_mut(&mut self) -> [&mut Lanes; 2] {
+        [&mut self.re, &mut self.im]
+    }
+}
+
 impl Number for ComplexLanes {
-    type Columns = Self;
-    const SPAN: usize = 1;
+    type Register<S: Machine<f64>> = Complexes<S>;
+    const IN_REGISTERS: bool = true;
+    const IS_PACK: bool = true;
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         Self { re: Lanes::from_f64(x), im: Lanes::from_f64(0.0) }
@@ -255,6 +239,10 @@ impl Pack<c64> for ComplexLanes {
     #[inline(always)]
     fn recip(self) -> Self {
         Self::gather(|l| recip(self.lane(l)))
+    }
+    #[inline(always)]
+    fn replaced(self, other: Self, mask: &[u64; 8]) -> Self {
+        Self { re: self.re.replaced(other.re, mask), im: self.im.replaced(other.im, mask) }
     }
 }
 

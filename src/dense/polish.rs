@@ -12,27 +12,33 @@ use alloc::{format, vec};
 
 use super::gram::one_norm;
 use super::pack::Number;
-use super::product::{Start, row_times, update};
+use super::product::{Product, Shape, Sum};
 use super::{EPS, check_block, subtract_gram};
 use crate::error::{Error, Result};
 use crate::scalar::Wide;
+use crate::simd::{Lanes, Portable};
 
 /// The largest defect ‖I − XᴴX‖₁ that is taken for rounding. Two steps bring it to 2⁻⁴⁰ and to nothing.
 const DOMAIN: f64 = 1.0 / (1 << 20) as f64;
 
-/// One step, with E = I − XᴴX given; `row` is scratch of length b.
-#[inline(always)]
-pub(crate) fn newton_schulz<T: Number>(b: usize, x: &mut [T], e: &[T], row: &mut [T]) {
+/// One step, with E = I − XᴴX given; `next` is scratch of length b².
+pub(crate) fn newton_schulz<T: Number>(b: usize, x: &mut [T], e: &mut [T], next: &mut [T]) {
     let half = T::from_f64(0.5);
-    for x in x.chunks_exact_mut(b.max(1)) {
-        row_times(Start::Zero, (b, 0), |k| x[k], e, row);
-        update(x, row, |x, y| x + half * y);
-    }
+    e.iter_mut().for_each(|e| *e = half * *e);
+    newton_schulz_on(Portable, b, x, e, next);
+    x.copy_from_slice(next);
 }
 
-/// [`polish`] with scratch `e` of length b² and `row` of length b; returns the defect that was found, polished away if
+/// One step from X to `next`, with ½E given.
+#[inline(always)]
+pub(crate) fn newton_schulz_on<T: Number, S: Lanes<f64>>(s: S, b: usize, x: &[T], half: &[T], next: &mut [T]) {
+    let (shape, products) = (Shape::General, &[Product { x, adjoint: false, m: half }]);
+    Sum { b, shape, products, scale: 1.0, sums: &[(1.0, x)], identity: 0.0, out: next }.on(s);
+}
+
+/// [`polish`] with scratch `e` and `next` of length b²; returns the defect that was found, polished away if
 /// it is at most `DOMAIN`.
-pub(crate) fn polish_with<W: Wide>(b: usize, block: &mut [W], e: &mut [W], row: &mut [W]) -> f64 {
+pub(crate) fn polish_with<W: Wide>(b: usize, block: &mut [W], e: &mut [W], next: &mut [W]) -> f64 {
     subtract_gram(b, block, e);
     let found = one_norm(b, e);
     // Below a ratio of ½ the measured defect is mostly the error of measuring it.
@@ -40,7 +46,7 @@ pub(crate) fn polish_with<W: Wide>(b: usize, block: &mut [W], e: &mut [W], row: 
     let mut now = found;
     let mut steps = 0;
     while now > good && now <= DOMAIN && steps < 3 {
-        newton_schulz(b, block, e, row);
+        newton_schulz(b, block, e, next);
         subtract_gram(b, block, e);
         now = one_norm(b, e);
         steps += 1;
@@ -59,7 +65,7 @@ pub(crate) fn polish_with<W: Wide>(b: usize, block: &mut [W], e: &mut [W], row: 
 /// orthogonal, and then it is untouched.
 pub fn polish<W: Wide>(b: usize, block: &mut [W]) -> Result<()> {
     check_block("block", b, block.len())?;
-    let found = polish_with(b, block, &mut vec![W::zero(); b * b], &mut vec![W::zero(); b]);
+    let found = polish_with(b, block, &mut vec![W::zero(); b * b], &mut vec![W::zero(); b * b]);
     if found <= DOMAIN {
         return Ok(());
     }

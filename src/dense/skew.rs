@@ -8,6 +8,7 @@
 
 use super::blocks;
 use super::pack::Pack;
+use super::register::Register;
 use crate::scalar::Wide;
 use crate::simd::Lanes;
 
@@ -43,6 +44,29 @@ pub(crate) fn fill_skew<W: Wide, T: Pack<W>>(b: usize, m: &mut [T], theta: impl 
         }
     }
     squares
+}
+
+/// A from packs of its parameters, real numbers. No zero becomes negative.
+#[inline(always)]
+pub(crate) fn fill_skew_packs<W: Wide, T: Pack<W>, S: Lanes<f64>>(s: S, b: usize, m: &mut [T], theta: &[T]) {
+    if W::IS_COMPLEX || !T::IS_PACK {
+        fill_skew(b, m, |at, l| theta[at].lane(l).re());
+        return;
+    }
+    for part in 0..<T::Register<S> as Register<S, T>>::PARTS {
+        let zero: T::Register<S> = Register::<S, T>::constant(s, 0.0);
+        let minus: T::Register<S> = Register::<S, T>::constant(s, -1.0);
+        let mut at = 0;
+        for i in 0..b {
+            zero.store(&mut m[i * b + i..], part);
+            for j in i + 1..b {
+                let x: T::Register<S> = Register::<S, T>::spread(s, &theta[at], part);
+                x.store(&mut m[i * b + j..], part);
+                (zero + minus * x).store(&mut m[j * b + i..], part);
+                at += 1;
+            }
+        }
+    }
 }
 
 /// Adds `scale` times the pullback of G to the gradients of θ, one block after the other in `d_theta`.
@@ -84,11 +108,19 @@ pub(crate) fn pull_skew_packs<W: Wide, T: Pack<W>, S: Lanes<f64>>(
     if W::IS_COMPLEX || T::COUNT == 1 || d_theta.len() != params * T::COUNT {
         return pull_skew::<W, T>(b, g, scale, d_theta);
     }
-    let (mut at, scale) = (0, T::from_f64(scale));
-    for i in 0..b {
-        for j in i + 1..b {
-            scratch[at] = scale * (g[i * b + j] - g[j * b + i]);
-            at += 1;
+    for part in 0..<T::Register<S> as Register<S, T>>::PARTS {
+        let (scale, minus): (T::Register<S>, T::Register<S>) =
+            (Register::<S, T>::constant(s, scale), Register::<S, T>::constant(s, -1.0));
+        let mut at = 0;
+        for i in 0..b {
+            for j in i + 1..b {
+                let (above, below): (T::Register<S>, T::Register<S>) = (
+                    Register::<S, T>::spread(s, &g[i * b + j], part),
+                    Register::<S, T>::spread(s, &g[j * b + i], part),
+                );
+                (scale * (above + minus * below)).store(&mut scratch[at..], part);
+                at += 1;
+            }
         }
     }
     blocks::add(s, params, &scratch[..params], bytemuck::cast_slice_mut::<f64, W>(d_theta));

@@ -20,8 +20,9 @@
 //! `dense/solve.rs`), and one Newton–Schulz step takes the defect out. Where A is large or the defect before that step
 //! shows that more than rounding went wrong, the block is evaluated again by
 //! [`skew_resolvent`](crate::dense::skew_resolvent), which is accurate for any A (just short of that limit entries of the two
-//! ways were seen to differ by 62 eps at b = 16; both are orthogonal). For one plane (b = 2, or b = 1 if complex) there is a
-//! formula: t = θ², Q = [[c, −s], [s, c]] or c − is with c = (1 − t)/(1 + t), s = 2θ/(1 + t), and for |θ| > 1 the same in 1/θ.
+//! ways were seen to differ by 62 eps at b = 16; both are orthogonal). SO(3) and SO(4) have a formula in quaternions
+//! (`cayley/quaternions.rs`). For one plane (b = 2, or b = 1 if complex) there is one, too: t = θ², Q = [[c, −s], [s, c]] or
+//! c − is with c = (1 − t)/(1 + t), s = 2θ/(1 + t), and for |θ| > 1 the same in 1/θ.
 
 use alloc::{format, vec};
 
@@ -37,6 +38,7 @@ use crate::simd;
 #[cfg(test)]
 mod complex_tests;
 mod packs;
+mod quaternions;
 #[cfg(test)]
 mod tests;
 use packs::{forward_packs, pushforward, vjp_packs};

@@ -25,8 +25,9 @@ use super::batches::{self, InPacks};
 use super::{Charts, Parametrization};
 use crate::dense::blocks::load;
 use crate::dense::pack::{Number, Pack, Packed};
-use crate::dense::skew::{fill_skew, read_skew, skew_size};
-use crate::dense::{Series, adjoint_product, closed_dexp, exponentials, is_closed, log_rotation, product};
+use crate::dense::register::Memory;
+use crate::dense::skew::{fill_skew, pull_skew_packs, read_skew, skew_size};
+use crate::dense::{Product, Series, closed_dexp, exponentials, is_closed, log_rotation, product, product_on};
 use crate::error::{Error, Result, check_length};
 use crate::scalar::{Wide, c64};
 use crate::simd::{Lanes, Portable};
@@ -146,21 +147,18 @@ fn pull<W: Wide, T: Pack<W>, S: Lanes<f64>>(
         return;
     }
     let (params, size) = (skew_size::<W>(b), b * b);
-    let zero = T::from_f64(0.0);
-    let (mut q, mut g, mut t) = (vec![zero; size], vec![zero; size], vec![zero; size]);
+    let (mut q, mut g, mut t) = (Memory::zeros(size), Memory::zeros(size), Memory::zeros(size));
     let mut series = Series::<T>::new(b, true);
     let chunks = blocks.chunks(size * T::COUNT).zip(d_blocks.chunks(size * T::COUNT));
     let thetas = theta.chunks(params * T::COUNT).zip(d_theta.chunks_mut(params * T::COUNT));
     for ((blocks, d_blocks), (theta, d_theta)) in chunks.zip(thetas) {
         load(s, size, d_blocks, &mut g);
         load(s, size, blocks, &mut q);
-        adjoint_product(b, &q, &g, &mut t);
+        product_on(s, b, Product { x: &q, adjoint: true, m: &g }, &mut t);
         double_skew_part(b, &t, series.direction());
-        series.load(params, theta);
+        series.load(s, params, theta);
         let k = series.dexp(s);
-        for (l, d_theta) in d_theta.chunks_exact_mut(params).enumerate() {
-            read_skew(b, |at| k[at].lane(l), |at, d| d_theta[at] += weight::<W>(b, at) * d);
-        }
+        pull_skew_packs(s, b, k, 0.5, &mut t, d_theta);
     }
 }
 
@@ -175,8 +173,10 @@ fn pull_closed<W: Wide>(b: usize, theta: &[f64], blocks: &[W], d_blocks: &[W], d
     let chunks = blocks.chunks_exact(size).zip(d_blocks.chunks_exact(size));
     let thetas = theta.chunks_exact(params).zip(d_theta.chunks_exact_mut(params));
     for ((block, g), (theta, d_theta)) in chunks.zip(thetas) {
-        (0..size).for_each(|at| q[at] = Number::conj(block[at % b * b + at / b]));
-        product(b, &q[..size], g, &mut t[..size]);
+        // Too small for the general products.
+        for (at, t) in t.iter_mut().enumerate().take(size) {
+            *t = (0..b).fold(W::zero(), |sum, k| sum + Number::conj(block[k * b + at / b]) * g[k * b + at % b]);
+        }
         double_skew_part(b, &t[..size], &mut q[..size]);
         read_skew(b, |at| q[at], |at, x| k[at] = x);
         closed_dexp::<W>(b, theta, &k[..params], &mut d[..params]);
@@ -195,7 +195,7 @@ fn push<W: Wide>(b: usize, theta: &[f64], block: &[W], d_theta: &[f64], d_block:
     }
     let mut series = Series::<W>::new(b, true);
     fill_skew(b, series.direction(), |at, _| d_theta[at]);
-    series.load(params, theta);
+    series.load(Portable, params, theta);
     product(b, series.dexp(Portable), block, d_block);
 }
 

@@ -100,12 +100,12 @@ impl<W: Wide> Start<W> {
         let size = b * b;
         let mut all: Vec<W> = self.a.iter().map(|a| W::zero() - *a).collect();
         all.iter_mut().step_by(b + 1).for_each(|d| *d += W::from_real(self.inverse_c));
-        let (mut e, mut row) = (vec![W::zero(); size], vec![W::zero(); b]);
+        let (mut e, mut next) = (vec![W::zero(); size], vec![W::zero(); size]);
         for k in 0..steps as usize {
             all.extend_from_within(k * size..);
             let x = &mut all[(k + 1) * size..];
             subtract_gram(b, x, &mut e);
-            newton_schulz(b, x, &e, &mut row);
+            newton_schulz(b, x, &mut e, &mut next);
         }
         all
     }

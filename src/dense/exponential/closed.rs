@@ -21,11 +21,12 @@
 //!
 //! Conditioning: an angle of size r carries no more than u·r of absolute precision; sine and cosine are reduced exactly.
 
+// Plain loops over constants become straight code.
+#![allow(clippy::needless_range_loop)]
+
 use num_traits::Float;
 
-use crate::dense::newton_schulz;
-use crate::dense::product;
-use crate::dense::subtract_gram;
+use crate::dense::pack::Number;
 use crate::scalar::Wide;
 
 type Vector = [f64; 3];
@@ -110,17 +111,11 @@ fn rotation3<W: Wide>(theta: &[f64], block: &mut [W]) {
     let (s, v) = (2.0 * sine * cosine, 2.0 * sine * sine);
     let [x, y, z] = n;
     let q = [
-        1.0 - v * (y * y + z * z),
-        v * (x * y) - s * z,
-        v * (x * z) + s * y,
-        v * (x * y) + s * z,
-        1.0 - v * (x * x + z * z),
-        v * (y * z) - s * x,
-        v * (x * z) - s * y,
-        v * (y * z) + s * x,
-        1.0 - v * (x * x + y * y),
+        [1.0 - v * (y * y + z * z), v * (x * y) - s * z, v * (x * z) + s * y],
+        [v * (x * y) + s * z, 1.0 - v * (x * x + z * z), v * (y * z) - s * x],
+        [v * (x * z) - s * y, v * (y * z) + s * x, 1.0 - v * (x * x + y * y)],
     ];
-    polished(3, q, block);
+    put(polished(q), block, W::from_real);
 }
 
 /// The vectors p of L and q of R.
@@ -140,19 +135,51 @@ fn rotation4<W: Wide>(theta: &[f64], block: &mut [W]) {
         let (s, c) = Float::sin_cos(r);
         let [x, y, z] = n.map(|x| s * x);
         let (t, u, w) = (sign * x, sign * y, sign * z);
-        [c, x, y, z, -x, c, w, -u, -y, -w, c, t, -z, u, -t, c]
+        [[c, x, y, z], [-x, c, w, -u], [-y, -w, c, t], [-z, u, -t, c]]
     };
-    let mut product_ = [0.0; 16];
-    product(4, &factor(p, 1.0), &factor(q, -1.0), &mut product_);
-    polished(4, product_, block);
+    let (left, right) = (factor(p, 1.0), factor(q, -1.0));
+    let mut q = [[0.0; 4]; 4];
+    for i in 0..4 {
+        for j in 0..4 {
+            for k in 0..4 {
+                q[i][j] += left[i][k] * right[k][j];
+            }
+        }
+    }
+    put(polished(q), block, W::from_real);
 }
 
-/// One Newton–Schulz step takes out what the norms of unit vectors and quaternions have lost.
-fn polished<W: Wide, const SIZE: usize>(b: usize, mut q: [f64; SIZE], block: &mut [W]) {
-    let (mut e, mut row) = ([0.0; SIZE], [0.0; 4]);
-    subtract_gram(b, &q, &mut e);
-    newton_schulz(b, &mut q, &e, &mut row[..b]);
-    block.iter_mut().zip(q).for_each(|(x, q)| *x = W::from_real(q));
+/// One Newton–Schulz step takes out what the norms of unit vectors and quaternions have lost. Loops over constants: for so small
+/// blocks the general products take longer to begin than to run.
+#[inline(always)]
+fn polished<N: Number, const B: usize>(q: [[N; B]; B]) -> [[N; B]; B] {
+    let (zero, half) = (N::from_f64(0.0), N::from_f64(0.5));
+    let mut e = [[zero; B]; B];
+    for i in 0..B {
+        for j in 0..B {
+            e[i][j] = N::from_f64(if i == j { 1.0 } else { 0.0 });
+            for row in &q {
+                e[i][j] = e[i][j] - row[i].conj() * row[j];
+            }
+        }
+    }
+    let mut next = q;
+    for i in 0..B {
+        for j in 0..B {
+            let mut sum = zero;
+            for k in 0..B {
+                sum = sum + q[i][k] * e[k][j];
+            }
+            next[i][j] = q[i][j] + half * sum;
+        }
+    }
+    next
+}
+
+fn put<W: Wide, N: Copy, const B: usize>(q: [[N; B]; B], block: &mut [W], number: impl Fn(N) -> W) {
+    for (row, q) in block.chunks_exact_mut(B).zip(q) {
+        row.iter_mut().zip(q).for_each(|(x, q)| *x = number(q));
+    }
 }
 
 /// μ and (x, y, z) of a skew-Hermitian 2×2 matrix.
@@ -166,9 +193,6 @@ fn unitary2<W: Wide>(theta: &[f64], block: &mut [W]) {
     let ((s, c), (sine, cosine)) = (Float::sin_cos(r), Float::sin_cos(mu));
     let phase = W::from_parts(cosine, sine);
     let [x, y, z] = n.map(|x| s * x);
-    let q = [W::from_parts(c, z), W::from_parts(y, x), W::from_parts(0.0 - y, x), W::from_parts(c, 0.0 - z)];
-    block.iter_mut().zip(q).for_each(|(x, q)| *x = phase * q);
-    let mut e = [W::zero(); 4];
-    subtract_gram(2, block, &mut e);
-    newton_schulz(2, block, &e, &mut [W::zero(); 2]);
+    let q = |re, im| phase * W::from_parts(re, im);
+    put(polished([[q(c, z), q(y, x)], [q(0.0 - y, x), q(c, 0.0 - z)]]), block, |x| x);
 }

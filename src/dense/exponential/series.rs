@@ -22,19 +22,23 @@
 //!
 //! All of this is a list of [`Step`]s on numbered matrices: data, so that the machine code of a product exists once.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
 use num_traits::Float;
 
+use crate::dense::blocks::load_reals;
 use crate::dense::pack::{Number, Pack};
-use crate::dense::product::{Start, upper_product};
-use crate::dense::skew::fill_skew;
-use crate::dense::{newton_schulz, product, subtract_gram, update};
+use crate::dense::product::{Shape, Sum};
+use crate::dense::register::Memory;
+use crate::dense::skew::fill_skew_packs;
+use crate::dense::{Product, newton_schulz_on, scale, squares, subtract_gram_on};
 use crate::scalar::Wide;
-use crate::simd::{Job, Lanes};
+use crate::simd::Lanes;
 
 /// ‖B‖₂ for the series.
 const BOUND: f64 = 1.3;
+/// Squares up to this need no care.
+const PLAIN: f64 = 1e200;
 /// Squarings between two polishing steps: the defect stays below 2¹⁶·u·b, and its square below u.
 const STRIDE: u32 = 16;
 const COSINE: [f64; 10] = inverse_factorials(0);
@@ -89,18 +93,19 @@ enum Kind {
     Adjoint,
 }
 
-/// `out` ← Σ x·m + Σ f·y + `identity`·I, in this order; factors that are zero are left out.
+/// `out` ← scale·Σ x·m + Σ f·y + `identity`·I, in this order; factors that are zero are left out.
 #[derive(Clone, Copy)]
 struct Step {
     out: usize,
     kind: Kind,
     products: &'static [(usize, usize)],
+    scale: f64,
     sum: [(f64, usize); 3],
     identity: f64,
 }
 
 const fn step(out: usize, kind: Kind, products: &'static [(usize, usize)], sum: [(f64, usize); 3], f: f64) -> Step {
-    Step { out, kind, products, sum, identity: f }
+    Step { out, kind, products, scale: 1.0, sum, identity: f }
 }
 
 const NOTHING: (f64, usize) = (0.0, 0);
@@ -149,11 +154,11 @@ const D_JOIN: [Step; 4] = [
 /// exp B and dexp_B(K).
 const TANGENT: [&[Step]; 8] =
     [&POWERS, &D_POWERS, &even(COSINE, C), &d_even(COSINE, DC), &even(SINE, D), &d_even(SINE, DD), &JOIN, &D_JOIN];
-/// T ← K + X K Xᴴ.
+/// T ← ½(K + X K Xᴴ).
 const LEVEL: [Step; 3] = [
     step(DX, Kind::General, &[(X, K)], NONE, 0.0),
     step(XH, Kind::Adjoint, &[(X, X)], NONE, 0.0),
-    step(T, Kind::Skew, &[(DX, XH)], [(1.0, K), NOTHING, NOTHING], 0.0),
+    Step { scale: 0.5, ..step(T, Kind::Skew, &[(DX, XH)], [(0.5, K), NOTHING, NOTHING], 0.0) },
 ];
 
 /// T ← X².
@@ -164,32 +169,36 @@ pub(crate) struct Series<N> {
     b: usize,
     /// Squarings of each lane.
     levels: Vec<u32>,
-    matrices: Vec<Vec<N>>,
-    row: Vec<N>,
+    matrices: Vec<Memory<N>>,
+    theta: Vec<N>,
 }
 
 impl<N: Number> Series<N> {
     /// For exponentials, and for their derivatives too if `tangent`.
     pub(crate) fn new(b: usize, tangent: bool) -> Self {
-        let zero = N::from_f64(0.0);
         let count = if tangent { XH + 1 } else { K };
-        Self { b, levels: Vec::new(), matrices: vec![vec![zero; b * b]; count], row: vec![zero; b] }
+        Self { b, levels: Vec::new(), matrices: (0..count).map(|_| Memory::zeros(b * b)).collect(), theta: Vec::new() }
     }
 
     /// A of the blocks whose parameters lie one after the other in `theta`, scaled. Other lanes are zero.
     #[inline(always)]
-    pub(crate) fn load<W: Wide>(&mut self, params: usize, theta: &[f64])
+    pub(crate) fn load<W: Wide, L: Lanes<f64>>(&mut self, s: L, params: usize, theta: &[f64])
     where
         N: Pack<W>,
     {
+        self.theta.resize(params, N::from_f64(0.0));
+        load_reals::<W, N, L>(s, params, theta, &mut self.theta);
+        let norms = squares(s, &self.theta);
         self.levels.clear();
         let mut factors = [1.0; 8];
         for (l, factor) in factors.iter_mut().enumerate().take(N::COUNT) {
-            let (f, levels) = scaling::<W>(theta.get(l * params..(l + 1) * params).unwrap_or(&[]));
+            let theta = theta.get(l * params..(l + 1) * params).unwrap_or(&[]);
+            let (f, levels) = scaling::<W>(norms.lane(l).re(), theta);
             *factor = f;
             self.levels.push(levels);
         }
-        fill_skew(self.b, &mut self.matrices[A], |at, l| theta.get(l * params + at).map_or(0.0, |t| t * factors[l]));
+        scale(s, &N::gather(|l| W::from_real(factors[l])), &mut self.theta);
+        fill_skew_packs(s, self.b, &mut self.matrices[A], &self.theta);
     }
 
     /// exp A of what was loaded.
@@ -202,8 +211,7 @@ impl<N: Number> Series<N> {
         for done in 0..self.most() {
             self.square(s, done);
         }
-        let (x, e) = pair(&mut self.matrices, X, T);
-        s.call(Polish { b: self.b, x, e, row: &mut self.row });
+        self.polish(s, X);
         &self.matrices[X]
     }
 
@@ -219,11 +227,9 @@ impl<N: Number> Series<N> {
         N: Pack<W>,
     {
         self.run(s, &TANGENT);
-        let half = N::from_f64(0.5);
         for done in 0..self.most() {
             self.run(s, &[&LEVEL]);
             let (k, t) = pair(&mut self.matrices, K, T);
-            update(t, k, |t, _| half * t);
             blend(k, t, &self.levels, done);
             if done + 1 < self.most() {
                 self.square(s, done);
@@ -243,13 +249,23 @@ impl<N: Number> Series<N> {
     {
         for step in program.iter().copied().flatten() {
             let mut out = core::mem::take(&mut self.matrices[step.out]);
-            s.call(Evaluate { b: self.b, matrices: &self.matrices, step, out: &mut out });
+            Evaluate { b: self.b, matrices: &self.matrices, step, out: &mut out }.run(s);
             self.matrices[step.out] = out;
             if step.out == S {
-                let (a, s) = pair(&mut self.matrices, A, S);
-                scale_up(&mut self.levels, a, s);
+                let (a, squared) = pair(&mut self.matrices, A, S);
+                scale_up(s, &mut self.levels, a, squared);
             }
         }
+    }
+
+    /// One Newton–Schulz step.
+    #[inline(always)]
+    fn polish<L: Lanes<f64>>(&mut self, s: L, at: usize) {
+        let (x, e) = pair(&mut self.matrices, at, R);
+        subtract_gram_on(s, self.b, x, 0.5, e);
+        let mut next = core::mem::take(&mut self.matrices[P]);
+        newton_schulz_on(s, self.b, &self.matrices[at], &self.matrices[R], &mut next);
+        self.matrices[P] = core::mem::replace(&mut self.matrices[at], next);
     }
 
     /// X ← X² in the lanes that need more than `done` squarings.
@@ -259,11 +275,10 @@ impl<N: Number> Series<N> {
         N: Pack<W>,
     {
         let mut out = core::mem::take(&mut self.matrices[T]);
-        s.call(Evaluate { b: self.b, matrices: &self.matrices, step: &SQUARE, out: &mut out });
+        Evaluate { b: self.b, matrices: &self.matrices, step: &SQUARE, out: &mut out }.run(s);
         self.matrices[T] = out;
         if (done + 1).is_multiple_of(STRIDE) {
-            let (x, e) = pair(&mut self.matrices, T, R);
-            s.call(Polish { b: self.b, x, e, row: &mut self.row });
+            self.polish(s, T);
         }
         let (x, t) = pair(&mut self.matrices, X, T);
         blend(x, t, &self.levels, done);
@@ -271,7 +286,7 @@ impl<N: Number> Series<N> {
 }
 
 /// Two of the matrices, the first before the second or not.
-fn pair<N>(matrices: &mut [Vec<N>], i: usize, j: usize) -> (&mut Vec<N>, &mut Vec<N>) {
+fn pair<N>(matrices: &mut [Memory<N>], i: usize, j: usize) -> (&mut Memory<N>, &mut Memory<N>) {
     let (head, tail) = matrices.split_at_mut(i.max(j));
     if i < j { (&mut head[i], &mut tail[0]) } else { (&mut tail[0], &mut head[j]) }
 }
@@ -279,83 +294,63 @@ fn pair<N>(matrices: &mut [Vec<N>], i: usize, j: usize) -> (&mut Vec<N>, &mut Ve
 /// `out` as the step says. (A job, so that its code exists once.)
 struct Evaluate<'a, N> {
     b: usize,
-    matrices: &'a [Vec<N>],
+    matrices: &'a [Memory<N>],
     step: &'a Step,
     out: &'a mut [N],
 }
 
-impl<N: Number> Job<f64> for Evaluate<'_, N> {
+impl<N: Number> Evaluate<'_, N> {
     #[inline(always)]
-    fn run<L: Lanes<f64>>(self, _: L) {
+    fn run<L: Lanes<f64>>(self, s: L) {
         let Self { b, matrices, step, out } = self;
-        let (zero, half) = (N::from_f64(0.0), N::from_f64(0.5));
-        if step.kind == Kind::Adjoint {
-            for (i, row) in matrices[step.products[0].0].chunks_exact(b).enumerate() {
-                row.iter().enumerate().for_each(|(j, x)| out[j * b + i] = x.conj());
-            }
-            return;
-        }
-        let general = step.kind == Kind::General;
-        if step.products.is_empty() {
-            out.fill(zero);
-        }
-        for (at, &(x, m)) in step.products.iter().enumerate() {
-            let (x, m) = (&matrices[x], &matrices[m]);
-            let start = if at == 0 { Start::Zero } else { Start::Old };
-            if general {
-                product(b, x, m, out); // there is no sum of general ones
-            } else {
-                upper_product(start, b, |i, k| x[i * b + k], m, out);
-            }
-        }
-        if !general {
-            let sign = N::from_f64(if step.kind == Kind::Skew { -1.0 } else { 1.0 });
-            for i in 0..b {
-                out[i * b + i] = half * (out[i * b + i] + sign * out[i * b + i].conj());
-                for j in i + 1..b {
-                    out[j * b + i] = sign * out[i * b + j].conj();
+        let shape = match step.kind {
+            Kind::Adjoint => {
+                for (i, row) in matrices[step.products[0].0].chunks_exact(b).enumerate() {
+                    row.iter().enumerate().for_each(|(j, x)| out[j * b + i] = x.conj());
                 }
+                return;
             }
+            Kind::General => Shape::General,
+            Kind::Hermitian => Shape::Hermitian,
+            Kind::Skew => Shape::Skew,
+        };
+        let mut products = [Product { x: &[][..], adjoint: false, m: &[][..] }; 2];
+        let mut sums = [(0.0, &[][..]); 3];
+        for (product, &(x, m)) in products.iter_mut().zip(step.products) {
+            *product = Product { x: &matrices[x], adjoint: false, m: &matrices[m] };
         }
+        let mut terms = 0;
         for &(factor, y) in step.sum.iter().filter(|(f, _)| *f != 0.0) {
-            let factor = N::from_f64(factor);
-            update(out, &matrices[y], |out, y| out + factor * y);
+            sums[terms] = (factor, &matrices[y]);
+            terms += 1;
         }
-        let identity = N::from_f64(step.identity);
-        if step.identity != 0.0 {
-            out.iter_mut().step_by(b + 1).for_each(|x| *x = *x + identity);
-        }
-    }
-}
-
-/// One Newton–Schulz step; `e` and `row` are scratch.
-struct Polish<'a, N> {
-    b: usize,
-    x: &'a mut [N],
-    e: &'a mut [N],
-    row: &'a mut [N],
-}
-
-impl<N: Number> Job<f64> for Polish<'_, N> {
-    #[inline(always)]
-    fn run<L: Lanes<f64>>(self, _: L) {
-        subtract_gram(self.b, self.x, self.e);
-        newton_schulz(self.b, self.x, self.e, self.row);
+        let (products, sums) = (&products[..step.products.len()], &sums[..terms]);
+        Sum { b, shape, products, scale: step.scale, sums, identity: step.identity, out }.on(s);
     }
 }
 
 /// A power of two and the number of squarings that undoes it, so that ‖A·factor‖₂ ≤ `BOUND`.
-fn scaling<W: Wide>(theta: &[f64]) -> (f64, u32) {
+/// `squares` is Σθ², as far as it did not overflow.
+fn scaling<W: Wide>(squares: f64, theta: &[f64]) -> (f64, u32) {
+    let power = |e: i32| (0..e).fold(1.0, |f, _| 0.5 * f);
+    let frobenius = |squares: f64| Float::sqrt(if W::IS_COMPLEX { 2.0 * squares } else { squares });
+    if squares <= PLAIN {
+        let (mut norm, mut e) = (frobenius(squares), 0);
+        while norm > BOUND {
+            norm *= 0.5;
+            e += 1;
+        }
+        return (power(e), e as u32);
+    }
     let largest = theta.iter().fold(0.0, |m: f64, t| if t.abs() <= m { m } else { t.abs() });
     if !largest.is_finite() {
         return (1.0, 0);
     }
-    let power = |e: i32| (0..e).fold(1.0, |f, _| 0.5 * f);
     // largest·2^−e < 1: squares do not overflow.
     let mut e = ((largest.to_bits() >> 52) as i32 - 1022).max(0);
     let unit = power(e);
     let squares: f64 = theta.iter().map(|t| (t * unit) * (t * unit)).sum();
-    let mut norm = Float::sqrt(if W::IS_COMPLEX { 2.0 * squares } else { squares });
+    let mut norm = frobenius(squares);
     while norm > BOUND {
         norm *= 0.5;
         e += 1;
@@ -369,8 +364,8 @@ fn scaling<W: Wide>(theta: &[f64]) -> (f64, u32) {
 
 /// B ← 2ʲB, S ← 4ʲS where ‖S‖_F leaves room, with j squarings less.
 #[inline(always)]
-fn scale_up<W: Wide, T: Pack<W>>(levels: &mut [u32], a: &mut [T], s: &mut [T]) {
-    let squares = s.iter().fold(T::from_f64(0.0), |sum, &z| sum + z * z.conj());
+fn scale_up<W: Wide, T: Pack<W>, L: Lanes<f64>>(machine: L, levels: &mut [u32], a: &mut [T], s: &mut [T]) {
+    let squares = squares(machine, s);
     let mut factors = [1.0; 8];
     for (l, level) in levels.iter_mut().enumerate() {
         let mut fourth = squares.lane(l).re() * if W::IS_COMPLEX { 1.0 } else { 0.5 };
@@ -380,18 +375,23 @@ fn scale_up<W: Wide, T: Pack<W>>(levels: &mut [u32], a: &mut [T], s: &mut [T]) {
             *level -= 1;
         }
     }
+    if factors == [1.0; 8] {
+        return;
+    }
     let factor = T::gather(|l| W::from_real(factors[l]));
-    update(a, s, |a, _| factor * a);
-    update(s, a, |s, _| factor * (factor * s));
+    scale(machine, &factor, a);
+    scale(machine, &(factor * factor), s);
 }
 
 /// `x` ← `t` in the lanes with more than `done` levels; `t` is used up.
 #[inline(always)]
-fn blend<W: Wide, T: Pack<W>>(x: &mut Vec<T>, t: &mut Vec<T>, levels: &[u32], done: u32) {
+fn blend<W: Wide, T: Pack<W>>(x: &mut Memory<T>, t: &mut Memory<T>, levels: &[u32], done: u32) {
     if levels.iter().all(|&level| level > done) {
         return core::mem::swap(x, t);
     }
-    for (x, t) in x.iter_mut().zip(t) {
-        *x = T::gather(|l| if levels[l] > done { t.lane(l) } else { x.lane(l) });
+    let mut mask = [0; 8];
+    mask.iter_mut().zip(levels).filter(|(_, level)| **level > done).for_each(|(mask, _)| *mask = u64::MAX);
+    for (x, t) in x.iter_mut().zip(t.iter()) {
+        *x = x.replaced(*t, &mask);
     }
 }

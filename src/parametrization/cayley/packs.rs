@@ -2,19 +2,22 @@
 
 use alloc::{vec, vec::Vec};
 
+use super::quaternions::{has_quaternions, quaternions};
 use super::{Field, plane};
 use crate::dense::blocks::{load, load_reals, store};
 use crate::dense::pack::{Number, Pack};
-use crate::dense::skew::{fill_skew, pull_skew_packs, skew_size};
+use crate::dense::register::Memory;
+use crate::dense::skew::{fill_skew, fill_skew_packs, pull_skew_packs, skew_size};
 use crate::dense::{
-    adjoint_product, invert_unpivoted, newton_schulz, polish_with, product, skew_resolvent_with, subtract_gram,
+    Product, invert_unpivoted, newton_schulz_on, polish_with, product, product_on, scale, skew_resolvent_with, squares,
+    subtract_gram_on,
 };
 use crate::simd::Lanes;
 
-/// Largest mean column sum of |I − QᴴQ|, in units of b·eps, that elimination without pivoting may leave. Standard
+/// Largest ‖I − QᴴQ‖_F, in units of b·eps, that elimination without pivoting may leave. Standard
 /// normal parameters leave at most 2 (b ≥ 8) to 6 (b = 3).
 const SMALL_DEFECT: f64 = 8.0;
-/// Largest ½‖A‖_F², in units of b², with which it is tried. Beyond, a defect does not tell: for A → ∞ a wrong inverse that
+/// Largest Σθ², in units of b², with which it is tried. Beyond, a defect does not tell: for A → ∞ a wrong inverse that
 /// is merely small gives Q = −I, which is orthogonal.
 const SMALL_SQUARES: f64 = 4.0;
 /// P = I + Q is taken from Q unless its trace over b, which is ½‖P‖_F²/b, is below this: then the sum has cancelled, and
@@ -39,21 +42,30 @@ pub(super) fn forward_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(s: S, b: usize,
         return;
     }
     let zero = T::from_f64(0.0);
-    let (mut q, mut e, mut panel, mut t) = (vec![zero; size], vec![zero; size], vec![zero; 4 * b], vec![zero; p]);
+    let (mut q, mut e, mut next) = (Memory::zeros(size), Memory::zeros(size), Memory::zeros(size));
+    let (mut panel, mut t) = (Memory::zeros(4 * b), vec![zero; p]);
     let mut safe = Safe::default();
     for (blocks, theta) in blocks.chunks_mut(size * T::COUNT).zip(theta.chunks(p * T::COUNT)) {
         load_reals::<W, T, S>(s, p, theta, &mut t);
-        let quarter = fill_skew::<W, T>(b, &mut q, |at, l| 0.5 * t[at].lane(l).re());
-        add_identity(b, &mut q, 0.5);
-        invert_unpivoted::<W, T>(b, &mut q, &mut panel);
-        add_identity(b, &mut q, -1.0);
-        let defect = subtract_gram(b, &q, &mut e);
-        newton_schulz(b, &mut q, &e, &mut panel[..b]);
-        store(s, size, &q, blocks);
+        let half_norm = squares(s, &t);
+        let mut defect = zero;
+        if has_quaternions::<W>(b) {
+            quaternions::<W, T, S>(s, b, &t, &mut next);
+        } else {
+            scale(s, &T::from_f64(0.5), &mut t);
+            fill_skew_packs(s, b, &mut q, &t);
+            add_identity(b, &mut q, 0.5);
+            invert_unpivoted::<W, T, S>(s, b, &mut q, &mut panel);
+            add_identity(b, &mut q, -1.0);
+            subtract_gram_on(s, b, &q, 0.5, &mut e);
+            defect = squares(s, &e);
+            newton_schulz_on(s, b, &q, &e, &mut next);
+        }
+        store(s, size, &next, blocks);
         for (l, (block, theta)) in blocks.chunks_exact_mut(size).zip(theta.chunks_exact(p)).enumerate() {
-            let small = SMALL_DEFECT * b as f64 * f64::EPSILON;
-            let squares = 4.0 * quarter.lane(l).re();
-            if !(squares <= SMALL_SQUARES * size as f64 && defect.lane(l).re() <= small) {
+            let small = 0.5 * SMALL_DEFECT * b as f64 * f64::EPSILON;
+            let squares = half_norm.lane(l).re();
+            if !(squares <= SMALL_SQUARES * size as f64 && defect.lane(l).re() <= small * small) {
                 safe.block(b, theta, block);
             }
         }
@@ -86,7 +98,7 @@ pub(super) fn vjp_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(
         return;
     }
     let zero = T::from_f64(0.0);
-    let (mut p, mut g, mut t) = (vec![zero; size], vec![zero; size], vec![zero; size]);
+    let (mut p, mut g, mut t) = (Memory::zeros(size), Memory::zeros(size), Memory::zeros(size));
     let mut safe = Safe::default();
     let chunks = blocks.chunks(size * T::COUNT).zip(d_blocks.chunks(size * T::COUNT));
     let thetas = theta.chunks(params * T::COUNT).zip(d_theta.chunks_mut(params * T::COUNT));
@@ -102,8 +114,8 @@ pub(super) fn vjp_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(
                 p.iter_mut().zip(x).for_each(|(p, x)| p.set_lane(l, two * *x));
             }
         }
-        adjoint_product(b, &g, &p, &mut t);
-        product(b, &p, &t, &mut g);
+        product_on(s, b, Product { x: &g, adjoint: true, m: &p }, &mut t);
+        product_on(s, b, Product { x: &p, adjoint: false, m: &t }, &mut g);
         pull_skew_packs(s, b, &g, 0.5, &mut t, d_theta);
     }
 }
@@ -143,13 +155,13 @@ fn add_identity<T: Number>(b: usize, m: &mut [T], x: f64) {
 /// The path for any A, one block at a time, with scratch that is allocated by the first block that needs it.
 struct Safe<W> {
     x: Vec<W>,
-    row: Vec<W>,
+    next: Vec<W>,
     scratch: Vec<W>,
 }
 
 impl<W> Default for Safe<W> {
     fn default() -> Self {
-        Self { x: Vec::new(), row: Vec::new(), scratch: Vec::new() }
+        Self { x: Vec::new(), next: Vec::new(), scratch: Vec::new() }
     }
 }
 
@@ -164,9 +176,9 @@ impl<W: Field> Safe<W> {
     /// 2(I + A)⁻¹ − I, polished.
     fn block(&mut self, b: usize, theta: &[f64], block: &mut [W]) {
         block.copy_from_slice(self.resolvent(b, theta));
-        self.row.resize(b, W::zero());
+        self.next.resize(b * b, W::zero());
         block.iter_mut().for_each(|x| *x = *x + *x);
         add_identity(b, block, -1.0);
-        polish_with(b, block, &mut self.x, &mut self.row);
+        polish_with(b, block, &mut self.x, &mut self.next);
     }
 }
