@@ -383,7 +383,8 @@ fn gradients_of_rows_and_columns<T: Real + Element<Scalar = T>>() {
                     let context = format!("n {n} batch {batch} {isa:?} {op:?} reversible {reversible}");
                     assert!(columns(&gx2) == gx, "{context}"); // bit for bit
                     let error = d.iter().zip(&d2).map(|(a, b)| (*a - *b).to_f64().unwrap().abs()).fold(0.0, f64::max);
-                    let ratio = error / ((batch as f64).sqrt() * eps * plan.num_stages() as f64);
+                    // Besides the stages the output and the entries are rounded.
+                    let ratio = error / ((batch as f64).sqrt() * eps * (plan.num_stages() + 2) as f64);
                     assert!(ratio <= 2.0, "{context}: {ratio}");
                 }
             }
