@@ -77,6 +77,16 @@ impl Strides {
         (self.start(g) + self.row.at(i), self.column.step)
     }
 
+    /// Columns from the first one on, so many of which are equally far apart before it goes on in the next run: that many, their
+    /// distance, and that of runs.
+    #[inline(always)]
+    pub(crate) fn columns(self) -> (usize, usize, usize) {
+        match self.column.run {
+            0 => (usize::MAX, self.column.step, 0),
+            run => (1 << run, 1, self.column.step),
+        }
+    }
+
     /// Where entry (i, k) is in its block.
     #[inline(always)]
     pub(crate) fn at(self, i: usize, k: usize) -> usize {
