@@ -95,7 +95,8 @@ impl<T: Scalar, const U: usize> Run<'_, '_, T, U> {
             block.load::<T, S>(&row[base..], window, lines, w);
         }
         for stage in &block.pass.stages {
-            block.forward::<T, S, U>(s, stage, self.entries, window, lines, lines);
+            let (entries, numbers) = (self.entries, &mut *window);
+            s.call(Forward::<T, U> { block, stage, entries, numbers, from: lines, to: lines });
         }
         for w in 0..block.count {
             let Some(row) = self.y.row_mut(v + w) else { return };
@@ -160,11 +161,13 @@ impl<T: Scalar, const U: usize> Job<T> for BackwardOf<'_, T, U> {
                     }
                     let forward = if reversible { 0 } else { stages.len() - 1 };
                     for (k, stage) in stages[..forward].iter().enumerate() {
-                        block.forward::<T, S, U>(s, stage, entries, window, input(k), input(k + 1));
+                        let (numbers, from, to) = (&mut *window, input(k), input(k + 1));
+                        s.call(Forward::<T, U> { block, stage, entries, numbers, from, to });
                     }
                     for (k, stage) in stages.iter().enumerate().rev() {
                         if reversible {
-                            block.forward::<T, S, U>(s, &stage.transposed(), entries, window, input(k), input(k));
+                            let (stage, numbers, at) = (&stage.transposed(), &mut *window, input(k));
+                            s.call(Forward::<T, U> { block, stage, entries, numbers, from: at, to: at });
                         }
                         block.backward::<T, S, U>(s, stage, entries, window, (input(k), g_lines), d);
                     }
@@ -176,6 +179,41 @@ impl<T: Scalar, const U: usize> Job<T> for BackwardOf<'_, T, U> {
                 }
             }
         }
+    }
+}
+
+/// Numbers at `to` ← stage(numbers at `from`), which may be the same. A job of its own, for it is called from several places.
+struct Forward<'a, T, const U: usize> {
+    block: Block<'a>,
+    stage: &'a Pairs,
+    entries: &'a [T],
+    numbers: &'a mut [T],
+    from: Lines,
+    to: Lines,
+}
+
+impl<T: Scalar, const U: usize> Job<T> for Forward<'_, T, U> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(self, s: S) {
+        if const { T::IS_COMPLEX || !S::FUSED || U > S::LANES } {
+            return;
+        }
+        let Self { block, stage, entries, numbers, from, to } = self;
+        let (bit, level) = block.place(stage, S::LANES);
+        macro_rules! run {
+            ($level:expr) => {
+                for p in 0..block.registers / 2 {
+                    let (pair, start) = block.pair::<T, U>(stage, bit, p);
+                    let columns = Columns::load::<T, S, U>(s, &entries[start..], stage.transposed);
+                    for v in 0..block.count {
+                        let x = s.regroup::<NATURAL, { $level }>(from.load::<T, S>(numbers, v, pair));
+                        let y = s.regroup::<{ $level }, NATURAL>(columns.times::<T, S, U>(s, x));
+                        to.store::<T, S>(numbers, v, pair, y);
+                    }
+                }
+            };
+        }
+        at_level!(level, S, U, run);
     }
 }
 
@@ -228,34 +266,6 @@ impl Block<'_> {
         let low = p >> bit << (bit + 1) | p & ((1 << bit) - 1);
         let lane = self.first + p * self.pass.distance;
         ([low, low | 1 << bit], stage.entries + lane / T::WIDTH * 4 * U * T::WIDTH + lane % T::WIDTH)
-    }
-
-    /// numbers at `to` ← stage(numbers at `from`), which may be the same.
-    #[inline(always)]
-    fn forward<T: Scalar, S: Lanes<T>, const U: usize>(
-        &self,
-        s: S,
-        stage: &Pairs,
-        entries: &[T],
-        numbers: &mut [T],
-        from: Lines,
-        to: Lines,
-    ) {
-        let (bit, level) = self.place(stage, S::LANES);
-        macro_rules! run {
-            ($level:expr) => {
-                for p in 0..self.registers / 2 {
-                    let (pair, start) = self.pair::<T, U>(stage, bit, p);
-                    let columns = Columns::load::<T, S, U>(s, &entries[start..], stage.transposed);
-                    for v in 0..self.count {
-                        let x = s.regroup::<NATURAL, { $level }>(from.load::<T, S>(numbers, v, pair));
-                        let y = s.regroup::<{ $level }, NATURAL>(columns.times::<T, S, U>(s, x));
-                        to.store::<T, S>(numbers, v, pair, y);
-                    }
-                }
-            };
-        }
-        at_level!(level, S, U, run);
     }
 
     /// Of numbers, g ← stageᵀ(g); d += the gradient of the entries, from x, the stage's input.
