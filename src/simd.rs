@@ -7,7 +7,7 @@
 use core::marker::PhantomData;
 use core::ops::{Add, Neg};
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Pod;
 use num_traits::Float;
 
 mod complex;
@@ -127,7 +127,12 @@ pub(crate) fn dispatch<T: Vectorize, J: Job<T>>(isa: Isa, job: J) {
 #[derive(Clone, Copy)]
 pub(crate) struct Fused<S>(S);
 
-/// No assumption about the CPU: arrays of 64 bytes that the compiler vectorises as it can, products rounded.
+/// Bytes of a vector of the portable machine, a register of every common CPU. (Longer arrays become several registers and spill:
+/// several times the code, and slower.)
+const PORTABLE: usize = Isa::Portable.register_bytes();
+
+/// No assumption about the CPU: short arrays that the compiler vectorises as it can, products rounded. Its operations are written
+/// out lane by lane: kernels are made of thousands of them, and so many loops take minutes to compile.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
@@ -224,7 +229,7 @@ pub(crate) fn lanes<T: Vectorize>(isa: Isa) -> usize {
 }
 
 macro_rules! lanes {
-    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $negate_mul_add:ident, $add:ident, $sum:ident, $zip:ident, $regroup:ident, $broadcast:ident, $exchange:ident) => {
+    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $negate_mul_add:ident, $add:ident, $sum:ident, $zip:ident, $regroup:ident, $broadcast:ident, $exchange:ident, [$($l:literal)*]) => {
         impl<S: pulp::Simd> Lanes<$t> for Fused<S> {
             type V = S::$v;
             const LANES: usize = S::$lanes;
@@ -282,43 +287,30 @@ macro_rules! lanes {
         }
 
         impl Lanes<$t> for Portable {
-            type V = [$t; 64 / size_of::<$t>()];
-            const LANES: usize = 64 / size_of::<$t>();
+            type V = [$t; PORTABLE / size_of::<$t>()];
+            const LANES: usize = PORTABLE / size_of::<$t>();
             const REGISTERS: usize = Isa::Portable.registers();
             const FUSED: bool = false;
-            const QUARTER: usize = 1;
+            const QUARTER: usize = Isa::Portable.registers() / 8;
             #[inline(always)]
             fn splat(self, x: $t) -> Self::V {
-                [x; 64 / size_of::<$t>()]
+                [x; PORTABLE / size_of::<$t>()]
             }
             #[inline(always)]
             fn mul(self, a: Self::V, b: Self::V) -> Self::V {
-                let mut y = <Self::V>::zeroed();
-                for l in 0..<Self as Lanes<$t>>::LANES {
-                    y[l] = a[l] * b[l];
-                }
-                y
+                [$(a[$l] * b[$l]),*]
             }
             #[inline(always)]
-            fn add(self, mut a: Self::V, b: Self::V) -> Self::V {
-                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-                a
+            fn add(self, a: Self::V, b: Self::V) -> Self::V {
+                [$(a[$l] + b[$l]),*]
             }
             #[inline(always)]
             fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-                let mut y = <Self::V>::zeroed();
-                for l in 0..<Self as Lanes<$t>>::LANES {
-                    y[l] = a[l] * b[l] + c[l];
-                }
-                y
+                [$(a[$l] * b[$l] + c[$l]),*]
             }
             #[inline(always)]
             fn negate_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-                let mut y = <Self::V>::zeroed();
-                for l in 0..<Self as Lanes<$t>>::LANES {
-                    y[l] = c[l] - a[l] * b[l];
-                }
-                y
+                [$(c[$l] - a[$l] * b[$l]),*]
             }
             #[inline(always)]
             fn conj(self, a: Self::V) -> Self::V {
@@ -384,6 +376,7 @@ macro_rules! lanes {
             fn run_with<S: pulp::Simd, J: Job<$t>>(s: S, job: J) {
                 job.run(Fused(s));
             }
+            #[inline(never)] // jobs are functions of their own, as they are on machines with features
             #[allow(private_bounds)]
             fn run_portable<J: Job<$t>>(job: J) {
                 job.run(Portable);
@@ -404,7 +397,8 @@ lanes!(
     zip_f32s,
     regroup_f32s,
     broadcast_f32s,
-    exchange_f32s
+    exchange_f32s,
+    [0 1 2 3]
 );
 lanes!(
     f64,
@@ -419,5 +413,6 @@ lanes!(
     zip_f64s,
     regroup_f64s,
     broadcast_f64s,
-    exchange_f64s
+    exchange_f64s,
+    [0 1]
 );

@@ -70,6 +70,7 @@ macro_rules! complex_lanes {
             fn run_with<S: pulp::Simd, J: Job<$t>>(s: S, job: J) {
                 job.run(Fused(s));
             }
+            #[inline(never)] // jobs are functions of their own, as they are on machines with features
             #[allow(private_bounds)]
             fn run_portable<J: Job<$t>>(job: J) {
                 job.run(Portable);

@@ -26,9 +26,9 @@ impl Isa {
     /// Bytes of a vector register; portable code works on arrays of that many.
     pub(crate) const fn register_bytes(self) -> usize {
         match self {
-            Isa::Portable | Isa::Avx512 => 64,
+            Isa::Avx512 => 64,
             Isa::Avx2 => 32,
-            Isa::Neon => 16,
+            Isa::Portable | Isa::Neon => 16,
         }
     }
 
