@@ -39,7 +39,7 @@ pub(in crate::kernel) struct Backward<'a, T> {
 impl<T: Scalar> Job<T> for Backward<'_, T> {
     #[inline(always)]
     fn run<S: Lanes<T>>(mut self, s: S) {
-        if const { T::IS_COMPLEX || !S::FUSED } {
+        if const { T::IS_COMPLEX } {
             return; // no passes are made
         }
         let (registers, d) = (self.pass.registers, self.pass.distance);

@@ -65,7 +65,7 @@ pub(super) struct Run<'a, 'b, T, const U: usize> {
 impl<T: Scalar, const U: usize> Job<T> for Run<'_, '_, T, U> {
     #[inline(always)]
     fn run<S: Lanes<T>>(mut self, s: S) {
-        if const { T::IS_COMPLEX || !S::FUSED || U > S::LANES } {
+        if const { T::IS_COMPLEX || U > S::LANES } {
             return; // no such passes are made
         }
         let (registers, d, batch) = (registers(self.pass, S::LANES), self.pass.apart, self.y.batch());
@@ -135,7 +135,7 @@ struct BackwardOf<'a, T, const U: usize>(Backward<'a, T>);
 impl<T: Scalar, const U: usize> Job<T> for BackwardOf<'_, T, U> {
     #[inline(always)]
     fn run<S: Lanes<T>>(self, s: S) {
-        if const { T::IS_COMPLEX || !S::FUSED || U > S::LANES } {
+        if const { T::IS_COMPLEX || U > S::LANES } {
             return;
         }
         let Self(Backward { pass, entries, d, x, reversible, gy, mut gx, window }) = self;
@@ -195,7 +195,7 @@ struct Forward<'a, T, const U: usize> {
 impl<T: Scalar, const U: usize> Job<T> for Forward<'_, T, U> {
     #[inline(always)]
     fn run<S: Lanes<T>>(self, s: S) {
-        if const { T::IS_COMPLEX || !S::FUSED || U > S::LANES } {
+        if const { T::IS_COMPLEX || U > S::LANES } {
             return;
         }
         let Self { block, stage, entries, numbers, from, to } = self;

@@ -194,7 +194,7 @@ struct Run<'a, 'b, T, B, const R: usize, const NEAR: bool> {
 impl<T: Scalar, B: Blocks, const R: usize, const NEAR: bool> Job<T> for Run<'_, '_, T, B, R, NEAR> {
     #[inline(always)]
     fn run<S: Lanes<T>>(mut self, s: S) {
-        if const { T::IS_COMPLEX || !S::FUSED || 2 * R > S::REGISTERS } {
+        if const { T::IS_COMPLEX || 2 * R > S::REGISTERS } {
             return; // no such passes are made
         }
         let (d, batch) = (if NEAR { S::LANES } else { self.pass.apart }, self.y.batch());

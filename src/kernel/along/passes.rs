@@ -203,9 +203,6 @@ impl Passes {
         let Some(forward) = stages.filter(|stages| !stages.is_empty()) else { return Self::default() };
         let transposed: Vec<_> = forward.iter().rev().map(Pairs::transposed).collect();
         Self(Isa::ALL.map(|isa| {
-            if isa == Isa::Portable {
-                return [None, None]; // arrays without shuffles are better off in tiles
-            }
             let (lanes, registers) = (isa.register_bytes() / size_of::<T>(), isa.registers());
             [compile(&forward, lanes, registers), compile(&transposed, lanes, registers)]
         }))
