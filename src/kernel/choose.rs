@@ -81,12 +81,13 @@ pub(super) fn strips_pay<T: Scalar>(n: usize) -> bool {
     n.saturating_mul(size_of::<T>()) >= LONG_BYTES
 }
 
-/// Whether vectors are copied before they run along the vector in place, rather than read by their first pass: row by row they come
-/// from memory faster than side by side, and long rows get in each other's way in the inner caches.
-pub(super) fn copy_pays<E>(n: usize, batch: usize) -> bool {
+/// Whether vectors are copied before they run along the vector in place, rather than read by their first pass: several passes let
+/// each other's memory wait, so it is best fetched at the speed of a plain copy; and long rows get in each other's way in the inner
+/// caches. A single pass reads and writes as it goes, and its arithmetic hides behind the memory.
+pub(super) fn copy_pays<E>(passes: usize, n: usize, batch: usize) -> bool {
     let row = n.saturating_mul(size_of::<E>());
     let bytes = row.saturating_mul(batch);
-    bytes > 3 << 20 || row >= 16 << 10 && bytes > 1 << 20
+    passes > 1 && (bytes > 3 << 20 || row >= 16 << 10 && bytes > 1 << 20)
 }
 
 /// Vectors in a tile for `batch` vectors of length `n`: a multiple of the 64-byte width.

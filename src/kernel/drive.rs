@@ -83,7 +83,7 @@ pub(crate) fn apply_along<E: Element>(
     {
         return true;
     }
-    let copied = choose::copy_pays::<E>(n, batch);
+    let copied = choose::copy_pays::<E>(pairs.passes.len(), n, batch);
     let together = choose::together::<E::Scalar>(pairs.passes, n);
     let window = along::window::<E::Scalar>(pairs.passes, isa, together.min(batch));
     let run = |x: Option<&Batch<'_, E>>, y: &mut BatchMut<'_, E>| {
