@@ -111,7 +111,8 @@ pub fn dct2<T: Scalar>(n: usize) -> Result<Plan<T>> {
 /// # Errors
 /// Those of [`real_dft`].
 pub fn dct3<T: Scalar>(n: usize) -> Result<Plan<T>> {
-    dct2(n).map(|plan| plan.adjoint())
+    let inverse = Shape { what: "DCT-III", n, last: Last::Cosine, folded: true, mirrored: false };
+    inverse.plan().map(|plan| plan.adjoint())
 }
 
 /// The discrete sine transform of type II, y_k = a_k (2/n)^½ Σ x_j sin(π(2j + 1)(k + 1)/(2n)) with a_{n−1} = 2^{−½} and otherwise
@@ -131,7 +132,8 @@ pub fn dst2<T: Scalar>(n: usize) -> Result<Plan<T>> {
 /// # Errors
 /// Those of [`real_dft`].
 pub fn dst3<T: Scalar>(n: usize) -> Result<Plan<T>> {
-    dst2(n).map(|plan| plan.adjoint())
+    let inverse = Shape { what: "DST-III", n, last: Last::Cosine, folded: true, mirrored: true };
+    inverse.plan().map(|plan| plan.adjoint())
 }
 
 /// What happens to the pairs of the last stage.
