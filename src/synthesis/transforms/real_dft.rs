@@ -236,18 +236,13 @@ impl Shape {
         };
         let (cos, sin) = cos_sin(8 * (self.n / size * s * f) as i64 + turn, 4 * n);
         let sine_row = 2 * p > size;
+        // E_of is E_k or its conjugate, of which s_k has the other sign.
+        let conjugate = if 2 * of > m { -1.0 } else { 1.0 };
         let value = match (sine_row, real || 2 * k < m) {
             (false, true) => cos,
             (true, true) => sign * sin,
-            // s_k of E_k, or −s_k of its conjugate.
-            (false, false) => {
-                if 2 * of > m {
-                    sin
-                } else {
-                    -sin
-                }
-            }
-            (true, false) => sign * if 2 * of > m { -cos } else { cos },
+            (false, false) => -conjugate * sin,
+            (true, false) => sign * conjugate * cos,
         };
         value * scale(if real { 2.0 } else { 1.0 })
     }
