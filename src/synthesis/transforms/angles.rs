@@ -52,11 +52,26 @@ fn small(p: i64, q: i64) -> (f64, f64) {
     (c, s)
 }
 
-/// ∓(1/k! − z/(k + 2)! + z²/(k + 4)! − …), negative for k = 3 and positive for k = 4, to the ninth term: the next is below 10⁻¹⁹.
+/// −(1/3! − z/5! + z²/7! − …) for k = 3 and 1/4! − z/6! + z²/8! − … for k = 4, to the ninth term: the next is below 10⁻¹⁹.
 fn series(z: f64, k: u32) -> f64 {
     // 1/k! − z/(k + 2)! + … = (1 − z/((k + 1)(k + 2))·(1 − z/((k + 3)(k + 4))·(…)))/k!
-    let nested = (0..8).rev().fold(1.0, |rest, i| 1.0 - z * rest / f64::from((k + 1 + 2 * i) * (k + 2 + 2 * i)));
-    if k == 3 { -nested / 6.0 } else { nested / 24.0 }
+    let (first, ratios) = if k == 3 { (-1.0 / 6.0, &RATIOS_3) } else { (1.0 / 24.0, &RATIOS_4) };
+    first * ratios.iter().rev().fold(1.0, |rest, ratio| 1.0 - z * ratio * rest)
+}
+
+const RATIOS_3: [f64; 8] = ratios(3);
+const RATIOS_4: [f64; 8] = ratios(4);
+
+/// 1/((k + 1)(k + 2)), 1/((k + 3)(k + 4)), …
+const fn ratios(k: u32) -> [f64; 8] {
+    let mut all = [0.0; 8];
+    let mut i = 0;
+    while i < 8 {
+        let next = k + 1 + 2 * i as u32;
+        all[i] = 1.0 / (next * (next + 1)) as f64;
+        i += 1;
+    }
+    all
 }
 
 #[cfg(test)]

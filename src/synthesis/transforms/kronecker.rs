@@ -131,29 +131,16 @@ fn paley(n: usize) -> Option<Vec<i8>> {
         _ if (1..q).any(|a| a * a % q == (i + q - j) % q) => 1,
         _ => -1,
     };
-    if prime(n - 1) && n % 4 == 0 {
+    if prime(n - 1) && n.is_multiple_of(4) {
         let entry = |i: usize, j: usize| conference(n - 1, -1, i, j) + i8::from(i == j);
         return Some((0..n * n).map(|at| entry(at / n, at % n)).collect());
     }
     let q = (n / 2).checked_sub(1).filter(|q| prime(*q) && q % 4 == 1)?;
-    let entry = |i: usize, j: usize| {
-        let (s, both) = (conference(q, 1, i / 2, j / 2), i % 2 == 1 && j % 2 == 1);
-        match i / 2 == j / 2 {
-            true => {
-                if i % 2 == 0 && j % 2 == 0 {
-                    1
-                } else {
-                    -1
-                }
-            }
-            false => {
-                if both {
-                    -s
-                } else {
-                    s
-                }
-            }
-        }
+    let entry = |i: usize, j: usize| match (conference(q, 1, i / 2, j / 2), i % 2 + j % 2) {
+        (0, 0) => 1,
+        (0, _) => -1,
+        (s, 2) => -s,
+        (s, _) => s,
     };
     Some((0..n * n).map(|at| entry(at / n, at % n)).collect())
 }

@@ -79,24 +79,28 @@ fn stages(what: &'static str, n: usize, mirrored: bool) -> Result<Stages> {
         let (size, scale) = (r * m, Float::sqrt(1.0 / r as f64));
         let (first, last) = (m == 1, size == half);
         let mut index = Vec::with_capacity(n);
-        let mut blocks = Vec::with_capacity(2 * r * n);
         for base in (0..half).step_by(size) {
-            for k in 0..m {
-                index.extend((0..r).flat_map(|s| of(base + k + s * m)).map(|i| i as u32));
-                for f in (0..r).map(|q| k + m * q) {
-                    // In units of π/(4n), without the column's part.
-                    let phase = if last { 4 * f as i64 + 1 } else { 0 };
-                    let angle = |s: usize| {
-                        let column = if first { 4 * origins[base + s] as i64 } else { 0 };
-                        cos_sin(phase + column + 16 * (half / size * s * f) as i64, 4 * n as i64)
-                    };
-                    let minus = if first && mirrored { -scale } else { scale };
-                    blocks.extend((0..r).map(angle).flat_map(|(c, s)| [scale * c, minus * s]));
-                    let (cosines, sines) = if last { (0.0 - minus, scale) } else { (minus, 0.0 - scale) };
-                    blocks.extend((0..r).map(angle).flat_map(|(c, s)| [sines * s, cosines * c]));
-                }
+            index.extend((0..m).flat_map(|k| (0..r).flat_map(move |s| of(base + k + s * m))).map(|i| i as u32));
+        }
+        // All transforms of a stage have the same blocks, but for the phases of inputs.
+        let distinct = if first { half } else { size };
+        let mut blocks = Vec::with_capacity(2 * r * n);
+        for base in (0..distinct).step_by(size) {
+            for f in (0..m).flat_map(|k| (0..r).map(move |q| k + m * q)) {
+                // In units of π/(4n), without the column's part.
+                let phase = if last { 4 * f as i64 + 1 } else { 0 };
+                let angle = |s: usize| {
+                    let column = if first { 4 * origins[base + s] as i64 } else { 0 };
+                    cos_sin(phase + column + 16 * (half / size * s * f) as i64, 4 * n as i64)
+                };
+                let angles: Vec<_> = (0..r).map(angle).collect();
+                let minus = if first && mirrored { -scale } else { scale };
+                blocks.extend(angles.iter().flat_map(|(c, s)| [scale * c, minus * s]));
+                let (cosines, sines) = if last { (0.0 - minus, scale) } else { (minus, 0.0 - scale) };
+                blocks.extend(angles.iter().flat_map(|(c, s)| [sines * s, cosines * c]));
             }
         }
+        let blocks = blocks.repeat(half / distinct);
         stages.push((StageLayout::Table { block: 2 * r, index: index.into() }, blocks));
         m = size;
     }

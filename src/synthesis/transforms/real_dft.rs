@@ -162,14 +162,14 @@ impl Shape {
         // Input i is number j of what is transformed, and starts at the place of j's reversed digits.
         let mut to = vec![0; n];
         let mut negated = vec![false; n]; // by place
-        for i in 0..n {
+        for (i, to) in to.iter_mut().enumerate() {
             let j = match i % 2 {
                 _ if !self.folded => i,
                 0 => i / 2,
                 _ => n - 1 - i / 2,
             };
             let place = reversed(&radices, j);
-            to[i] = self.coordinate(place) as u32;
+            *to = self.coordinate(place) as u32;
             negated[place] = self.mirrored && i % 2 == 1;
         }
         let mut stages = swaps::stages(&to);
@@ -207,19 +207,40 @@ impl Shape {
         let groups = self.n / (r * m);
         let mut blocks = Vec::with_capacity(groups * places.len() * b);
         for places in places.chunks_exact(b) {
-            blocks.extend(places.iter().flat_map(|p| places.iter().map(|c| self.entry(r, m, *p, *c))));
+            // Rows of cosines and of sines share their angles.
+            let mut known: Vec<(usize, Vec<(f64, f64)>)> = Vec::with_capacity(b);
+            for p in places {
+                let f = *p.min(&(r * m - p));
+                let at = known.iter().position(|(of, _)| *of == f).unwrap_or_else(|| {
+                    known.push((f, (0..r).map(|s| self.angle(r * m, s, f)).collect()));
+                    known.len() - 1
+                });
+                let angles = &known[at].1;
+                blocks.extend(places.iter().map(|c| self.entry(r, m, *p, *c, angles[c / m])));
+            }
         }
         let index = (0..groups).flat_map(|g| places.iter().map(move |p| g * r * m + p));
         let index = index.map(|place| self.coordinate(place) as u32).collect();
         (StageLayout::Table { block: b, index }, blocks.repeat(groups))
     }
 
-    /// What place `p` of a transform of size rm takes from place `c`, which is place k of the transform number s of size m.
-    fn entry(&self, r: usize, m: usize, p: usize, c: usize) -> f64 {
-        let (size, n) = (r * m, self.n as i64);
+    /// (cos ψ, sin ψ) of frequency f of a transform of `size` and number s of those that it joins.
+    fn angle(&self, size: usize, s: usize, f: usize) -> (f64, f64) {
+        let n = self.n as i64;
+        let turn = match self.last {
+            Last::Hartley if size == self.n => -n,
+            Last::Cosine if size == self.n => 2 * f as i64,
+            _ => 0,
+        };
+        cos_sin(8 * (self.n / size * s * f) as i64 + turn, 4 * n)
+    }
+
+    /// What place `p` of a transform of size rm takes from place `c`, which is place k of the transform number s of size m,
+    /// with their ψ.
+    fn entry(&self, r: usize, m: usize, p: usize, c: usize, (cos, sin): (f64, f64)) -> f64 {
+        let size = r * m;
         let (s, k) = (c / m, c % m);
-        let f = p.min(size - p);
-        let of = f % m; // the number of E that X_f is made of
+        let of = p.min(size - p) % m; // the number of E that X_f is made of
         let real = k == 0 || 2 * k == m;
         if if real { of != k } else { of.min(m - of) != k.min(m - k) } {
             return 0.0; // two real blocks in one
@@ -228,17 +249,10 @@ impl Shape {
         if p == 0 || 2 * p == size {
             return if p > 0 && s % 2 == 1 { -scale(1.0) } else { scale(1.0) };
         }
-        let (turn, sign) = match self.last {
-            _ if size < self.n => (0, 1.0),
-            Last::Plain => (0, 1.0),
-            Last::Hartley => (-n, -1.0),
-            Last::Cosine => (2 * f as i64, 1.0),
-        };
-        let (cos, sin) = cos_sin(8 * (self.n / size * s * f) as i64 + turn, 4 * n);
-        let sine_row = 2 * p > size;
+        let sign = if size == self.n && matches!(self.last, Last::Hartley) { -1.0 } else { 1.0 };
         // E_of is E_k or its conjugate, of which s_k has the other sign.
         let conjugate = if 2 * of > m { -1.0 } else { 1.0 };
-        let value = match (sine_row, real || 2 * k < m) {
+        let value = match (2 * p > size, real || 2 * k < m) {
             (false, true) => cos,
             (true, true) => sign * sin,
             (false, false) => -conjugate * sin,

@@ -35,7 +35,7 @@ use crate::scalar::Scalar;
 
 /// Daubechies' filter of 4 taps and two vanishing moments, (1 + √3, 3 + √3, 3 − √3, 1 − √3)/(4√2).
 pub const DAUBECHIES_4: [f64; 4] =
-    [0.482_962_913_144_534_14, 0.836_516_303_737_807_9, 0.224_143_868_042_013_38, -0.129_409_522_551_260_38];
+    [0.482_962_913_144_534_16, 0.836_516_303_737_807_9, 0.224_143_868_042_013_4, -0.129_409_522_551_260_38];
 
 /// Daubechies' filter of 6 taps and three vanishing moments: with a = √10, b = √(5 + 2a), it is
 /// (1 + a + b, 5 + a + 3b, 10 − 2a + 2b, 10 − 2a − 2b, 5 + a − 3b, 1 + a − b)/(16√2).
