@@ -6,7 +6,7 @@
 
 use std::f64::consts::PI;
 
-use papilio::{Batch, BatchMut, Op, Parallelism, Plan, Result, Scalar, Workspace, c64, synthesis, verify::certificate};
+use papilio::{Batch, BatchMut, Op, Parallelism, Plan, Result, Wide, Workspace, c64, synthesis, verify::certificate};
 
 /// Entry (k, j) of Q by its formula.
 type Definition = fn(n: usize, k: usize, j: usize) -> c64;
@@ -31,7 +31,7 @@ fn real(x: f64) -> c64 {
 
 const REAL: [(&str, fn(usize) -> Result<Plan<f64>>, Definition); 10] = [
     ("Hadamard", synthesis::hadamard, |n, k, j| {
-        real(if (k & j).count_ones() % 2 == 0 { 1.0 } else { -1.0 } * unit(n, true))
+        real(if (k & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 } * unit(n, true))
     }),
     ("Haar", synthesis::haar, |n, k, j| {
         let level = k.max(1).ilog2();
@@ -57,7 +57,7 @@ const REAL: [(&str, fn(usize) -> Result<Plan<f64>>, Definition); 10] = [
 ];
 
 /// One line of the table.
-fn line<T: Scalar<Wide = T>>(name: &str, plan: &Plan<T>, definition: Definition) -> Result<()> {
+fn line<T: Wide>(name: &str, plan: &Plan<T>, definition: Definition) -> Result<()> {
     let n = plan.n();
     let factors = plan.realize::<f64>(&[])?;
     let mut columns = vec![T::zero(); n * n]; // the images of unit vectors, one after the other

@@ -20,7 +20,9 @@ fn error<W: Wide>(n: usize, q: &[W], (plan, theta): &(Plan<W>, Vec<f64>)) -> f64
     off.fold(0.0, |m, x| if x <= m { m } else { x })
 }
 
-const UNITARY: [(&str, fn(usize, &[c64]) -> Found<c64>); 3] = [
+type Construction = fn(usize, &[c64]) -> Found<c64>;
+
+const UNITARY: [(&str, Construction); 3] = [
     ("triangle", synthesis::unitary_triangle),
     ("brick", synthesis::unitary_brick),
     ("reflections", synthesis::unitary_householder),
@@ -94,7 +96,7 @@ fn meshes_have_the_dimension_of_the_group() {
 
 /// Real orthogonal matrices of both determinants.
 fn orthogonal(n: usize, seed: u64) -> Vec<f64> {
-    let mut q: Vec<f64> = papilio_noise(seed, n * n);
+    let mut q = noise(seed, n * n);
     for _ in 0..2 {
         for i in 0..n {
             for k in 0..i {
@@ -108,7 +110,7 @@ fn orthogonal(n: usize, seed: u64) -> Vec<f64> {
     q
 }
 
-fn papilio_noise(seed: u64, count: usize) -> Vec<f64> {
+fn noise(seed: u64, count: usize) -> Vec<f64> {
     let mut g = papilio::generator::Generator::new(seed);
     (0..count).map(|_| g.uniform() - 0.5).collect()
 }
@@ -121,7 +123,7 @@ fn both_determinants() {
         for seed in 0..4 {
             let mut q = orthogonal(n, seed);
             if seed % 2 == 1 {
-                q[..n].iter_mut().for_each(|x| *x = -*x); // the other determinant than seed − 1 would lead to, or not
+                q[..n].iter_mut().for_each(|x| *x = -*x);
             }
             let found = [
                 synthesis::householder(n, &q).unwrap(),

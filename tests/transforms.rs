@@ -71,15 +71,12 @@ fn images<T: Scalar>(plan: &Plan<T>, op: Op, units: &[usize]) -> Vec<T> {
     let n = plan.n();
     let mut x = vec![T::zero(); units.len() * n];
     units.iter().enumerate().for_each(|(at, j)| x[at * n + j] = T::one());
-    let mut y = vec![T::from_real(num_traits_nan::<T>()); x.len()];
+    let nan = T::from_wide(<T::Wide as Scalar>::from_real(f64::NAN));
+    let mut y = vec![nan; x.len()];
     let factors = plan.realize::<f64>(&[]).unwrap();
     let (input, output) = (Batch::rows(&x, n).unwrap(), BatchMut::rows(&mut y, n).unwrap());
     plan.apply(&factors, input, output, op, Parallelism::None, &mut Workspace::new()).unwrap();
     y
-}
-
-fn num_traits_nan<T: Scalar>() -> T::Real {
-    T::from_wide(<T::Wide as Scalar>::from_real(f64::NAN)).re()
 }
 
 fn all(n: usize) -> Vec<usize> {
@@ -246,7 +243,7 @@ fn hadamard_matrices() {
         let plan = synthesis::hadamard::<f64>(n).unwrap();
         check_structure("Hadamard", &plan);
         for (at, x) in images(&plan, Op::None, &all(n)).into_iter().enumerate() {
-            let sign = if ((at / n) & (at % n)).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = if ((at / n) & (at % n)).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
             assert!((x - sign * norm(n, true)).abs() <= bar(n) * norm(n, true), "{n}: {at}");
         }
     }
@@ -296,7 +293,7 @@ fn wavelet(x: &[f64], levels: usize, h: &[f64]) -> Vec<f64> {
         let (half, l) = (a.len() / 2, h.len());
         let filtered =
             |tap: &dyn Fn(usize) -> f64, j: usize| -> f64 { (0..l).map(|t| tap(t) * a[(2 * j + t) % a.len()]).sum() };
-        let high = |t: usize| if t % 2 == 0 { h[l - 1 - t] } else { -h[l - 1 - t] };
+        let high = |t: usize| if t.is_multiple_of(2) { h[l - 1 - t] } else { -h[l - 1 - t] };
         (0..half).for_each(|j| y[half + j] = filtered(&high, j));
         a = (0..half).map(|j| filtered(&|t| h[t], j)).collect();
         y[..half].copy_from_slice(&a);
