@@ -29,7 +29,9 @@ fn real(x: f64) -> c64 {
     c64::from(x)
 }
 
-const REAL: [(&str, fn(usize) -> Result<Plan<f64>>, Definition); 10] = [
+type Constructor = fn(usize) -> Result<Plan<f64>>;
+
+const REAL: [(&str, Constructor, Definition); 10] = [
     ("Hadamard", synthesis::hadamard, |n, k, j| {
         real(if (k & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 } * unit(n, true))
     }),
