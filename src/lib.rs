@@ -72,7 +72,9 @@
 //! and [`verify::laws`] checks them as it checks the ones here. [`Charts`](parametrization::Charts) finds charts by name.
 //!
 //! For a matrix that is given, [`synthesis`] finds the parameters: any rotation as a mesh of neighbouring pairs or as pairs of
-//! butterflies B·Bᵀ, any permutation as a Beneš network.
+//! butterflies B·Bᵀ, any unitary matrix as a mesh of U(2) blocks, both as Householder reflections, any permutation as a Beneš
+//! network or two stages of swaps. Fast transforms come as plans without parameters: Hadamard, Fourier, Hartley, cosines and
+//! sines, wavelets, Kronecker products.
 //!
 //! # One object: the plan
 //!

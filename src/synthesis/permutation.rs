@@ -1,4 +1,4 @@
-//! A permutation as a Beneš network.
+//! A permutation as a Beneš network; see `transforms/swaps.rs` for two stages.
 
 use alloc::vec::Vec;
 

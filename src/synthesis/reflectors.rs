@@ -33,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Sharing, StageLayout};
 use crate::parametrization::Givens;
 use crate::plan::{Plan, Source};
+use crate::scalar::{Scalar, Wide};
 use crate::topology::Topology;
 
 /// The coordinate t in which reflections happen.
@@ -105,37 +106,42 @@ pub fn reflector_pairs(n: usize, q: &[f64], wiring: &dyn Topology) -> Result<(Pl
     Ok((plan, theta))
 }
 
-/// The unit vector u whose reflection takes column `rest[0]` of `a`, in the coordinates `rest`, to a positive multiple of a unit
-/// vector; `None` if it is one.
-pub(crate) fn reflector(n: usize, a: &[f64], rest: &[usize]) -> Option<Vec<f64>> {
+/// The unit vector u whose reflection takes column `rest[0]` of `a`, in the coordinates `rest`, to a multiple of a unit vector:
+/// a positive one of real vectors, one with the phase of what stands there of complex ones. `None` if it is one.
+pub(crate) fn reflector<W: Wide>(n: usize, a: &[W], rest: &[usize]) -> Option<Vec<W>> {
     let c = rest[0];
-    let mut u = vec![0.0; n];
+    let mut u = vec![W::zero(); n];
     let (mut sigma, mut largest) = (0.0, 0.0);
     for &i in &rest[1..] {
         let x = a[i * n + c];
         u[i] = x;
-        sigma += x * x;
-        largest = Float::max(largest, Float::abs(x));
+        sigma += (x.conj() * x).re();
+        largest = Float::max(largest, Scalar::abs(x));
     }
     let x = a[c * n + c];
-    if x > 0.0 && largest < NEGLIGIBLE {
+    let length = Scalar::abs(x);
+    let phase = if W::IS_COMPLEX && length > 0.0 { x * W::from_real(1.0 / length) } else { W::one() };
+    let along = if W::IS_COMPLEX { length } else { x.re() };
+    if along > 0.0 && largest < NEGLIGIBLE {
         return None;
     }
-    let norm = Float::sqrt(x * x + sigma);
-    u[c] = if x > 0.0 { -sigma / (x + norm) } else { x - norm };
-    let length = Float::sqrt(sigma + u[c] * u[c]);
-    u.iter_mut().for_each(|u| *u /= length);
+    let norm = Float::sqrt(along * along + sigma);
+    let moved = if along > 0.0 { -sigma / (along + norm) } else { along - norm };
+    u[c] = phase * W::from_real(moved);
+    let length = Float::sqrt(sigma + moved * moved);
+    u.iter_mut().for_each(|u| *u = W::from_parts(u.re() / length, u.im() / length));
     Some(u)
 }
 
-/// A ← (I − 2uuᵀ)A.
-pub(crate) fn reflect(n: usize, a: &mut [f64], u: &[f64]) {
-    let mut product = vec![0.0; n];
-    for (row, &u) in a.chunks_exact(n).zip(u).filter(|(_, u)| **u != 0.0) {
-        product.iter_mut().zip(row).for_each(|(sum, a)| *sum += u * a);
+/// A ← (I − 2uuᴴ)A.
+pub(crate) fn reflect<W: Wide>(n: usize, a: &mut [W], u: &[W]) {
+    let mut product = vec![W::zero(); n];
+    for (row, &u) in a.chunks_exact(n).zip(u).filter(|(_, u)| **u != W::zero()) {
+        product.iter_mut().zip(row).for_each(|(sum, a)| *sum += u.conj() * *a);
     }
-    for (row, &u) in a.chunks_exact_mut(n).zip(u).filter(|(_, u)| **u != 0.0) {
-        row.iter_mut().zip(&product).for_each(|(a, sum)| *a -= 2.0 * u * sum);
+    for (row, &u) in a.chunks_exact_mut(n).zip(u).filter(|(_, u)| **u != W::zero()) {
+        let twice = W::from_real(2.0) * u;
+        row.iter_mut().zip(&product).for_each(|(a, sum)| *a = *a - twice * *sum);
     }
 }
 
