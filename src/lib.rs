@@ -292,6 +292,7 @@ pub mod archive;
 mod batch;
 pub mod dense;
 mod error;
+pub mod fit;
 pub mod generator;
 mod kernel;
 mod layout;
