@@ -1,7 +1,7 @@
 //! Alternating block polar sweeps (Procrustes): one stage after the other is set to its best blocks, all others held.
 //!
-//! Every visit is a maximum in closed form, so the error never grows, and there is no step to choose. A sweep costs 4n²b(m − 1)
-//! multiply-adds; sweeps go up and down the stages in turn, so nothing is recomputed at the ends.
+//! Every visit is a maximum in closed form, so the error never grows, and there is no step to choose. A sweep costs 5n²b·m
+//! multiply-adds. Where sweeps have become slow they go past the maximum (`relax.rs`), still without loss.
 //!
 //! **The trap of the determinant.** Over the reals O(b) has two components, and the product of all det B is constant while blocks move
 //! continuously. Where stages are rich enough to reach the target, sweeps in the wrong component come to rest where Z = I − 2vvᵀ:
@@ -26,6 +26,10 @@ use crate::simd::Isa;
 
 /// An error within this part of 2/n is that of a reflection.
 const TRAP: f64 = 0.05;
+
+/// The first sweeps do not need to hurry, nor do those that leave less than this part of the error.
+const EAGER: usize = 3;
+const SLOW: f64 = 0.8;
 
 /// Sweeps from [`Options::start`] with as many seeds as [`Options::restarts`] says; the best of all is the fit.
 ///
@@ -86,7 +90,7 @@ pub(super) fn from_blocks<W: Wide>(
             if free && (error * n as f64 * 0.5 - 1.0).abs() <= TRAP && sweep < options.sweeps {
                 trapped = Some((error, sweeper.stages.iter().map(|stage| stage.blocks.clone()).collect()));
                 change_parity(&mut sweeper);
-                judged = sweep + 3; // the reversed block loses at first, and may be in the stage that the next sweep leaves out
+                judged = sweep + 2; // the reversed block loses at first
             } else {
                 break Stop::Converged;
             }
@@ -94,7 +98,7 @@ pub(super) fn from_blocks<W: Wide>(
         if sweep >= options.sweeps {
             break Stop::Sweeps;
         }
-        sweeper.sweep()?;
+        sweeper.sweep(sweep >= EAGER && error > SLOW * curve[sweep - 1])?;
         curve.push(sweeper.error());
     };
     let mut blocks: Vec<Vec<W>> = sweeper.stages.into_iter().map(|stage| stage.blocks).collect();
@@ -109,7 +113,7 @@ pub(super) fn from_blocks<W: Wide>(
 }
 
 /// Holds all determinants, that of the block that loses least reversed.
-fn change_parity<W: Wide>(sweeper: &mut Sweeper<W>) {
+fn change_parity<W: Wide>(sweeper: &mut Sweeper<'_, W>) {
     let mut least = (f64::INFINITY, 0, 0);
     for (i, stage) in sweeper.stages.iter_mut().enumerate() {
         for (j, (gain, parity)) in stage.gains.iter().zip(&mut stage.parity).enumerate() {
@@ -129,9 +133,11 @@ fn initial<W: Wide>(layout: &StageLayout, start: Start, group: Group, generator:
     let (b, count) = (layout.block_size(), layout.num_blocks());
     let mut blocks = vec![W::zero(); b * b * count];
     match start {
-        Start::Identity => blocks.iter_mut().enumerate().filter(|(at, _)| at % (b * b) % (b + 1) == 0).for_each(|(_, x)| {
-            *x = W::one();
-        }),
+        Start::Identity => {
+            blocks.iter_mut().enumerate().filter(|(at, _)| at % (b * b) % (b + 1) == 0).for_each(|(_, x)| {
+                *x = W::one();
+            })
+        }
         Start::Random => {
             // Near enough to a Gaussian, and the same on every machine: the polar factor is Haar distributed then.
             let mut normal = || (0..12).map(|_| generator.uniform()).sum::<f64>() - 6.0;

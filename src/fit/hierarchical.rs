@@ -78,7 +78,8 @@ fn split<W: Wide>(a: &[W], pitch: usize, u: usize, radices: &[usize], parallelis
     let lower = below(&mut y, s, u, &radices[..k], parallelism);
     let upper = below(&mut x, q * u, u, &radices[k..], parallelism);
 
-    let mut stages: Vec<Vec<W>> = (0..k).map(|l| lower.iter().flat_map(|found| found[l].iter().copied()).collect()).collect();
+    let mut stages: Vec<Vec<W>> =
+        (0..k).map(|l| lower.iter().flat_map(|found| found[l].iter().copied()).collect()).collect();
     // Block (g, q') of X_t is block (g, q'·(s/u) + t) of the whole.
     let mut inner = 1; // the distance in units of u
     for (l, radix) in radices[k..].iter().enumerate() {

@@ -6,7 +6,12 @@
 //!
 //! | function | what it does |
 //! |---|---|
+//! | [`fit`] | chooses among the following |
 //! | [`alternating`] | sweeps of block polar factors: monotone, for every wiring |
+//! | [`hierarchical`] | one pass over butterflies: exact in their class, and a bound of what can be reached |
+//! | [`projection`] | one pass over butterflies of radix 2, by eigenvectors |
+//!
+//! A target far from the class of a wiring stays far: no wiring of O(n log n) parameters comes near to a Haar matrix.
 //!
 //! ```
 //! use papilio::fit::{self, Options, Target};
@@ -14,7 +19,7 @@
 //!
 //! // The Walsh–Hadamard matrix of 8 is a butterfly: found to the last digit.
 //! let h: Vec<f64> = (0..64u32).map(|at| if ((at / 8) & (at % 8)).count_ones() % 2 == 0 { 8f64 } else { -8.0 } / 8f64.powf(1.5)).collect();
-//! let found = fit::alternating(
+//! let found = fit::fit(
 //!     &Target::new(8, &h)?,
 //!     &fit::layouts(8, &Butterfly::classic(2))?,
 //!     &Options::default(),
@@ -51,6 +56,7 @@ mod project;
 mod projection;
 mod rank;
 mod raw;
+mod relax;
 mod sweep;
 mod target;
 
@@ -198,7 +204,10 @@ impl<W: Wide> Fit<W> {
     /// # Errors
     /// Those of [`Plan::from_stages`].
     pub fn to<T: Scalar<Wide = W>>(&self) -> Result<Plan<T>> {
-        Plan::from_stages(self.plan.n(), self.fixed().map(|(layout, blocks)| (layout.clone(), Source::Fixed(blocks.clone()))))
+        Plan::from_stages(
+            self.plan.n(),
+            self.fixed().map(|(layout, blocks)| (layout.clone(), Source::Fixed(blocks.clone()))),
+        )
     }
 
     /// The same product with trainable blocks: a plan over `chart`, and its θ.

@@ -44,7 +44,13 @@ const NULL: f64 = 1e-200;
 
 /// Replaces every M of `blocks` (row-major, one after the other) by its nearest block, with determinant `parity[j]` if that is not
 /// 0. Where M = 0 it is the identity, or a reflection.
-pub(super) fn nearest<W: Wide>(b: usize, blocks: &mut [W], parity: &[i8], isa: Isa, parallelism: Parallelism) -> Vec<Gain> {
+pub(super) fn nearest<W: Wide>(
+    b: usize,
+    blocks: &mut [W],
+    parity: &[i8],
+    isa: Isa,
+    parallelism: Parallelism,
+) -> Vec<Gain> {
     let size = b * b;
     match b {
         1 => blocks.iter_mut().zip(parity).map(|(m, parity)| phase(m, *parity)).collect(),
@@ -160,8 +166,7 @@ impl Jacobi {
             let cost = 2.0 * direction_gain(b, block, &u[least * b..], &v[least * b..]);
             for i in 0..b {
                 for j in 0..b {
-                    block[i * b + j] =
-                        (0..b).fold(W::zero(), |sum, k| sum + u[k * b + i] * Scalar::conj(v[k * b + j]));
+                    block[i * b + j] = (0..b).fold(W::zero(), |sum, k| sum + u[k * b + i] * Scalar::conj(v[k * b + j]));
                 }
             }
             gains[l] = Gain { gain, loss: cost, sign: 0 };

@@ -55,7 +55,8 @@ fn peel<W: Wide>(n: usize, u: usize, mut a: Vec<W>) -> Vec<Vec<W>> {
     for (run, rows) in a.chunks_exact(u * n).enumerate() {
         halves[run % 2].extend_from_slice(rows);
     }
-    let (mut first, mut rest) = (Vec::with_capacity(n / b * b * b), [vec![W::zero(); half / 2], vec![W::zero(); half / 2]]);
+    let (mut first, mut rest) =
+        (Vec::with_capacity(n / b * b * b), [vec![W::zero(); half / 2], vec![W::zero(); half / 2]]);
     let mut gram = vec![W::zero(); n / b * b * b];
     for (half, sign) in halves.iter().zip([1.0, -1.0]) {
         dispatch::<f64, _>(Isa::detect(), Grams { n, b, sign, half, gram: &mut gram });

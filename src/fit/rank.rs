@@ -160,9 +160,7 @@ fn balance<W: Wide>(u: usize, s: usize, l: &mut [W], r: &mut [W], energy: f64) -
     // V f(Σ) Vᴴ
     let function = |f: &dyn Fn(f64) -> f64| -> Vec<W> {
         let entry = |i: usize, j: usize| {
-            (0..u).fold(W::zero(), |sum, k| {
-                sum + v[i * u + k] * W::from_real(f(sigma[k])) * Scalar::conj(v[j * u + k])
-            })
+            (0..u).fold(W::zero(), |sum, k| sum + v[i * u + k] * W::from_real(f(sigma[k])) * Scalar::conj(v[j * u + k]))
         };
         (0..u * u).map(|at| entry(at / u, at % u)).collect()
     };

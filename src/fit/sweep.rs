@@ -1,14 +1,14 @@
 //! The state of a sweep: what the target looks like from between two stages, and how it moves on to the next.
 //!
-//! Of Q ≈ F_m ··· F_1, blocks of stage i are free while all others stay. With Z = (F_m ··· F_i)ᴴ Q (F_{i−1} ··· F_1)ᴴ the
-//! objective is Re tr(QᴴR) = Re tr Σⱼ (BⱼZⱼⱼ)ᴴ Bⱼ' over the new blocks B', where Zⱼⱼ is the part of Z on the coordinates of block j:
-//! the best block is the nearest one to BⱼZⱼⱼ (`polar.rs`). The way on is
+//! Of Q ≈ F_m ··· F_1, the blocks of stage i are free while all others stay. With Z = (F_m ··· F_i)ᴴ Q (F_{i−1} ··· F_1)ᴴ the objective is
+//! Re tr(QᴴR) = Re Σⱼ tr((BⱼZⱼⱼ)ᴴ B'ⱼ) over the new blocks B', where Zⱼⱼ is the part of Z on the coordinates of block j: the best block is
+//! the one nearest to BⱼZⱼⱼ (`polar.rs`). On to stage i + 1 it goes by
 //!
-//! > forwards:  Z ← F_i Z F_i'ᴴ,  backwards:  Z ← F_i'ᴴ Z F_i with blocks nearest to ZⱼⱼBⱼ,
+//! > Z ← F_i Z F'_iᴴ,
 //!
-//! two products with one stage each, by the kernels that serve any plan: columns for the left one, rows for the right one. At
-//! either end a sweep turns: there Z ← F'ᴴF·Z or Z ← Z·F F'ᴴ, and no stage is visited twice in a row. At every moment
-//! ‖Z − I‖_F = ‖Q − R‖_F, which is how errors are measured, without cancellation.
+//! two products with one stage each, by the kernels that serve any plan: columns of Z for the left one, rows for the right one. A sweep
+//! starts from Z = RᴴQ, for which all stages run in one pass; so rounding errors do not pile up from sweep to sweep, and
+//! ‖Z − I‖_F = ‖Q − R‖_F is the error, without cancellation.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -17,13 +17,14 @@ use bytemuck::cast_slice;
 
 use super::polar::{Gain, nearest};
 use super::raw::Raw;
+use super::relax::beyond;
 use super::target::distance;
 use crate::batch::BatchMut;
 use crate::error::Result;
 use crate::layout::StageLayout;
 use crate::parallel::Parallelism;
 use crate::plan::{Factors, Op, Plan, Source, Workspace};
-use crate::scalar::{Scalar, Wide};
+use crate::scalar::Wide;
 
 /// A stage and its present blocks, row-major one after the other.
 pub(super) struct Blocks<W: Wide> {
@@ -46,116 +47,89 @@ impl<W: Wide> Blocks<W> {
     }
 }
 
-pub(super) struct Sweeper<W: Wide> {
+pub(super) struct Sweeper<'a, W: Wide> {
     n: usize,
-    /// Distance of rows: never a multiple of a page, whose lines would all compete for the same places of a cache.
+    target: &'a [W],
+    /// All stages.
+    whole: Plan<W>,
+    pub(super) stages: Vec<Blocks<W>>,
+    /// Distance of the rows of Z: never a multiple of a page, whose lines would all compete for the same places of a cache.
     pitch: usize,
     z: Vec<W>,
-    pub(super) stages: Vec<Blocks<W>>,
-    forward: bool,
-    /// No stage has been visited yet.
-    fresh: bool,
     parallelism: Parallelism,
     workspace: Workspace,
 }
 
-impl<W: Wide> Sweeper<W> {
-    /// At the first stage. `blocks` are those of the stages, whose determinants must be `parity`.
+impl<'a, W: Wide> Sweeper<'a, W> {
+    /// Before the first stage. `blocks` are those of the stages, whose determinants must be `parity`.
     pub(super) fn new(
         n: usize,
-        target: &[W],
+        target: &'a [W],
         layouts: &[StageLayout],
         blocks: Vec<Vec<W>>,
         parity: i8,
         parallelism: Parallelism,
     ) -> Result<Self> {
-        let line = 64 / size_of::<W>();
-        let pitch = if (n * size_of::<W>()).is_multiple_of(512) { n + line } else { n };
+        let whole = Plan::from_stages(n, layouts.iter().map(|layout| (layout.clone(), Source::chart(Raw))))?;
         let stages = layouts.iter().zip(blocks).map(|(layout, blocks)| Blocks::new(n, layout, blocks, parity));
         let stages = stages.collect::<Result<_>>()?;
-        let workspace = Workspace::new();
-        let z = vec![W::zero(); n * pitch];
-        let mut sweeper = Self { n, pitch, z, stages, forward: true, fresh: true, parallelism, workspace };
-        sweeper.restart(target)?;
+        let line = 64 / size_of::<W>();
+        let pitch = if (n * size_of::<W>()).is_multiple_of(512) { n + line } else { n };
+        let (z, workspace) = (vec![W::zero(); n * pitch], Workspace::new());
+        let mut sweeper = Self { n, target, whole, stages, pitch, z, parallelism, workspace };
+        sweeper.restart()?;
         Ok(sweeper)
     }
 
-    /// Z afresh from the target, at the first stage.
-    pub(super) fn restart(&mut self, target: &[W]) -> Result<()> {
-        for (z, row) in self.z.chunks_exact_mut(self.pitch).zip(target.chunks_exact(self.n)) {
+    /// Z ← RᴴQ
+    fn restart(&mut self) -> Result<()> {
+        for (z, row) in self.z.chunks_exact_mut(self.pitch).zip(self.target.chunks_exact(self.n)) {
             z[..self.n].copy_from_slice(row);
         }
-        for i in (0..self.stages.len()).rev() {
-            let factors = self.stages[i].factors.clone();
-            self.left(i, &factors, Op::Adjoint)?;
-        }
-        (self.forward, self.fresh) = (true, true);
-        Ok(())
+        let mut theta: Vec<f64> = Vec::with_capacity(self.whole.num_params());
+        self.stages.iter().for_each(|stage| theta.extend_from_slice(cast_slice(&stage.blocks)));
+        let factors = self.whole.realize(&theta)?;
+        let columns = BatchMut::strided(&mut self.z, self.n, self.n, 1, self.pitch)?;
+        self.whole.apply_in_place(&factors, columns, Op::Adjoint, self.parallelism, &mut self.workspace)
     }
 
-    /// Visits all stages but the one that was visited last, and turns.
-    pub(super) fn sweep(&mut self) -> Result<()> {
-        let m = self.stages.len();
-        for k in usize::from(!self.fresh)..m {
-            let i = if self.forward { k } else { m - 1 - k };
-            self.visit(i, k + 1 == m)?;
+    /// Visits all stages, the first one first; `relaxed` sweeps go past the best blocks.
+    pub(super) fn sweep(&mut self, relaxed: bool) -> Result<()> {
+        for i in 0..self.stages.len() {
+            self.visit(i, relaxed)?;
         }
-        (self.fresh, self.forward) = (false, !self.forward);
-        Ok(())
+        self.restart()
     }
 
-    fn visit(&mut self, i: usize, last: bool) -> Result<()> {
-        let (stage, forward) = (&self.stages[i], self.forward);
-        let b = stage.layout.block_size();
-        let mut blocks = vec![W::zero(); stage.blocks.len()];
+    fn visit(&mut self, i: usize, relaxed: bool) -> Result<()> {
+        let stage = &self.stages[i];
+        let (b, isa) = (stage.layout.block_size(), self.workspace.isa());
+        let mut wanted = vec![W::zero(); stage.blocks.len()];
         let mut part = vec![W::zero(); b * b];
-        for (j, (new, old)) in blocks.chunks_exact_mut(b * b).zip(stage.blocks.chunks_exact(b * b)).enumerate() {
+        for (j, (wanted, old)) in wanted.chunks_exact_mut(b * b).zip(stage.blocks.chunks_exact(b * b)).enumerate() {
             for (row, i) in part.chunks_exact_mut(b).zip(stage.layout.indices(j)) {
                 let z = &self.z[i * self.pitch..][..self.n];
                 row.iter_mut().zip(stage.layout.indices(j)).for_each(|(x, k)| *x = z[k]);
             }
-            if forward { product(b, old, &part, new) } else { product(b, &part, old, new) }
+            product(b, old, &part, wanted);
         }
-        let gains = nearest(b, &mut blocks, &stage.parity, self.workspace.isa(), self.parallelism);
-        let factors = if last {
-            // Bᴴ B' on the left, B' Bᴴ on the right.
-            let mut turn = vec![W::zero(); blocks.len()];
-            for ((turn, new), old) in
-                turn.chunks_exact_mut(b * b).zip(blocks.chunks_exact(b * b)).zip(stage.blocks.chunks_exact(b * b))
-            {
-                let back: Vec<W> = (0..b * b).map(|at| Scalar::conj(old[at % b * b + at / b])).collect();
-                if forward { product(b, &back, new, turn) } else { product(b, new, &back, turn) }
-            }
-            let turn = stage.plan.realize::<f64>(cast_slice(&turn))?;
-            if forward { self.left(i, &turn, Op::Adjoint)? } else { self.right(i, &turn, Op::Conj)? }
-            self.stages[i].plan.realize::<f64>(cast_slice(&blocks))?
-        } else {
-            let factors = stage.plan.realize::<f64>(cast_slice(&blocks))?;
-            let old = stage.factors.clone();
-            if forward {
-                self.left(i, &old, Op::None)?;
-                self.right(i, &factors, Op::Conj)?;
-            } else {
-                self.left(i, &factors, Op::Adjoint)?;
-                self.right(i, &old, Op::Transpose)?;
-            }
-            factors
-        };
+        let mut blocks = wanted.clone();
+        let gains = nearest(b, &mut blocks, &stage.parity, isa, self.parallelism);
+        if relaxed {
+            let signs: Vec<i8> = gains.iter().map(|gain| gain.sign).collect();
+            beyond(b, &stage.blocks, &wanted, &mut blocks, &signs, isa, self.parallelism);
+        }
+        let factors = stage.plan.realize::<f64>(cast_slice(&blocks))?;
+        if i + 1 < self.stages.len() {
+            let Self { n, pitch, z, parallelism, workspace, .. } = self;
+            let columns = BatchMut::strided(z, *n, *n, 1, *pitch)?;
+            stage.plan.apply_in_place(&stage.factors, columns, Op::None, *parallelism, workspace)?;
+            let rows = BatchMut::strided(z, *n, *n, *pitch, 1)?;
+            stage.plan.apply_in_place(&factors, rows, Op::Conj, *parallelism, workspace)?;
+        }
         let stage = &mut self.stages[i];
         (stage.blocks, stage.factors, stage.gains) = (blocks, factors, gains);
         Ok(())
-    }
-
-    /// Z ← op(F)·Z
-    fn left(&mut self, i: usize, factors: &Factors<W>, op: Op) -> Result<()> {
-        let columns = BatchMut::strided(&mut self.z, self.n, self.n, 1, self.pitch)?;
-        self.stages[i].plan.apply_in_place(factors, columns, op, self.parallelism, &mut self.workspace)
-    }
-
-    /// Z ← Z·op(F)ᵀ
-    fn right(&mut self, i: usize, factors: &Factors<W>, op: Op) -> Result<()> {
-        let rows = BatchMut::strided(&mut self.z, self.n, self.n, self.pitch, 1)?;
-        self.stages[i].plan.apply_in_place(factors, rows, op, self.parallelism, &mut self.workspace)
     }
 
     /// ‖Q − R‖²_F/(2n)
