@@ -81,7 +81,7 @@ fn real_polar(n: usize, x: &mut [f64]) -> Result<()> {
         if defect <= 1e-6 || defect <= n as f64 * EPS {
             return Ok(());
         }
-        if !(defect < 4.0 * last) {
+        if defect.is_nan() || defect >= 4.0 * last {
             break;
         }
         last = defect;

@@ -99,7 +99,7 @@ impl<W: Wide> Job<f64> for Grams<'_, W> {
             for (x, gram) in row.chunks_exact(b).zip(self.gram.chunks_exact_mut(b * b)) {
                 for (gram, y) in gram.chunks_exact_mut(b).zip(x) {
                     let y = Scalar::conj(*y) * W::from_real(self.sign);
-                    gram.iter_mut().zip(x).for_each(|(g, x)| *g = *g + y * *x);
+                    gram.iter_mut().zip(x).for_each(|(g, x)| *g += y * *x);
                 }
             }
         }
@@ -123,7 +123,7 @@ impl<W: Wide> Job<f64> for Turn<'_, W> {
         for (row, out) in self.half.chunks_exact(self.n).zip(self.out.chunks_exact_mut(self.n / 2)) {
             for ((x, v), out) in row.chunks_exact(b).zip(self.values.chunks_exact(b * b)).zip(out.chunks_exact_mut(u)) {
                 for (x, v) in x.iter().zip(v.chunks_exact(b)) {
-                    out.iter_mut().zip(&v[self.c * u..]).for_each(|(out, v)| *out = *out + *x * *v);
+                    out.iter_mut().zip(&v[self.c * u..]).for_each(|(out, v)| *out += *x * *v);
                 }
             }
         }

@@ -88,7 +88,7 @@ fn low_rank<W: Wide>(u: usize, s: usize, m: &[W], l: &mut [W], r: &mut [W]) -> f
         for (l, m) in l.chunks_exact(u).zip(m.chunks_exact(s)) {
             for (l, r) in l.iter().zip(r.chunks_exact_mut(s)) {
                 let f = Scalar::conj(*l) * W::from_real(scale);
-                r.iter_mut().zip(m).for_each(|(r, m)| *r = *r + f * *m);
+                r.iter_mut().zip(m).for_each(|(r, m)| *r += f * *m);
             }
         }
         orthonormal(s, r);
@@ -151,7 +151,7 @@ fn balance<W: Wide>(u: usize, s: usize, l: &mut [W], r: &mut [W], energy: f64) -
     let mut gram = vec![W::zero(); u * u];
     for l in l.chunks_exact(u) {
         for (gram, x) in gram.chunks_exact_mut(u).zip(l) {
-            gram.iter_mut().zip(l).for_each(|(g, y)| *g = *g + Scalar::conj(*x) * *y);
+            gram.iter_mut().zip(l).for_each(|(g, y)| *g += Scalar::conj(*x) * *y);
         }
     }
     let (lambda, v) = hermitian_eigen(u, &mut gram);
@@ -171,7 +171,7 @@ fn balance<W: Wide>(u: usize, s: usize, l: &mut [W], r: &mut [W], energy: f64) -
     for l in l.chunks_exact_mut(u) {
         row.fill(W::zero());
         for (x, inverse) in l.iter().zip(inverse.chunks_exact(u)) {
-            row.iter_mut().zip(inverse).for_each(|(to, y)| *to = *to + *x * *y);
+            row.iter_mut().zip(inverse).for_each(|(to, y)| *to += *x * *y);
         }
         l.copy_from_slice(&row);
     }
@@ -179,7 +179,7 @@ fn balance<W: Wide>(u: usize, s: usize, l: &mut [W], r: &mut [W], energy: f64) -
     for (r, root) in r.chunks_exact_mut(s).zip(root.chunks_exact(u)) {
         r.fill(W::zero());
         for (x, old) in root.iter().zip(old.chunks_exact(s)) {
-            r.iter_mut().zip(old).for_each(|(to, y)| *to = *to + *x * *y);
+            r.iter_mut().zip(old).for_each(|(to, y)| *to += *x * *y);
         }
     }
     sigma.iter().sum()
@@ -194,7 +194,7 @@ fn dot<W: Wide>(x: &[W], y: &[W]) -> W {
     let rest = rest.fold(W::zero(), |sum, (x, y)| sum + *x * Scalar::conj(*y));
     for (x, y) in xs.zip(ys) {
         for l in 0..LANES {
-            sums[l] = sums[l] + x[l] * Scalar::conj(y[l]);
+            sums[l] += x[l] * Scalar::conj(y[l]);
         }
     }
     sums.iter().fold(rest, |sum, x| sum + *x)

@@ -143,7 +143,7 @@ pub(super) fn product<W: Wide>(b: usize, x: &[W], y: &[W], out: &mut [W]) {
     for (out, x) in out.chunks_exact_mut(b).zip(x.chunks_exact(b)) {
         out.fill(W::zero());
         for (x, y) in x.iter().zip(y.chunks_exact(b)) {
-            out.iter_mut().zip(y).for_each(|(out, y)| *out = *out + *x * *y);
+            out.iter_mut().zip(y).for_each(|(out, y)| *out += *x * *y);
         }
     }
 }

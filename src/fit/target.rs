@@ -155,14 +155,14 @@ impl<W: Wide> Job<f64> for Probe<'_, W> {
             let mut sum = [W::zero(); PROBES];
             for (q, x) in row.iter().zip(self.probes) {
                 for l in 0..PROBES {
-                    sum[l] = sum[l] + *q * W::from_real(x[l]);
+                    sum[l] += *q * W::from_real(x[l]);
                 }
             }
             *image = sum;
             for (q, back) in row.iter().zip(self.back.iter_mut()) {
                 let q = Scalar::conj(*q);
                 for l in 0..PROBES {
-                    back[l] = back[l] + q * sum[l];
+                    back[l] += q * sum[l];
                 }
             }
         }
