@@ -39,7 +39,7 @@ fn exact(n: usize) -> Result<()> {
     println!("| target | error | seconds |\n|---|---|---|");
     let butterfly = Butterfly::classic(2);
     let length = 1.0 / (n as f64).sqrt();
-    let sign = |at: usize| if ((at / n) & (at % n)).count_ones() % 2 == 0 { length } else { -length };
+    let sign = |at: usize| if ((at / n) & (at % n)).count_ones().is_multiple_of(2) { length } else { -length };
     one_pass("Hadamard", &Target::new(n, &(0..n * n).map(sign).collect::<Vec<_>>())?, &butterfly)?;
     let root = |at: usize| {
         let reversed = (at % n).reverse_bits() >> (usize::BITS - n.ilog2());
@@ -170,7 +170,7 @@ fn planted<W: Wide>(n: usize, wiring: &dyn Topology, sigma: f64, seed: u64) -> R
     if sigma == 0.0 {
         return Target::new(n, &q);
     }
-    q.iter_mut().for_each(|x| *x = *x + scale * normal::<W>(&mut g));
+    q.iter_mut().for_each(|x| *x += scale * normal::<W>(&mut g));
     Ok(Target::project(n, &q)?.0)
 }
 

@@ -164,7 +164,7 @@ fn sweeps_never_lose() {
 
 fn hadamard(n: usize) -> Target<f64> {
     let size = 1.0 / (n as f64).sqrt();
-    let entry = |at: usize| if ((at / n) & (at % n)).count_ones() % 2 == 0 { size } else { -size };
+    let entry = |at: usize| if ((at / n) & (at % n)).count_ones().is_multiple_of(2) { size } else { -size };
     Target::new(n, &(0..n * n).map(entry).collect::<Vec<_>>()).unwrap()
 }
 
@@ -232,7 +232,9 @@ fn sweeps_find_what_was_planted() {
     fn check<W: Wide>(n: usize, topology: &dyn Topology, special: bool) {
         let stages = fit::layouts(n, topology).unwrap();
         let target = planted::<W>(n, &stages, special, 5);
-        let found = run(&target, &stages, &options(if special { Group::Special } else { Group::Full }));
+        let mut options = options(if special { Group::Special } else { Group::Full });
+        options.restarts = 5; // turns by π may stay
+        let found = run(&target, &stages, &options);
         check_exact(&format!("{topology:?}"), &target, &found);
         assert!(found.stop == Stop::Exact && found.sweeps <= 60, "{:?} {}", found.stop, found.sweeps);
     }
@@ -276,13 +278,13 @@ fn near_the_class_the_bound_is_near() {
     }
 }
 
-/// Rotations of 16 coordinates by five butterflies of O(2) blocks. Now and then sweeps rest at 2/n in the wrong component.
+/// Rotations of 16 coordinates by four butterflies of O(2) blocks. With some seeds sweeps rest at 2/n in the wrong component.
 #[test]
 fn the_wrong_determinant_is_found_out() {
     let n = 16;
-    let stages = fit::layouts(n, &Repeated::new(Butterfly::classic(2), 5)).unwrap();
+    let stages = fit::layouts(n, &Repeated::new(Butterfly::classic(2), 4)).unwrap();
     let mut trapped = 0;
-    for seed in 0..8 {
+    for seed in [0, 5, 21, 23] {
         let mut q = haar::<f64>(n, 1000 + seed).entries().to_vec();
         if determinant(n, &q) < 0.0 {
             q[..n].iter_mut().for_each(|x| *x = -*x);

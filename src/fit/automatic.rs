@@ -29,7 +29,7 @@ pub fn fit<W: Wide>(
     options: &Options,
     watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Fit<W>> {
-    if stages.len() < 2 || Chain::of(stages).is_none() {
+    if Chain::of(stages).is_none() {
         return alternating(target, stages, options, watch);
     }
     let direct = hierarchical(target, stages, options)?;
