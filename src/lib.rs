@@ -72,7 +72,7 @@
 //! and [`verify::laws`] checks them as it checks the ones here. [`Charts`](parametrization::Charts) finds charts by name.
 //!
 //! For a matrix that is given, [`synthesis`] finds the parameters: any rotation as a mesh of neighbouring pairs or as pairs of
-//! butterflies B·Bᵀ, any permutation as a Beneš network.
+//! butterflies B·Bᵀ, any permutation as a Beneš network. [`fit`] finds the product of any wiring that is nearest to it.
 //!
 //! # One object: the plan
 //!

@@ -65,7 +65,10 @@ fn real_polar(n: usize, x: &mut [f64]) -> Result<()> {
     }
     let unit = 1.0 / Float::sqrt(norm);
     let near = |gram: &[f64]| {
-        let square = |(at, g): (usize, &f64)| (g - f64::from(u8::from(at / n == at % n))).powi(2);
+        let square = |(at, g): (usize, &f64)| {
+            let d = g - f64::from(u8::from(at / n == at % n));
+            d * d
+        };
         Float::sqrt(gram.iter().enumerate().map(square).sum::<f64>())
     };
     if near(&scratch[0]) > 0.5 {
