@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 7] = [
     &["dense"],
     &["parametrization", "topology", "kernel"],
     &["plan"],
-    &["verify", "storage", "transmission", "synthesis"],
+    &["verify", "storage", "transmission", "synthesis", "fit"],
     &["orthogonal"],
     &["adapter", "archive"],
 ];

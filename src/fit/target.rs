@@ -1,0 +1,170 @@
+//! What is to be approximated: a dense matrix, checked once.
+//!
+//! *Is it orthogonal?* Up to n = 256 LAPACK's ratio ‖I − QᴴQ‖₁/(n·eps) decides, exactly. Forming QᴴQ of a larger matrix would take longer
+//! than the whole fit; there E = I − QᴴQ is measured by 8 vectors of random signs, ‖E‖²_F = E‖Ex‖², and ‖E‖_F takes the place of
+//! ‖E‖₁ (they agree for errors spread evenly, and a single entry off by δ shows as δ in every probe).
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use num_traits::Float;
+
+use super::project::polar;
+use crate::dense::{EPS, ORTHOGONAL, orthogonality_ratio};
+use crate::error::{Error, Result, check_length};
+use crate::generator::Generator;
+use crate::parallel::{Parallelism, for_each};
+use crate::scalar::{Scalar, Wide};
+use crate::simd::{Isa, Job, Lanes, dispatch};
+
+/// Matrices up to this size are measured exactly.
+const EXACT: usize = 256;
+const PROBES: usize = 8;
+/// Rows that a thread takes at a time.
+const ROWS: usize = 32;
+
+/// A finite orthogonal (unitary) n×n matrix, row-major.
+#[derive(Debug, Clone)]
+pub struct Target<W: Wide> {
+    n: usize,
+    entries: Vec<W>,
+    ratio: f64,
+}
+
+impl<W: Wide> Target<W> {
+    /// Takes a matrix that is orthogonal to a ratio of 30.
+    ///
+    /// # Errors
+    /// [`Error::Size`] unless 1 ≤ n < 2³², [`Error::Length`] unless there are n² entries, [`Error::Domain`] for an entry that is not
+    /// finite, named with its place, and for a matrix that is not orthogonal, with its defect.
+    pub fn new(n: usize, entries: &[W]) -> Result<Self> {
+        let target = Self::finite(n, entries)?;
+        if target.ratio <= ORTHOGONAL {
+            return Ok(target);
+        }
+        Err(Error::Domain {
+            what: "target".to_string(),
+            expected: "an orthogonal matrix: ratio ‖I − QᴴQ‖/(n·eps) at most 30, or its projection asked for",
+            got: format!("ratio {:e}, a defect of {:e}", target.ratio, target.ratio * n as f64 * EPS),
+        })
+    }
+
+    /// The orthogonal matrix nearest to `entries`, its polar factor, and the distance ‖Q − entries‖_F it has moved.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), but for matrices that are not orthogonal: only [`Error::Domain`] for one so near to a singular
+    /// matrix that nothing is nearest.
+    pub fn project(n: usize, entries: &[W]) -> Result<(Self, f64)> {
+        let mut target = Self::finite(n, entries)?;
+        if target.ratio > 1.0 {
+            polar(n, &mut target.entries)?;
+            target.ratio = ratio(n, &target.entries)?;
+        }
+        let moved = distance(n, &target.entries, n, |i, j| entries[i * n + j], Parallelism::default());
+        Ok((target, Float::sqrt(moved * 2.0 * n as f64)))
+    }
+
+    fn finite(n: usize, entries: &[W]) -> Result<Self> {
+        if n == 0 || n > u32::MAX as usize {
+            return Err(Error::Size { what: "target", expected: "1 <= n < 2^32".to_string(), got: n.to_string() });
+        }
+        check_length("target", n.saturating_mul(n), entries.len())?;
+        if let Some(at) = entries.iter().position(|x| !(x.re() * 0.0 + x.im() * 0.0 == 0.0)) {
+            let got = format!("{:?} in row {}, column {}", entries[at], at / n, at % n);
+            return Err(Error::Domain { what: "target".to_string(), expected: "finite numbers", got });
+        }
+        Ok(Self { n, entries: entries.to_vec(), ratio: ratio(n, entries)? })
+    }
+
+    /// Rows and columns.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// The entries, row-major.
+    pub fn entries(&self) -> &[W] {
+        &self.entries
+    }
+
+    /// LAPACK's ratio, or its estimate.
+    pub fn orthogonality_ratio(&self) -> f64 {
+        self.ratio
+    }
+}
+
+/// ‖Q − R‖²_F/(2n) from the difference, for rows of `x` at a distance of `pitch`. Row by row in a fixed order: the same bits for any
+/// number of threads.
+pub(super) fn distance<W: Wide>(
+    n: usize,
+    x: &[W],
+    pitch: usize,
+    y: impl Fn(usize, usize) -> W + Send + Sync,
+    parallelism: Parallelism,
+) -> f64 {
+    let mut sums = vec![0.0; n];
+    let items: Vec<_> = sums.chunks_mut(ROWS).zip(x.chunks(ROWS * pitch)).enumerate().collect();
+    for_each(parallelism, items, |(chunk, (sums, x))| {
+        for (r, (sum, x)) in sums.iter_mut().zip(x.chunks(pitch)).enumerate() {
+            let mut parts = [0.0; 8];
+            for (j, x) in x[..n].iter().enumerate() {
+                let d = *x - y(chunk * ROWS + r, j);
+                parts[j % 8] += d.re() * d.re() + d.im() * d.im();
+            }
+            *sum = parts.iter().sum::<f64>();
+        }
+    });
+    sums.iter().sum::<f64>() / (2.0 * n as f64)
+}
+
+/// ‖I − QᴴQ‖/(n·eps) in the 1-norm, or the Frobenius norm by probes.
+fn ratio<W: Wide>(n: usize, entries: &[W]) -> Result<f64> {
+    if n <= EXACT {
+        return orthogonality_ratio(n, entries);
+    }
+    let mut generator = Generator::new(0x0007_a96e_7000);
+    let probes: Vec<[f64; PROBES]> = (0..n).map(|_| core::array::from_fn(|_| generator.sign())).collect();
+    let mut images = vec![[W::zero(); PROBES]; n];
+    let mut back = vec![[W::zero(); PROBES]; n];
+    let job = Probe { n, entries, probes: &probes, images: &mut images, back: &mut back };
+    dispatch::<f64, _>(Isa::detect(), job);
+    let mut sum = 0.0;
+    for (back, probe) in back.iter().zip(&probes) {
+        for (z, x) in back.iter().zip(probe) {
+            let d = *z - W::from_real(*x);
+            sum += d.re() * d.re() + d.im() * d.im();
+        }
+    }
+    Ok(Float::sqrt(sum / PROBES as f64) / (n as f64 * EPS))
+}
+
+/// `images` ← Q·probes, `back` ← Qᴴ·images.
+struct Probe<'a, W> {
+    n: usize,
+    entries: &'a [W],
+    probes: &'a [[f64; PROBES]],
+    images: &'a mut [[W; PROBES]],
+    back: &'a mut [[W; PROBES]],
+}
+
+impl<W: Wide> Job<f64> for Probe<'_, W> {
+    #[inline(always)]
+    fn run<S: Lanes<f64>>(self, _: S) {
+        for (row, image) in self.entries.chunks_exact(self.n).zip(self.images.iter_mut()) {
+            let mut sum = [W::zero(); PROBES];
+            for (q, x) in row.iter().zip(self.probes) {
+                for l in 0..PROBES {
+                    sum[l] += *q * W::from_real(x[l]);
+                }
+            }
+            *image = sum;
+            for (q, back) in row.iter().zip(self.back.iter_mut()) {
+                let q = Scalar::conj(*q);
+                for l in 0..PROBES {
+                    back[l] += q * sum[l];
+                }
+            }
+        }
+    }
+}
