@@ -8,7 +8,7 @@
 //!
 //! 1. *The exact class*: Hadamard, DFT, planted products, in one pass; relative Frobenius error against 8·eps·log₂ n.
 //! 2. *Planted and noise*: the polar factor of a butterfly plus σ·Gauss/√n.
-//! 3. *Haar targets* by BOFT(m, b) of rotations (Figure 5 of arXiv 2311.06243), 60 sweeps.
+//! 3. *Haar targets* by BOFT(m, b) of rotations (Figure 5 of arXiv 2311.06243), 100 sweeps.
 //! 4. *All of SO(n)* by repeated butterflies, n ≤ 128.
 
 use std::ops::ControlFlow;
@@ -90,7 +90,7 @@ fn haar_targets(n: usize, targets: u64) -> Result<()> {
         let (mut errors, mut sweeps, mut seconds, mut parameters) = (Vec::new(), 0, 0.0, 0);
         for seed in 0..targets {
             let mut options = Options::default();
-            (options.group, options.seed, options.sweeps) = (Group::Special, seed, 60);
+            (options.group, options.seed, options.sweeps) = (Group::Special, seed, 100);
             let (found, time) = run(&haar(n, seed)?, &Butterfly::boft(m, b)?, &options)?;
             (sweeps, parameters) = (sweeps + found.sweeps, found.num_parameters());
             seconds += time;

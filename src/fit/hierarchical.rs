@@ -34,7 +34,7 @@ use crate::simd::Isa;
 /// windows. Exact for targets in the class; [`Fit::bound`] tells how far from the best it may be elsewhere.
 ///
 /// # Errors
-/// As [`alternating`](super::alternating); [`Error::Unsupported`] for layouts that do not chain.
+/// As [`alternating`](super::alternating); [`Error::Unsupported`](crate::Error::Unsupported) for layouts that do not chain.
 pub fn hierarchical<W: Wide>(target: &Target<W>, stages: &[StageLayout], options: &Options) -> Result<Fit<W>> {
     let (blocks, bound) = factors(target, stages, options)?;
     let mut fit = Fit::new(target, stages, blocks, options.parallelism)?;
