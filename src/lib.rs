@@ -74,8 +74,7 @@
 //! For a matrix that is given, [`synthesis`] finds the parameters: any rotation as a mesh of neighbouring pairs or as pairs of
 //! butterflies B·Bᵀ, any unitary matrix as a mesh of U(2) blocks, both as Householder reflections, any permutation as a Beneš
 //! network or two stages of swaps. Fast transforms come as plans without parameters: Hadamard, Fourier, Hartley, cosines and
-//! sines, wavelets, Kronecker products. [`fit`] finds the product
-//! of any wiring that is nearest to a matrix.
+//! sines, wavelets, Kronecker products. [`fit`] finds the product of any wiring that is nearest to a matrix.
 //!
 //! # One object: the plan
 //!
