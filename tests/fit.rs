@@ -384,6 +384,20 @@ fn projection_to_the_group_is_the_polar_factor() {
     check::<c64>(20);
 }
 
+/// Squares of these overflow or vanish; the nearest orthogonal matrix is the same.
+#[test]
+fn projection_takes_any_scale() {
+    for (n, scale) in [(4, 1e200), (4, 1e-200), (300, 1e200), (300, 1e-200)] {
+        let q = haar::<f64>(n, 1);
+        let scaled: Vec<f64> = q.entries().iter().map(|x| x * scale).collect();
+        assert!(Target::new(n, &scaled).is_err());
+        let (found, _) = Target::project(n, &scaled).unwrap();
+        assert!(found.orthogonality_ratio() < 2.0, "{n}, {scale:e}");
+        let off = found.entries().iter().zip(q.entries()).fold(0.0f64, |m, (x, y)| m.max((x - y).abs()));
+        assert!(off <= 64.0 * f64::EPSILON, "{n}, {scale:e}: {off:e}");
+    }
+}
+
 #[test]
 fn an_interrupt_keeps_the_best_so_far() {
     let (n, target) = (32, haar::<f64>(32, 3));

@@ -52,6 +52,11 @@ fn real_polar(n: usize, x: &mut [f64]) -> Result<()> {
         expected: "a matrix with singular values above 1e-7 of the largest, so that an orthogonal one is nearest",
         got,
     };
+    // So that no square overflows or vanishes.
+    let largest = x.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+    if !(1e-100..1e100).contains(&largest) {
+        x.iter_mut().for_each(|x| *x /= largest);
+    }
     let mut scratch = [vec![0.0; n * n], vec![0.0; n * n], vec![0.0; n * n]];
     // ‖X‖₂² is at most ‖XᵀX‖_∞.
     let norm = {

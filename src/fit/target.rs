@@ -58,7 +58,7 @@ impl<W: Wide> Target<W> {
     /// matrix that nothing is nearest.
     pub fn project(n: usize, entries: &[W]) -> Result<(Self, f64)> {
         let mut target = Self::finite(n, entries)?;
-        if target.ratio > 1.0 {
+        if target.ratio.is_nan() || target.ratio > 1.0 {
             polar(n, &mut target.entries)?;
             target.ratio = ratio(n, &target.entries)?;
         }

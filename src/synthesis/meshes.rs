@@ -61,15 +61,10 @@ pub fn brick(n: usize, q: &[f64]) -> Result<(Plan<f64>, Vec<f64>)> {
     let mut a = Rows { n, entries: orthogonal(n, q)? };
     let plan = Plan::new(n, &Brick, Givens)?;
     let (mut right, mut left) = (Vec::new(), Vec::new());
-    for diagonal in 0..n.saturating_sub(1) {
-        for j in 0..=diagonal {
-            if diagonal % 2 == 0 {
-                let column = diagonal - j;
-                right.push((column, a.eliminate_in_columns(column, n - 1 - j)));
-            } else {
-                let row = n - 2 - diagonal + j;
-                left.push((row, a.eliminate_in_rows(row, j, true)));
-            }
+    for elimination in brick_order(n) {
+        match elimination {
+            Elimination::Columns { i, row } => right.push((i, a.eliminate_in_columns(i, row))),
+            Elimination::Rows { i, column } => left.push((i, a.eliminate_in_rows(i, column, true))),
         }
     }
     // One of the two ends has the sign of the determinant; the other and all between are positive.
@@ -83,6 +78,21 @@ pub fn brick(n: usize, q: &[f64]) -> Result<(Plan<f64>, Vec<f64>)> {
         theta[plan.stages()[stage].theta().start + i / 2] = angle;
     }
     Ok((plan, theta))
+}
+
+/// One entry less: by mixing columns i and i + 1, or rows.
+pub(super) enum Elimination {
+    Columns { i: usize, row: usize },
+    Rows { i: usize, column: usize },
+}
+
+/// The eliminations of the brick: anti-diagonal by anti-diagonal from the corner, in turn by columns and by rows.
+pub(super) fn brick_order(n: usize) -> impl Iterator<Item = Elimination> {
+    let all = (0..n.saturating_sub(1)).flat_map(|diagonal| (0..=diagonal).map(move |j| (diagonal, j)));
+    all.map(move |(diagonal, j)| match diagonal % 2 {
+        0 => Elimination::Columns { i: diagonal - j, row: n - 1 - j },
+        _ => Elimination::Rows { i: n - 2 - diagonal + j, column: j },
+    })
 }
 
 /// A matrix whose rows or columns are rotated in pairs.

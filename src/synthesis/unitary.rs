@@ -24,6 +24,7 @@ use core::f64::consts::{PI, TAU};
 use num_traits::Float;
 
 use super::checked;
+use super::meshes::{Elimination, brick_order};
 use crate::error::Result;
 use crate::parametrization::{Exponential, MachZehnder};
 use crate::plan::Plan;
@@ -67,15 +68,10 @@ pub fn unitary_brick(n: usize, q: &[c64]) -> Result<(Plan<c64>, Vec<f64>)> {
     let mut a = Mesh { n, entries: checked(n, q, UNITARY)? };
     let (plan, mut theta) = start(n, &Brick)?;
     let (mut right, mut left) = (Vec::new(), Vec::new());
-    for diagonal in 0..n.saturating_sub(1) {
-        for j in 0..=diagonal {
-            if diagonal % 2 == 0 {
-                let column = diagonal - j;
-                right.push((column, a.eliminate_in_columns(column, n - 1 - j)));
-            } else {
-                let row = n - 2 - diagonal + j;
-                left.push((row, a.eliminate_in_rows(row, j)));
-            }
+    for elimination in brick_order(n) {
+        match elimination {
+            Elimination::Columns { i, row } => right.push((i, a.eliminate_in_columns(i, row))),
+            Elimination::Rows { i, column } => left.push((i, a.eliminate_in_rows(i, column))),
         }
     }
     let mut phases = a.phases();

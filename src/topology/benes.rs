@@ -12,13 +12,12 @@
 //! the two ends of one path, which has an even number of conditions; so the colouring that starts with one of them suits
 //! the other. O(n log n) in all.
 
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::limits::{ceil_log, check_size, check_stages};
+use super::limits::{ceil_log, check_permutation, check_stages};
 use super::{StageLayout, Topology};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The Beneš network of 2×2 blocks: 2⌈log₂ n⌉ − 1 stages for every n ≥ 2, none for n = 1.
 ///
@@ -46,18 +45,7 @@ impl Benes {
     /// comes twice.
     pub fn route(&self, permutation: &[u32]) -> Result<Vec<bool>> {
         let n = permutation.len();
-        check_size("permutation", n)?;
-        let mut seen = vec![false; n];
-        for &to in permutation {
-            match seen.get_mut(to as usize) {
-                None => return Err(Error::Index { what: "permutation", expected: n, got: to as usize }),
-                Some(seen) if *seen => {
-                    let expected = "every index once";
-                    return Err(Error::Overlap { what: "permutation", expected, got: format!("index {to} twice") });
-                }
-                Some(seen) => *seen = true,
-            }
-        }
+        check_permutation(permutation)?;
         // For each stage the smaller coordinate of each block, and whether it crosses.
         let stages = self.num_stages(n)?;
         let mut crossed: Vec<Vec<(u32, bool)>> = vec![Vec::new(); stages];

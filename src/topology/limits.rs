@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::ToString;
+use alloc::vec;
 
 use crate::error::{Error, Result};
 
@@ -14,6 +15,24 @@ pub(super) fn check_size(what: &'static str, n: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::Size { what, expected: "1 <= n < 2^32".to_string(), got: format!("n = {n}") })
+}
+
+/// `Err` unless every number below the length, of which there are 1 to 2³² − 1, occurs once.
+pub(crate) fn check_permutation(permutation: &[u32]) -> Result<()> {
+    let n = permutation.len();
+    check_size("permutation", n)?;
+    let mut seen = vec![false; n];
+    for &to in permutation {
+        match seen.get_mut(to as usize) {
+            None => return Err(Error::Index { what: "permutation", expected: n, got: to as usize }),
+            Some(seen) if *seen => {
+                let expected = "every index once";
+                return Err(Error::Overlap { what: "permutation", expected, got: format!("index {to} twice") });
+            }
+            Some(seen) => *seen = true,
+        }
+    }
+    Ok(())
 }
 
 /// `count` stages for vectors of length `n`, if tables for them all can be held (a short table counts as 64 indices).

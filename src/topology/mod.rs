@@ -41,6 +41,7 @@ pub use generalized_boft::GeneralizedBoft;
 pub use group_and_shuffle::GroupAndShuffle;
 pub use kaleidoscope::Kaleidoscope;
 pub use kronecker::Kronecker;
+pub(crate) use limits::check_permutation;
 pub use meshes::{Brick, Triangle};
 pub use mixed_radix::MixedRadix;
 pub use monarch::Monarch;

@@ -5,16 +5,15 @@
 //! [[0, 1], [1, 0]] where a Beneš network takes 2⌈log₂ n⌉ − 1, and one stage if no cycle is longer than two. But the pairs
 //! lie anywhere: a Beneš network of 2ᵏ coordinates is strided, and its settings are what can be learnt.
 
-use alloc::format;
-use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Stages, plan};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout::StageLayout;
 use crate::plan::Plan;
 use crate::scalar::Scalar;
+use crate::topology::check_permutation;
 
 /// The plan without parameters that sends coordinate i to coordinate `to[i]`, y\[to\[i\]\] = x\[i\], exactly, in at most two
 /// stages of swaps: none for the identity, one for a permutation that is its own inverse.
@@ -30,25 +29,10 @@ use crate::scalar::Scalar;
 /// ```
 ///
 /// # Errors
-/// [`Error::Size`] unless 1 ≤ n < 2³², [`Error::Index`] for a number not below n, [`Error::Overlap`] for one that comes twice.
+/// Those of [`Benes::route`](crate::topology::Benes::route).
 pub fn swaps<T: Scalar>(to: &[u32]) -> Result<Plan<T>> {
-    let n = to.len();
-    if n == 0 || u32::try_from(n).is_err() {
-        let expected = "1 <= n < 2^32".to_string();
-        return Err(Error::Size { what: "permutation", expected, got: format!("n = {n}") });
-    }
-    let mut seen = vec![false; n];
-    for &to in to {
-        match seen.get_mut(to as usize) {
-            None => return Err(Error::Index { what: "permutation", expected: n, got: to as usize }),
-            Some(seen) if *seen => {
-                let expected = "every index once";
-                return Err(Error::Overlap { what: "permutation", expected, got: format!("index {to} twice") });
-            }
-            Some(seen) => *seen = true,
-        }
-    }
-    plan(n, stages(to))
+    check_permutation(to)?;
+    plan(to.len(), stages(to))
 }
 
 /// The stages of a permutation: those that swap anything.
