@@ -153,6 +153,7 @@ fn colour(to: &[u32]) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::generator::Generator;
 
     /// Sends the items through the network.
