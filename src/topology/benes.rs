@@ -41,7 +41,7 @@ impl Benes {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Size`] for an empty permutation, [`Error::Index`] for a number not below n, [`Error::Overlap`] for one that
+    /// [`Error::Size`](crate::Error::Size) for an empty permutation, [`Error::Index`](crate::Error::Index) for a number not below n, [`Error::Overlap`](crate::Error::Overlap) for one that
     /// comes twice.
     pub fn route(&self, permutation: &[u32]) -> Result<Vec<bool>> {
         let n = permutation.len();
