@@ -43,7 +43,7 @@ pub(crate) use jacobi::hermitian_eigen;
 pub use logarithm::log_rotation;
 pub use polish::polish;
 pub(crate) use polish::{newton_schulz, newton_schulz_on, polish_with};
-pub(crate) use product::{Product, product, product_on, scale, squares};
+pub(crate) use product::{Product, Shape, Sum, product, product_on, scale, squares};
 pub(crate) use rank::{Rank, rank};
 pub use resolvent::skew_resolvent;
 pub(crate) use resolvent::skew_resolvent_with;

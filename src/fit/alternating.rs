@@ -3,29 +3,25 @@
 //! Every visit is a maximum in closed form, so the error never grows, and there is no step to choose. A sweep costs 5n²b·m
 //! multiply-adds. Where sweeps have become slow they go past the maximum (`relax.rs`), still without loss.
 //!
-//! **The trap of the determinant.** Over the reals O(b) has two components, and the product of all det B is constant while blocks move
-//! continuously. Where stages are rich enough to reach the target, sweeps in the wrong component come to rest where Z = I − 2vvᵀ:
-//! ‖Z − I‖²_F = 4, an error of exactly 2/n. Every ZⱼⱼBⱼ is positive semidefinite there, so no block wants to change. Then the parity
-//! is chosen deliberately: of all blocks of all stages, the one that loses least (2σ_b, remembered from its last visit) is to have the
-//! other determinant, and all determinants are held from then on, so that the way back is closed. If that is no gain in the end, the blocks
-//! from before are what counts.
+//! Over the reals a run may rest in a wrong component: `trap.rs` leads out of it. Rotations are what sweeps over O(b) find with the right
+//! signs (`signs.rs`).
 
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
 use super::polar::nearest;
+use super::signs::Signs;
 use super::sweep::Sweeper;
+use super::trap::Trap;
 use super::{Fit, Group, Options, Progress, Start, Stop, Target};
 use crate::dense::EPS;
 use crate::error::{Error, Result};
 use crate::generator::Generator;
 use crate::layout::StageLayout;
+use crate::parallel::Parallelism;
 use crate::scalar::Wide;
 use crate::simd::Isa;
-
-/// An error within this part of 2/n is that of a reflection.
-const TRAP: f64 = 0.05;
 
 /// The first sweeps do not need to hurry, nor do those that leave less than this part of the error.
 const EAGER: usize = 3;
@@ -70,10 +66,10 @@ pub(super) fn from_blocks<W: Wide>(
     watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Fit<W>> {
     let n = target.n();
-    let parity = i8::from(options.group == Group::Special);
-    let mut sweeper = Sweeper::new(n, target.entries(), stages, blocks, parity, options.parallelism)?;
+    let signs = (options.group == Group::Special).then(|| Signs::new(n, stages));
+    let mut sweeper = Sweeper::new(n, target.entries(), stages, blocks, signs, options.parallelism)?;
     let mut curve = vec![sweeper.error()];
-    let mut trapped: Option<(f64, Vec<Vec<W>>)> = None;
+    let mut trap = None;
     let mut judged = 1; // the first sweep that is compared with the one before
     let exact = 0.5 * (4.0 * EPS) * (4.0 * EPS);
     let stop = loop {
@@ -86,12 +82,11 @@ pub(super) fn from_blocks<W: Wide>(
         }
         let stalled = sweep >= judged && curve[sweep - 1] - error <= options.tolerance * error;
         if stalled {
-            let free = !W::IS_COMPLEX && options.group == Group::Full && trapped.is_none();
-            if free && (error * n as f64 * 0.5 - 1.0).abs() <= TRAP && sweep < options.sweeps {
-                trapped = Some((error, sweeper.stages.iter().map(|stage| stage.blocks.clone()).collect()));
-                change_parity(&mut sweeper);
+            if trap.is_none() && options.group == Group::Full && sweep < options.sweeps {
+                trap = Trap::escape(&mut sweeper, n, error, options.parallelism);
                 judged = sweep + 2; // the reversed block loses at first
-            } else {
+            }
+            if trap.is_none() || judged <= sweep {
                 break Stop::Converged;
             }
         }
@@ -101,31 +96,11 @@ pub(super) fn from_blocks<W: Wide>(
         sweeper.sweep(sweep >= EAGER && error > SLOW * curve[sweep - 1])?;
         curve.push(sweeper.error());
     };
-    let mut blocks: Vec<Vec<W>> = sweeper.stages.into_iter().map(|stage| stage.blocks).collect();
-    if let Some((error, before)) = trapped
-        && error < curve[curve.len() - 1]
-    {
-        blocks = before;
-    }
+    let blocks = trap.and_then(|trap| trap.better(curve[curve.len() - 1]));
+    let blocks = blocks.unwrap_or_else(|| sweeper.into_blocks(stages));
     let mut fit = Fit::new(target, stages, blocks, options.parallelism)?;
     (fit.sweeps, fit.curve, fit.stop) = (curve.len() - 1, curve, stop);
     Ok(fit)
-}
-
-/// Holds all determinants, that of the block that loses least reversed.
-fn change_parity<W: Wide>(sweeper: &mut Sweeper<'_, W>) {
-    let mut least = (f64::INFINITY, 0, 0);
-    for (i, stage) in sweeper.stages.iter_mut().enumerate() {
-        for (j, (gain, parity)) in stage.gains.iter().zip(&mut stage.parity).enumerate() {
-            *parity = gain.sign;
-            if gain.loss < least.0 {
-                least = (gain.loss, i, j);
-            }
-        }
-    }
-    if let Some(parity) = sweeper.stages.get_mut(least.1).and_then(|stage| stage.parity.get_mut(least.2)) {
-        *parity = -*parity;
-    }
 }
 
 /// The blocks to start a stage from.
@@ -146,7 +121,7 @@ fn initial<W: Wide>(layout: &StageLayout, start: Start, group: Group, generator:
                 W::from_parts(re, if W::IS_COMPLEX { normal() } else { 0.0 })
             });
             let parity = vec![i8::from(group == Group::Special); count];
-            nearest(b, &mut blocks, &parity, Isa::detect(), crate::parallel::Parallelism::None);
+            nearest(b, &mut blocks, &parity, Isa::detect(), Parallelism::None);
         }
     }
     blocks

@@ -22,6 +22,7 @@ use alloc::vec::Vec;
 use super::chain::{Chain, Found, by_windows};
 use super::polar::nearest;
 use super::rank::Parts;
+use super::relax::inner;
 use super::{Fit, Options, Target};
 use crate::dense;
 use crate::error::Result;
@@ -55,8 +56,10 @@ fn split<W: Wide>(a: &[W], pitch: usize, u: usize, radices: &[usize], parallelis
     if let [radix] = radices {
         let b = u * radix;
         let mut block: Vec<W> = a.chunks(pitch).take(b).flat_map(|row| row[..b].iter().copied()).collect();
-        let gains = nearest(b, &mut block, &[0], Isa::detect(), Parallelism::None);
-        return (vec![block], gains[0].gain);
+        let wanted = block.clone();
+        nearest(b, &mut block, &[0], Isa::detect(), Parallelism::None);
+        let gain = inner(&wanted, &block);
+        return (vec![block], gain);
     }
     let k = radices.len() / 2;
     let s = u * radices[..k].iter().product::<usize>();

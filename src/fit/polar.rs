@@ -10,7 +10,7 @@
 //!
 //! M + C is the best rotation and M − C the best reflection, with gains √(‖M‖²_F ± 2 det M): no angle is ever formed.
 //!
-//! *Larger blocks* by one-sided Jacobi rotations (Hestenes 1958; Demmel & Veselić 1992: columns become orthogonal to working
+//! *Larger blocks* by products alone (`quintic.rs`). Where that settles nothing, and where singular vectors are wanted, by one-sided Jacobi rotations (Hestenes 1958; Demmel & Veselić 1992: columns become orthogonal to working
 //! precision *relative to their lengths*, so U is good however small σ is). Eight blocks run side by side, one per lane.
 //! Columns that vanish are completed by unit vectors.
 
@@ -19,15 +19,15 @@ use alloc::vec::Vec;
 
 use num_traits::Float;
 
+use super::quintic::{piece, polar};
 use crate::dense::{EPS, determinant_sign};
 use crate::parallel::{Parallelism, for_each};
 use crate::scalar::{Scalar, Wide};
 use crate::simd::{Isa, Job, Lanes, dispatch};
 
-/// What a block has won, and what the best one of the other determinant would lose.
+/// The sign of a block's determinant, and what the other one would cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Gain {
-    pub(super) gain: f64,
+pub(super) struct Sign {
     /// Negative if the determinant is not free and the other one is better.
     pub(super) loss: f64,
     /// The sign of the determinant of a real block.
@@ -43,43 +43,72 @@ const SWEEPS: usize = 40;
 const NULL: f64 = 1e-200;
 
 /// Replaces every M of `blocks` (row-major, one after the other) by its nearest block, with determinant `parity[j]` if that is not
-/// 0. Where M = 0 it is the identity, or a reflection.
+/// 0. Where M = 0 it is the identity, or a reflection. Returns the signs of determinants of real blocks.
 pub(super) fn nearest<W: Wide>(
     b: usize,
     blocks: &mut [W],
     parity: &[i8],
     isa: Isa,
     parallelism: Parallelism,
-) -> Vec<Gain> {
+) -> Vec<i8> {
+    let size = b * b;
+    if b <= 2 {
+        return exact(b, blocks, parity, isa, parallelism).iter().map(|found| found.sign).collect();
+    }
+    let (wanted, mut signs) = (blocks.to_vec(), vec![0; parity.len()]);
+    let pieces = blocks.chunks_mut(size * piece(b)).zip(signs.chunks_mut(piece(b)));
+    for_each(parallelism, pieces.collect(), |(blocks, signs)| polar(b, blocks, signs, isa));
+    let other = |(sign, parity): (&i8, &i8)| *sign == 0 || !W::IS_COMPLEX && *parity != 0 && sign != parity;
+    let rest: Vec<usize> = (0..parity.len()).filter(|j| other((&signs[*j], &parity[*j]))).collect();
+    if !rest.is_empty() {
+        let mut left: Vec<W> = rest.iter().flat_map(|j| wanted[j * size..(j + 1) * size].iter().copied()).collect();
+        let parity: Vec<i8> = rest.iter().map(|j| parity[*j]).collect();
+        let found = exact(b, &mut left, &parity, isa, parallelism);
+        for ((j, block), found) in rest.iter().zip(left.chunks_exact(size)).zip(found) {
+            blocks[j * size..(j + 1) * size].copy_from_slice(block);
+            signs[*j] = found.sign;
+        }
+    }
+    signs
+}
+
+/// The same through singular vectors, which know what the other determinant would cost.
+pub(super) fn exact<W: Wide>(
+    b: usize,
+    blocks: &mut [W],
+    parity: &[i8],
+    isa: Isa,
+    parallelism: Parallelism,
+) -> Vec<Sign> {
     let size = b * b;
     match b {
         1 => blocks.iter_mut().zip(parity).map(|(m, parity)| phase(m, *parity)).collect(),
         2 => blocks.chunks_exact_mut(4).zip(parity).map(|(m, parity)| pair(m, *parity)).collect(),
         _ => {
-            let mut gains = vec![Gain::default(); parity.len()];
-            let groups = blocks.chunks_mut(size * WIDTH).zip(parity.chunks(WIDTH)).zip(gains.chunks_mut(WIDTH));
-            for_each(parallelism, groups.collect(), |((blocks, parity), gains)| {
-                Jacobi::new::<W>(b).run(blocks, parity, gains, isa);
+            let mut found = vec![Sign::default(); parity.len()];
+            let groups = blocks.chunks_mut(size * WIDTH).zip(parity.chunks(WIDTH)).zip(found.chunks_mut(WIDTH));
+            for_each(parallelism, groups.collect(), |((blocks, parity), found)| {
+                Jacobi::new::<W>(b).run(blocks, parity, found, isa);
             });
-            gains
+            found
         }
     }
 }
 
-fn phase<W: Wide>(m: &mut W, parity: i8) -> Gain {
+fn phase<W: Wide>(m: &mut W, parity: i8) -> Sign {
     let size = Scalar::abs(*m);
     if W::IS_COMPLEX {
         *m = if size > 0.0 { *m * W::from_real(1.0 / size) } else { W::one() };
-        return Gain { gain: size, loss: 0.0, sign: 0 };
+        return Sign { loss: 0.0, sign: 0 };
     }
     let best = if m.re() < 0.0 { -1 } else { 1 };
     let sign = if parity == 0 { best } else { parity };
     let gain = m.re() * f64::from(sign);
     *m = W::from_real(f64::from(sign));
-    Gain { gain, loss: 2.0 * gain, sign }
+    Sign { loss: 2.0 * gain, sign }
 }
 
-fn pair<W: Wide>(m: &mut [W], parity: i8) -> Gain {
+fn pair<W: Wide>(m: &mut [W], parity: i8) -> Sign {
     let square = |z: W| z.re() * z.re() + z.im() * z.im();
     let det = m[0] * m[3] - m[1] * m[2];
     let norm = (square(m[0]) + square(m[1])) + (square(m[2]) + square(m[3]));
@@ -107,7 +136,7 @@ fn pair<W: Wide>(m: &mut [W], parity: i8) -> Gain {
     m[1] = y;
     m[2] = -turn * Scalar::conj(y);
     m[3] = turn * Scalar::conj(x);
-    Gain { gain, loss: gain - other, sign }
+    Sign { loss: gain - other, sign }
 }
 
 /// Scratch for eight blocks: columns one after the other, real parts and imaginary parts of an entry side by side.
@@ -126,7 +155,7 @@ impl Jacobi {
         Self { b, parts, a: vec![[0.0; WIDTH]; len], v: vec![[0.0; WIDTH]; len] }
     }
 
-    fn run<W: Wide>(&mut self, blocks: &mut [W], parity: &[i8], gains: &mut [Gain], isa: Isa) {
+    fn run<W: Wide>(&mut self, blocks: &mut [W], parity: &[i8], found: &mut [Sign], isa: Isa) {
         let (b, parts, size) = (self.b, self.parts, self.b * self.b);
         self.a.fill([0.0; WIDTH]);
         for (l, block) in blocks.chunks_exact(size).enumerate() {
@@ -160,8 +189,7 @@ impl Jacobi {
                 *sigma = Float::sqrt(u.iter().map(|x| x.re() * x.re() + x.im() * x.im()).sum::<f64>());
             }
             complete(b, &mut u, &mut sigma);
-            // Real gains are in the units of the block, which may have been scaled.
-            let gain: f64 = block_gain(b, block, &u, &v);
+            // In the units of the block, which may have been scaled.
             let least = (0..b).min_by(|i, j| sigma[*i].total_cmp(&sigma[*j])).unwrap_or(0);
             let cost = 2.0 * direction_gain(b, block, &u[least * b..], &v[least * b..]);
             for i in 0..b {
@@ -169,28 +197,24 @@ impl Jacobi {
                     block[i * b + j] = (0..b).fold(W::zero(), |sum, k| sum + u[k * b + i] * Scalar::conj(v[k * b + j]));
                 }
             }
-            gains[l] = Gain { gain, loss: cost, sign: 0 };
+            found[l] = Sign { loss: cost, sign: 0 };
             if W::IS_COMPLEX {
                 continue;
             }
             let sign = determinant_sign(b, &mut block.to_vec());
-            gains[l].sign = sign;
+            found[l].sign = sign;
             if parity[l] != 0 && parity[l] != sign {
                 let (u, v) = (&u[least * b..][..b], &v[least * b..][..b]);
                 for (row, u) in block.chunks_exact_mut(b).zip(u) {
                     row.iter_mut().zip(v).for_each(|(x, v)| *x = *x - W::from_real(2.0) * *u * *v);
                 }
-                gains[l] = Gain { gain: gain - cost, loss: -cost, sign: parity[l] };
+                found[l] = Sign { loss: -cost, sign: parity[l] };
             }
         }
     }
 }
 
-/// Re tr(MᴴUVᴴ) = Σₖ Re(uₖᴴ M vₖ).
-fn block_gain<W: Wide>(b: usize, m: &[W], u: &[W], v: &[W]) -> f64 {
-    u.chunks_exact(b).zip(v.chunks_exact(b)).map(|(u, v)| direction_gain(b, m, u, v)).sum()
-}
-
+/// Re uᴴMv
 fn direction_gain<W: Wide>(b: usize, m: &[W], u: &[W], v: &[W]) -> f64 {
     let row = |row: &[W]| row.iter().zip(v).fold(W::zero(), |sum, (m, v)| sum + *m * *v);
     m.chunks_exact(b).zip(u).map(|(m, u)| (Scalar::conj(*u) * row(m)).re()).sum()

@@ -10,13 +10,10 @@
 //! what is won is looked at.) Errors stay monotone, and sweeps to machine precision are two to four times fewer; Haar targets come
 //! to rest lower.
 
-use alloc::vec;
-use alloc::vec::Vec;
-
 use super::polar::nearest;
-use super::sweep::product;
+use super::products::products;
 use crate::parallel::Parallelism;
-use crate::scalar::{Scalar, Wide};
+use crate::scalar::Wide;
 use crate::simd::Isa;
 
 /// τ, as good as any from 0.6 to 0.8.
@@ -33,15 +30,10 @@ pub(super) fn beyond<W: Wide>(
     parallelism: Parallelism,
 ) {
     let size = b * b;
-    let mut further = best.to_vec();
-    let (mut turn, mut image) = (vec![W::zero(); size], vec![W::zero(); size]);
-    for (x, old) in further.chunks_exact_mut(size).zip(old.chunks_exact(size)) {
-        let back: Vec<W> = (0..size).map(|at| Scalar::conj(old[at % b * b + at / b])).collect();
-        product(b, &back, x, &mut turn);
-        product(b, x, &turn, &mut image);
-        for (x, y) in x.iter_mut().zip(&image) {
-            *x = *x * W::from_real(1.0 - BEYOND) + *y * W::from_real(BEYOND);
-        }
+    let turn = products(b, old, true, best, isa, parallelism);
+    let mut further = products(b, best, false, &turn, isa, parallelism);
+    for (x, best) in further.iter_mut().zip(&*best) {
+        *x = *best * W::from_real(1.0 - BEYOND) + *x * W::from_real(BEYOND);
     }
     nearest(b, &mut further, signs, isa, parallelism);
     let blocks = best.chunks_exact_mut(size).zip(further.chunks_exact(size));
@@ -53,6 +45,6 @@ pub(super) fn beyond<W: Wide>(
 }
 
 /// Re tr(xᴴy)
-fn inner<W: Wide>(x: &[W], y: &[W]) -> f64 {
+pub(super) fn inner<W: Wide>(x: &[W], y: &[W]) -> f64 {
     x.iter().zip(y).map(|(x, y)| x.re() * y.re() + x.im() * y.im()).sum()
 }

@@ -6,7 +6,7 @@
 //!
 //! > Z ← F_i Z F'_iᴴ,
 //!
-//! two products with one stage each, by the kernels that serve any plan: columns of Z for the left one, rows for the right one. A sweep
+//! two products with one stage each, in one pass over memory (`pass.rs`). A sweep
 //! starts from Z = RᴴQ, for which all stages run in one pass; so rounding errors do not pile up from sweep to sweep, and
 //! ‖Z − I‖_F = ‖Q − R‖_F is the error, without cancellation.
 
@@ -15,35 +15,45 @@ use alloc::vec::Vec;
 
 use bytemuck::cast_slice;
 
-use super::polar::{Gain, nearest};
+use super::pass::{Order, Pass, Picked, ROUND};
+use super::polar::{Sign, exact, nearest};
+use super::products::products;
 use super::raw::Raw;
 use super::relax::beyond;
+use super::signs::Signs;
 use super::target::distance;
-use crate::batch::BatchMut;
+use crate::batch::{Batch, BatchMut};
 use crate::error::Result;
 use crate::layout::StageLayout;
-use crate::parallel::Parallelism;
-use crate::plan::{Factors, Op, Plan, Source, Workspace};
+use crate::parallel::{Parallelism, Pool};
+use crate::plan::{Op, Plan, Source, Workspace};
 use crate::scalar::Wide;
+use crate::simd::Isa;
 
 /// A stage and its present blocks, row-major one after the other.
 pub(super) struct Blocks<W: Wide> {
-    layout: StageLayout,
+    order: Order,
     plan: Plan<W>,
-    factors: Factors<W>,
     pub(super) blocks: Vec<W>,
     /// The determinant that each block must have; 0 for any.
     pub(super) parity: Vec<i8>,
-    pub(super) gains: Vec<Gain>,
+    /// The determinants of blocks, where their product is held.
+    signs: Vec<i8>,
+    /// BⱼZⱼⱼ of the last visit.
+    wanted: Vec<W>,
 }
 
 impl<W: Wide> Blocks<W> {
-    fn new(n: usize, layout: &StageLayout, blocks: Vec<W>, parity: i8) -> Result<Self> {
+    fn new(n: usize, layout: &StageLayout, blocks: Vec<W>) -> Result<Self> {
         let plan = Plan::from_stages(n, [(layout.clone(), Source::chart(Raw))])?;
-        let factors = plan.realize::<f64>(cast_slice(&blocks))?;
         let count = layout.num_blocks();
-        let gains = vec![Gain::default(); count];
-        Ok(Self { layout: layout.clone(), plan, factors, blocks, parity: vec![parity; count], gains })
+        let wanted = vec![W::zero(); blocks.len()];
+        Ok(Self { order: Order::new(n, layout), plan, blocks, parity: vec![0; count], signs: vec![1; count], wanted })
+    }
+
+    /// The determinants of the best blocks of the last visit, and what others would have cost.
+    pub(super) fn signs(&self, isa: Isa, parallelism: Parallelism) -> Vec<Sign> {
+        exact(self.order.b, &mut self.wanted.clone(), &self.parity, isa, parallelism)
     }
 }
 
@@ -56,41 +66,48 @@ pub(super) struct Sweeper<'a, W: Wide> {
     /// Distance of the rows of Z: never a multiple of a page, whose lines would all compete for the same places of a cache.
     pitch: usize,
     z: Vec<W>,
+    /// What the next stage to be visited needs of Z.
+    picked: Picked<W>,
     parallelism: Parallelism,
     workspace: Workspace,
+    pool: Pool,
+    signs: Option<Signs>,
 }
 
 impl<'a, W: Wide> Sweeper<'a, W> {
-    /// Before the first stage. `blocks` are those of the stages, whose determinants must be `parity`.
+    /// Before the first stage. `blocks` are those of the stages; with `signs` they are rotations, and the product remains one of rotations.
     pub(super) fn new(
         n: usize,
         target: &'a [W],
         layouts: &[StageLayout],
         blocks: Vec<Vec<W>>,
-        parity: i8,
+        signs: Option<Signs>,
         parallelism: Parallelism,
     ) -> Result<Self> {
         let whole = Plan::from_stages(n, layouts.iter().map(|layout| (layout.clone(), Source::chart(Raw))))?;
-        let stages = layouts.iter().zip(blocks).map(|(layout, blocks)| Blocks::new(n, layout, blocks, parity));
+        let stages = layouts.iter().zip(blocks).map(|(layout, blocks)| Blocks::new(n, layout, blocks));
         let stages = stages.collect::<Result<_>>()?;
-        let line = 64 / size_of::<W>();
-        let pitch = if (n * size_of::<W>()).is_multiple_of(512) { n + line } else { n };
-        let (z, workspace) = (vec![W::zero(); n * pitch], Workspace::new());
-        let mut sweeper = Self { n, target, whole, stages, pitch, z, parallelism, workspace };
+        let round = n.next_multiple_of(ROUND);
+        let pitch = if (round * size_of::<W>()).is_multiple_of(512) { round + ROUND } else { round };
+        let (z, workspace, pool) = (vec![W::zero(); n * pitch], Workspace::new(), Pool::default());
+        let picked = Picked::default();
+        let mut sweeper = Self { n, target, whole, stages, pitch, z, picked, parallelism, workspace, pool, signs };
         sweeper.restart()?;
         Ok(sweeper)
     }
 
     /// Z ← RᴴQ
     fn restart(&mut self) -> Result<()> {
-        for (z, row) in self.z.chunks_exact_mut(self.pitch).zip(self.target.chunks_exact(self.n)) {
-            z[..self.n].copy_from_slice(row);
-        }
         let mut theta: Vec<f64> = Vec::with_capacity(self.whole.num_params());
         self.stages.iter().for_each(|stage| theta.extend_from_slice(cast_slice(&stage.blocks)));
         let factors = self.whole.realize(&theta)?;
-        let columns = BatchMut::strided(&mut self.z, self.n, self.n, 1, self.pitch)?;
-        self.whole.apply_in_place(&factors, columns, Op::Adjoint, self.parallelism, &mut self.workspace)
+        let target = Batch::strided(self.target, self.n, self.n, 1, self.n)?;
+        let mut columns = BatchMut::strided(&mut self.z, self.n, self.n, 1, self.pitch)?;
+        self.whole.run(&factors, Some(&target), &mut columns, Op::Adjoint, self.parallelism, &self.workspace)?;
+        if let Some(first) = self.stages.first() {
+            self.picked = Picked::of(&self.z, self.pitch, &first.order);
+        }
+        Ok(())
     }
 
     /// Visits all stages, the first one first; `relaxed` sweeps go past the best blocks.
@@ -103,47 +120,47 @@ impl<'a, W: Wide> Sweeper<'a, W> {
 
     fn visit(&mut self, i: usize, relaxed: bool) -> Result<()> {
         let stage = &self.stages[i];
-        let (b, isa) = (stage.layout.block_size(), self.workspace.isa());
-        let mut wanted = vec![W::zero(); stage.blocks.len()];
-        let mut part = vec![W::zero(); b * b];
-        for (j, (wanted, old)) in wanted.chunks_exact_mut(b * b).zip(stage.blocks.chunks_exact(b * b)).enumerate() {
-            for (row, i) in part.chunks_exact_mut(b).zip(stage.layout.indices(j)) {
-                let z = &self.z[i * self.pitch..][..self.n];
-                row.iter_mut().zip(stage.layout.indices(j)).for_each(|(x, k)| *x = z[k]);
-            }
-            product(b, old, &part, wanted);
-        }
+        let (b, isa) = (stage.order.b, self.workspace.isa());
+        let parts = self.picked.parts(&stage.order);
+        let wanted = products(b, &stage.blocks, false, &parts, isa, self.parallelism);
         let mut blocks = wanted.clone();
-        let gains = nearest(b, &mut blocks, &stage.parity, isa, self.parallelism);
+        let signs = match &self.signs {
+            Some(signs) => signs.nearest((i, b), &mut blocks, &stage.signs, isa, self.parallelism),
+            None => nearest(b, &mut blocks, &stage.parity, isa, self.parallelism),
+        };
         if relaxed {
-            let signs: Vec<i8> = gains.iter().map(|gain| gain.sign).collect();
             beyond(b, &stage.blocks, &wanted, &mut blocks, &signs, isa, self.parallelism);
         }
-        let factors = stage.plan.realize::<f64>(cast_slice(&blocks))?;
-        if i + 1 < self.stages.len() {
-            let Self { n, pitch, z, parallelism, workspace, .. } = self;
-            let columns = BatchMut::strided(z, *n, *n, 1, *pitch)?;
-            stage.plan.apply_in_place(&stage.factors, columns, Op::None, *parallelism, workspace)?;
-            let rows = BatchMut::strided(z, *n, *n, *pitch, 1)?;
-            stage.plan.apply_in_place(&factors, rows, Op::Conj, *parallelism, workspace)?;
+        if let Some(next) = self.stages.get(i + 1) {
+            let factors = stage.plan.realize::<f64>(cast_slice(&blocks))?;
+            let pass = Pass {
+                order: &stage.order,
+                left: &stage.blocks,
+                right: (&stage.plan, &factors),
+                next: &next.order,
+                pitch: self.pitch,
+                parallelism: self.parallelism,
+                workspace: &self.workspace,
+                pool: &self.pool,
+            };
+            self.picked = pass.run(&mut self.z)?;
         }
         let stage = &mut self.stages[i];
-        (stage.blocks, stage.factors, stage.gains) = (blocks, factors, gains);
+        (stage.blocks, stage.wanted, stage.signs) = (blocks, wanted, signs);
         Ok(())
+    }
+
+    /// The blocks of all stages, rotations if asked for.
+    pub(super) fn into_blocks(self, layouts: &[StageLayout]) -> Vec<Vec<W>> {
+        let mut blocks: Vec<Vec<W>> = self.stages.into_iter().map(|stage| stage.blocks).collect();
+        if let Some(signs) = self.signs {
+            signs.rotations(layouts, &mut blocks);
+        }
+        blocks
     }
 
     /// ‖Q − R‖²_F/(2n)
     pub(super) fn error(&self) -> f64 {
         distance(self.n, &self.z, self.pitch, |i, j| W::from_real(f64::from(u8::from(i == j))), self.parallelism)
-    }
-}
-
-/// `out` ← x·y
-pub(super) fn product<W: Wide>(b: usize, x: &[W], y: &[W], out: &mut [W]) {
-    for (out, x) in out.chunks_exact_mut(b).zip(x.chunks_exact(b)) {
-        out.fill(W::zero());
-        for (x, y) in x.iter().zip(y.chunks_exact(b)) {
-            out.iter_mut().zip(y).for_each(|(out, y)| *out += *x * *y);
-        }
     }
 }
