@@ -16,8 +16,8 @@ use crate::parallel::Parallelism;
 use crate::scalar::Wide;
 use crate::simd::Isa;
 
-/// τ, as good as any from 0.6 to 0.8.
-pub(super) const BEYOND: f64 = 0.7;
+/// τ, as good as any from 0.7 to 0.9.
+pub(super) const BEYOND: f64 = 0.8;
 
 /// Moves the best blocks on from the old ones, wherever that still wins something of `wanted`.
 pub(super) fn beyond<W: Wide>(
