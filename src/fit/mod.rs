@@ -57,6 +57,7 @@ mod projection;
 mod rank;
 mod raw;
 mod relax;
+mod samples;
 mod sweep;
 mod target;
 
@@ -183,15 +184,19 @@ impl<W: Wide> Fit<W> {
         };
         let stages = stages.iter().zip(blocks).map(source).collect::<Result<Vec<_>>>()?;
         let plan = Plan::from_stages(n, stages)?;
-        let mut images = vec![W::zero(); n * n];
-        images.iter_mut().step_by(n + 1).for_each(|x| *x = W::one());
-        let factors = plan.realize::<f64>(&[])?;
-        let columns = BatchMut::columns(&mut images, n)?;
-        plan.apply_in_place(&factors, columns, Op::None, parallelism, &mut Workspace::new())?;
+        let images = written_out(&plan, parallelism)?;
         let entries = target.entries();
         let error = target::distance(n, &images, n, |i, j| entries[i * n + j], parallelism);
         let relative_frobenius = Float::sqrt(2.0 * error);
         Ok(Self { plan, error, relative_frobenius, curve: vec![error], sweeps: 0, stop: Stop::Direct, bound: None })
+    }
+
+    /// The product R written out, row-major n×n.
+    ///
+    /// # Errors
+    /// Those of [`Plan::apply_in_place`].
+    pub fn matrix(&self, parallelism: Parallelism) -> Result<Vec<W>> {
+        written_out(&self.plan, parallelism)
     }
 
     /// The product R, as fixed blocks.
@@ -247,6 +252,17 @@ impl<W: Wide> Fit<W> {
             _ => None,
         })
     }
+}
+
+/// The matrix of a plan without parameters, row-major.
+fn written_out<W: Wide>(plan: &Plan<W>, parallelism: Parallelism) -> Result<Vec<W>> {
+    let n = plan.n();
+    let mut images = vec![W::zero(); n * n];
+    images.iter_mut().step_by(n + 1).for_each(|x| *x = W::one());
+    let factors = plan.realize::<f64>(&[])?;
+    let columns = BatchMut::columns(&mut images, n)?;
+    plan.apply_in_place(&factors, columns, Op::None, parallelism, &mut Workspace::new())?;
+    Ok(images)
 }
 
 /// The layouts of a wiring on n coordinates, first stage first.
