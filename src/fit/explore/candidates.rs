@@ -14,8 +14,8 @@
 //! | tree | 1, 2, 3, … trees |
 //!
 //! Numbers grow by a half and by a third in turn: 1, 2, 3, 4, 6, 8, 12, … They end where parameters are 1.35 times the dimension of the group:
-//! repeated butterflies reach every matrix then. Wirings that are the same stage by stage come once. Blocks of more than 64 are not among
-//! them: they are dense matrices.
+//! repeated butterflies reach every matrix then. Wirings that are the same stage by stage come once. Blocks of more than 64 or
+//! of all coordinates are not among them: they are dense matrices.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -136,8 +136,9 @@ impl<W: Wide> List<W> {
             let (name, topology) = make(size);
             let Ok(stages) = layouts(self.n, &topology) else { return };
             let kind = (num_parameters::<W>(&stages), stages.len());
-            let large = stages.iter().any(|layout| layout.block_size() > LARGEST);
-            if kind.0 > self.most || large || before == Some(kind) {
+            let large = |b: usize| b > LARGEST || (b >= self.n && b > 2);
+            let dense = stages.iter().any(|layout| large(layout.block_size()));
+            if kind.0 > self.most || dense || stages.is_empty() || before == Some(kind) {
                 return;
             }
             before = Some(kind);
