@@ -185,7 +185,7 @@ fn every_size_has_candidates_that_fit() {
         }
     }
     fn hadamard_or_identity(n: usize) -> Target<f64> {
-        let unit = |at: usize| f64::from(u8::from(at % (n + 1) == 0));
+        let unit = |at: usize| f64::from(u8::from(at.is_multiple_of(n + 1)));
         Target::new(n, &(0..n * n).map(unit).collect::<Vec<_>>()).unwrap()
     }
 }
