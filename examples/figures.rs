@@ -191,9 +191,13 @@ fn others(n: usize, most: usize) -> papilio::Result<Vec<Candidate>> {
 }
 
 fn first_bricks(n: usize, stages: usize) -> papilio::Result<Explicit> {
-    let table =
-        |layout: StageLayout| (0..layout.num_blocks()).flat_map(|j| layout.indices(j).collect::<Vec<_>>()).collect();
-    Explicit::new(n, (0..stages.min(n)).map(|k| (2, table(Brick.stage(n, k)))))
+    let pairs = |layout: StageLayout| (0..layout.num_blocks()).flat_map(move |j| layout.indices(j).collect::<Vec<_>>());
+    Explicit::new(n, (0..stages.min(n)).map(|k| (2, pairs(Brick.stage(n, k)).collect::<Vec<_>>())))
+}
+
+/// The wall closed to a ring, for even n: the last coordinate is a neighbour of the first.
+fn ring(n: usize, stages: usize) -> papilio::Result<Explicit> {
+    Explicit::new(n, (0..stages).map(|k| (2, (0..n).map(|i| (i + k % 2) % n).collect::<Vec<_>>())))
 }
 
 fn haar_targets(out: &Path, n: usize, [many, few]: [u64; 2]) -> Outcome {
@@ -264,7 +268,11 @@ fn table(out: &Path, n: usize, count: u64) -> Outcome {
         Candidate::new("random", format!("{stages} random pairings"), RandomPairings { stages, seed: 1 })
     };
     list.push(pairings(n / 4));
-    let full = [pairings(n), Candidate::new("brick", format!("{n} of the brick wall"), Brick)];
+    let full = [
+        pairings(n),
+        Candidate::new("brick", format!("{n} of the brick wall"), Brick),
+        Candidate::new("brick", format!("{n} of a ring of bricks"), ring(n, n)?),
+    ];
     let twice = [
         Candidate::new("Beneš", format!("n = {}: Beneš", 2 * n), Benes),
         Candidate::new("BB", format!("n = {}: 2 x butterfly", 2 * n), Repeated::new(AnyButterfly::new(2), 2)),
