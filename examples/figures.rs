@@ -50,7 +50,7 @@ fn main() -> Outcome {
         table(&out, n, targets)?;
     }
     if wanted("all") {
-        let sizes: &[(usize, u64)] = if full { &[(16, 5), (32, 5), (64, 3), (128, 2)] } else { &[(8, 2)] };
+        let sizes: &[(usize, u64)] = if full { &[(16, 20), (32, 20), (64, 10), (128, 5)] } else { &[(8, 2)] };
         all_rotations(&out, sizes)?;
     }
     println!("written to {}", out.display());
@@ -95,14 +95,12 @@ fn mean(errors: &[f64]) -> (f64, f64) {
 
 fn csv(out: &Path, name: &str, rows: &[Tried]) -> Outcome {
     let mut text =
-        "family,wiring,block,stages,parameters,effective_dimension,dimension_is_known,flops,targets,error,sd,c\n"
+        "family,wiring,block,stages,parameters,effective_dimension,dimension_is_known,flops,targets,error,sd\n"
             .to_string();
     for (row, errors) in rows {
-        let ((error, sd), n) = (mean(errors), row.fit.plan().n() as f64);
-        let dimension = row.effective_dimension();
-        let c = (1.0 - error) * n / (2.0 * dimension as f64).sqrt();
+        let ((error, sd), dimension) = (mean(errors), row.effective_dimension());
         text += &format!(
-            "\"{}\",\"{}\",{},{},{},{dimension},{},{},{},{error:.6},{sd:.6},{c:.4}\n",
+            "\"{}\",\"{}\",{},{},{},{dimension},{},{},{},{error:.6},{sd:.6}\n",
             row.candidate.family,
             row.candidate.name,
             row.block,
