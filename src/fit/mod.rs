@@ -9,6 +9,7 @@
 //! | [`fit`] | chooses among the following |
 //! | [`alternating`] | sweeps of block polar factors: monotone, for every wiring |
 //! | [`hierarchical`] | one pass over butterflies: exact in their class, and a bound of what can be reached |
+//! | [`explore`] | tries many wirings: which one? |
 //! | [`projection`] | one pass over butterflies of radix 2, by eigenvectors |
 //!
 //! A target far from the class of a wiring stays far: no wiring of O(n log n) parameters comes near to a Haar matrix.
@@ -43,13 +44,14 @@ use crate::error::{Error, Result};
 use crate::layout::{Sharing, StageLayout};
 use crate::parallel::Parallelism;
 use crate::parametrization::Parametrization;
-use crate::plan::{Op, Plan, Source, Workspace};
+use crate::plan::{Op, Plan, Source, Stage, Workspace};
 use crate::scalar::{Scalar, Wide};
 use crate::topology::Topology;
 
 mod alternating;
 mod automatic;
 mod chain;
+mod explore;
 mod hierarchical;
 mod polar;
 mod project;
@@ -63,6 +65,7 @@ mod target;
 
 pub use alternating::alternating;
 pub use automatic::fit;
+pub use explore::{Budget, Candidate, Exploration, Row, Step, candidates, explore, pareto};
 pub use hierarchical::hierarchical;
 pub use projection::projection;
 pub use target::Target;
@@ -237,8 +240,7 @@ impl<W: Wide> Fit<W> {
 
     /// Dimension of the group that the blocks come from, without regard to what different blocks have in common.
     pub fn num_parameters(&self) -> usize {
-        let each = |b: usize| if W::IS_COMPLEX { b * b } else { b * (b - 1) / 2 };
-        self.fixed().map(|(layout, _)| each(layout.block_size()) * layout.num_blocks()).sum()
+        num_parameters::<W>(self.plan.stages().iter().map(Stage::layout))
     }
 
     /// The blocks of every stage, row-major one after the other.
@@ -263,6 +265,12 @@ fn written_out<W: Wide>(plan: &Plan<W>, parallelism: Parallelism) -> Result<Vec<
     let columns = BatchMut::columns(&mut images, n)?;
     plan.apply_in_place(&factors, columns, Op::None, parallelism, &mut Workspace::new())?;
     Ok(images)
+}
+
+/// Σ dim of the group over all blocks.
+fn num_parameters<'a, W: Wide>(stages: impl IntoIterator<Item = &'a StageLayout>) -> usize {
+    let each = |b: usize| if W::IS_COMPLEX { b * b } else { b * b.saturating_sub(1) / 2 };
+    stages.into_iter().map(|layout| each(layout.block_size()) * layout.num_blocks()).sum()
 }
 
 /// The layouts of a wiring on n coordinates, first stage first.

@@ -1,31 +1,30 @@
 //! `papilio fit`
 
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
-use papilio::fit::{self, Fit, Group, Options, Progress, Start, Stop, Target};
-use papilio::parametrization::{Charts, Parametrization};
-use papilio::storage::{FloatType, NpyArray, Output};
+use papilio::fit::{self, Group, Options, Start, Stop, Target};
+use papilio::storage::Output;
 use papilio::topology::Repeated;
-use papilio::transmission::{Network, RankOptions, jacobian_rank};
-use papilio::{Element, Isa, Orthogonal, Parallelism, Plan, Scalar, StageLayout, Topology, Wide, c32, c64, verify};
+use papilio::{Element, Isa, Parallelism, Plan, Scalar, StageLayout, Topology, Wide, c32, c64, verify};
 
 use crate::Outcome;
 use crate::bench::case::{self, Contender, Settings};
 use crate::bench::topology;
-use crate::signals::Interruption;
 use crate::text::{complain, print, print_json};
 use crate::topology::files;
 use crate::topology::registry::{ENTRIES, Entry, Request};
 
+mod explored;
+mod outputs;
 mod plot;
 mod report;
+mod single;
 mod target;
 
+use explored::Tried;
 use target::{Given, Named};
 
 /// Approximate a given orthogonal matrix by a structured product: find its fast algorithm
@@ -68,6 +67,9 @@ pub(crate) struct Arguments {
     /// The whole topology so many times, one after the other
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = positive)]
     repeat: usize,
+    /// Try all kinds of structures of at most so many parameters, and take the best; with --goal, the cheapest that is good enough
+    #[arg(long, value_name = "PARAMETERS", conflicts_with_all = ["topology", "block", "stages", "repeat", "method"])]
+    budget: Option<usize>,
     /// How to fit
     #[arg(long, value_enum, default_value_t = Method::Auto)]
     method: Method,
@@ -110,10 +112,13 @@ pub(crate) struct Arguments {
     /// Picture of the error against sweeps
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+    /// With --budget: picture of the errors of all structures against their parameters and effective dimensions
+    #[arg(long, value_name = "FILE.svg", requires = "budget")]
+    pareto: Option<PathBuf>,
     /// Replace files that exist
     #[arg(long)]
     force: bool,
-    /// Time for measuring the product against a dense one; 0 measures nothing
+    /// Time for measuring a product against a dense one; 0 measures nothing
     #[arg(long, value_name = "SECONDS", default_value_t = 0.3, value_parser = not_negative)]
     seconds: f64,
     /// Print one JSON object
@@ -128,12 +133,13 @@ Examples:
   papilio fit planted:512 noise:0.5 --plot error.svg
   papilio fit haar:128 --topology boft --block 4 --group special --restarts 3
   papilio fit haar:16 --repeat 5 --group special
+  papilio fit haar:32 --budget 400 --pareto pareto.svg
   papilio fit rotation.npy --topology monarch --dense-out near.npy --json
 
 JSON:
   {\"target\", \"n\", \"field\", \"moved\", \"topology\", \"block\", \"stages\", \"error\", \"relative_frobenius\",
    \"orthogonality_ratio\", \"parameters\", \"effective_dimension\", \"sweeps\", \"stop\", \"bound\", \"seconds\", \"apply_ns\",
-   \"dense_apply_ns\", \"curve\", \"written\"}
+   \"dense_apply_ns\", \"curve\", \"tried\", \"written\"}
   moved                ‖Q − file‖_F, where what is in the file is not orthogonal to the last digit
   error                e = ‖Q − R‖²_F/(2n), from the difference
   orthogonality_ratio  a rigorous bound on ‖RᴴR − I‖₂, over n·2⁻⁵²
@@ -143,6 +149,8 @@ JSON:
   bound                no orthogonal product of this wiring has a smaller e; null where that is not known
   apply_ns             for one vector of a batch of 64 in double precision on one thread; dense_apply_ns by a dense product (faer)
   curve                e before the first sweep, and after each
+  tried                with --budget all structures: {\"name\", \"block\", \"stages\", \"parameters\", \"effective_dimension\", \"flops\",
+                       \"error\", \"sweeps\", \"apply_ns\", \"pareto\", \"pareto_dimension\"}; else null
 
 An interrupt (Ctrl-C) ends the fit after the present sweep; the best product so far is told and written.
 
@@ -177,8 +185,6 @@ enum From {
 const BATCH: usize = 64;
 /// Entries of a dense matrix that is timed, at most.
 const MOST_DENSE: usize = 1 << 26;
-/// Ranks are computed for as many parameters at most: a second.
-const MOST_RANK: usize = 1024;
 
 fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -218,22 +224,24 @@ struct Finding {
     apply_ns: Option<f64>,
     dense_apply_ns: Option<f64>,
     curve: Vec<f64>,
+    /// All structures, where one was to be found.
+    tried: Option<Vec<Tried>>,
     written: Vec<PathBuf>,
+}
+
+/// A product, and how it was found.
+struct Found<W: Wide> {
+    fit: fit::Fit<W>,
+    topology: String,
+    dimension: Option<usize>,
+    seconds: f64,
+    interrupted: bool,
+    tried: Option<Vec<Tried>>,
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<Outcome, String> {
-        let told = |e: papilio::Error| e.to_string();
-        if let Some(path) = &self.out {
-            drop(Output::file(path, self.force).map_err(told)?);
-        }
-        if let Some(path) = &self.dense_out {
-            drop(Output::file(path, self.force).map_err(told)?);
-        }
-        if let Some(path) = &self.plot {
-            let (directory, name) = files::split(path)?;
-            files::check(directory, &[name], self.force)?;
-        }
+        self.check_outputs()?;
         let request = target::Request {
             words: &self.target,
             tensor: self.tensor.as_deref(),
@@ -260,11 +268,36 @@ impl Arguments {
         Ok(Outcome::Done)
     }
 
+    /// Before any work: whether the outputs may be written, as far as can be seen.
+    fn check_outputs(&self) -> Result<(), String> {
+        for path in [&self.out, &self.dense_out].into_iter().flatten() {
+            drop(Output::file(path, self.force).map_err(|e| e.to_string())?);
+        }
+        for path in [&self.plot, &self.pareto].into_iter().flatten() {
+            let (directory, name) = files::split(path)?;
+            files::check(directory, &[name], self.force)?;
+        }
+        Ok(())
+    }
+
     fn group(&self) -> Group {
         match self.group {
             Blocks::Full => Group::Full,
             Blocks::Special => Group::Special,
         }
+    }
+
+    fn options(&self) -> Options {
+        let mut options = Options::default();
+        options.group = self.group();
+        options.start = match self.start {
+            From::Random => Start::Random,
+            From::Identity => Start::Identity,
+        };
+        (options.seed, options.restarts, options.sweeps) = (self.seed, self.restarts, self.sweeps);
+        (options.tolerance, options.goal) = (self.tolerance, self.goal);
+        options.parallelism = if self.one_thread { Parallelism::None } else { Parallelism::Rayon };
+        options
     }
 
     /// The topology on n coordinates, and its stages.
@@ -292,78 +325,44 @@ impl Arguments {
     {
         let told = |e: papilio::Error| e.to_string();
         let n = target.n();
-        let (topology, layouts) = self.layouts(n)?;
-        let block = layouts.iter().map(StageLayout::block_size).max().unwrap_or(1);
-        let chart = self.chart.as_deref().map(|id| self.chart::<W>(id, block)).transpose()?;
-        let start = Instant::now();
-        let fit = self.found(target, &layouts)?;
-        let seconds = start.elapsed().as_secs_f64();
+        let chart = self.chart::<W>()?;
+        let found = if let Some(budget) = self.budget { self.best(target, budget)? } else { self.single(target)? };
+        let fit = &found.fit;
+        let layouts = || fit.plan().stages().iter().map(papilio::Stage::layout);
         let factors = fit.plan().realize::<f64>(&[]).map_err(told)?;
         let defect = verify::certificate(fit.plan(), &factors).map_err(told)?.defect;
-        let (apply_ns, dense_apply_ns) = self.times(fit.plan())?;
+        let (apply_ns, dense_apply_ns) = self.times(fit.plan(), true)?;
         let mut finding = Finding {
             name: named.name.clone(),
             n,
             field,
             moved: named.moved,
             known: named.known,
-            topology: format!("{}{}", self.entry(n)?.name, times(self.repeat)),
+            topology: found.topology,
             special: self.group == Blocks::Special,
-            block,
-            stages: layouts.len(),
+            block: layouts().map(StageLayout::block_size).max().unwrap_or(1),
+            stages: layouts().len(),
             error: fit.error,
             relative_frobenius: fit.relative_frobenius,
             ratio: defect / (n as f64 * f64::EPSILON),
             parameters: fit.num_parameters(),
-            dimension: dimension::<W>(n, &topology, self.seed)?,
+            dimension: found.dimension,
             sweeps: fit.sweeps,
-            stop: fit.stop,
+            stop: if found.interrupted { Stop::Interrupted } else { fit.stop },
             bound: fit.bound,
-            seconds,
+            seconds: found.seconds,
             apply_ns,
             dense_apply_ns,
             curve: fit.curve.clone(),
+            tried: found.tried,
             written: Vec::new(),
         };
-        self.write::<W, S>(&fit, chart, &mut finding)?;
+        self.write::<W, S>(fit, chart, &mut finding)?;
         Ok(finding)
     }
 
-    /// The fit, its errors shown as they come.
-    fn found<W: Wide>(&self, target: &Target<W>, layouts: &[StageLayout]) -> Result<Fit<W>, String> {
-        let mut options = Options::default();
-        options.group = self.group();
-        options.start = match self.start {
-            From::Random => Start::Random,
-            From::Identity => Start::Identity,
-        };
-        (options.seed, options.restarts, options.sweeps) = (self.seed, self.restarts, self.sweeps);
-        (options.tolerance, options.goal) = (self.tolerance, self.goal);
-        options.parallelism = if self.one_thread { Parallelism::None } else { Parallelism::Rayon };
-        let interruption = Interruption::listen();
-        let bar = ProgressBar::new_spinner(); // draws on a terminal only
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
-            bar.set_style(style);
-        }
-        bar.set_message("one pass");
-        bar.enable_steady_tick(Duration::from_millis(100));
-        let mut watch = |progress: &Progress| {
-            let run = if self.restarts > 1 { format!("run {}, ", progress.restart + 1) } else { String::new() };
-            bar.set_message(format!("{run}sweep {}, e = {:.4e}", progress.sweep, progress.error));
-            if interruption.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let fit = match self.method {
-            Method::Auto => fit::fit(target, layouts, &options, &mut watch),
-            Method::Alternating => fit::alternating(target, layouts, &options, &mut watch),
-            Method::Hierarchical => fit::hierarchical(target, layouts, &options),
-            Method::Projection => fit::projection(target, layouts, &options),
-        };
-        bar.finish_and_clear();
-        fit.map_err(|e| e.to_string())
-    }
-
     /// Nanoseconds for one vector, and those of a dense product.
-    fn times<W>(&self, plan: &Plan<W>) -> Result<(Option<f64>, Option<f64>), String>
+    fn times<W>(&self, plan: &Plan<W>, dense: bool) -> Result<(Option<f64>, Option<f64>), String>
     where
         W: Wide + Element<Scalar = W> + faer::traits::ComplexField,
     {
@@ -375,104 +374,12 @@ impl Arguments {
             threads: 1,
             isa: Isa::detect(),
             verbs: vec![Contender::Apply],
-            dense: plan.n().saturating_mul(plan.n()) <= MOST_DENSE,
+            dense: dense && plan.n().saturating_mul(plan.n()) <= MOST_DENSE,
             naive: false,
-            time: Duration::from_secs_f64(self.seconds),
+            time: Duration::from_secs_f64(if dense { self.seconds } else { 0.1 * self.seconds }),
         };
         let times = case::measure::<W>(plan, &settings, || false)?;
         let each = |seconds: f64| 1e9 * seconds / BATCH as f64;
         Ok((times.as_ref().map(|t| each(t.apply())), times.as_ref().and_then(case::Times::dense).map(each)))
     }
-
-    /// A chart that has the blocks that are allowed.
-    fn chart<W: Wide>(&self, id: &str, block: usize) -> Result<Arc<dyn Parametrization<W>>, String> {
-        let chart = chart::<W>(id)?;
-        if self.group == Blocks::Full && !W::IS_COMPLEX {
-            let entry = |at: usize| {
-                if at % (block + 1) > 0 {
-                    0.0
-                } else if at == 0 {
-                    -1.0
-                } else {
-                    1.0
-                }
-            };
-            let reflection: Vec<W> = (0..block * block).map(|at| W::from_real(entry(at))).collect();
-            let mut theta = vec![0.0; chart.num_params(block).map_err(|e| e.to_string())?];
-            if chart.inverse(block, &reflection, &mut theta).is_err() {
-                return Err(format!("--chart {id}: expected --group special, since this chart has no reflections"));
-            }
-        }
-        Ok(chart)
-    }
-
-    fn write<W, S>(
-        &self,
-        fit: &Fit<W>,
-        chart: Option<Arc<dyn Parametrization<W>>>,
-        finding: &mut Finding,
-    ) -> Result<(), String>
-    where
-        W: Wide,
-        S: Scalar<Wide = W>,
-    {
-        let told = |e: papilio::Error| e.to_string();
-        if let Some(path) = &self.out {
-            if self.single { save::<S>(fit, chart, path) } else { save::<W>(fit, chart, path) }.map_err(told)?;
-            finding.written.push(path.clone());
-        }
-        if let Some(path) = &self.dense_out {
-            let matrix = fit.matrix(Parallelism::Rayon).map_err(told)?;
-            let (shape, is_complex) = (vec![finding.n, finding.n], W::IS_COMPLEX);
-            let parts = |x: W| [Some(x.re()), is_complex.then_some(x.im())].into_iter().flatten();
-            let data = matrix.into_iter().flat_map(parts).collect();
-            let array = NpyArray { shape, kind: FloatType::F64, is_complex, data };
-            array.write(path, self.force).map_err(told)?;
-            finding.written.push(path.clone());
-        }
-        if let Some(path) = &self.plot {
-            let (directory, name) = files::split(path)?;
-            finding.written.extend(files::write(directory, &[(name, plot::errors(finding)?)], self.force)?);
-        }
-        Ok(())
-    }
-}
-
-fn times(repeat: usize) -> String {
-    if repeat == 1 { String::new() } else { format!(" × {repeat}") }
-}
-
-fn chart<W: Wide>(id: &str) -> Result<Arc<dyn Parametrization<W>>, String> {
-    let charts = Charts::<W>::new();
-    let known: Vec<&str> = charts.ids().collect();
-    charts.find(id).ok_or_else(|| format!("--chart: expected one of {}, got {id}", known.join(", ")))
-}
-
-fn save<T: Scalar>(
-    fit: &Fit<T::Wide>,
-    chart: Option<Arc<dyn Parametrization<T::Wide>>>,
-    path: &Path,
-) -> papilio::Result<()> {
-    let operator = match chart {
-        None => Orthogonal::<T>::new(fit.to()?, [0.0; 0])?,
-        Some(chart) => {
-            let (plan, theta) = fit.in_chart::<T>(chart)?;
-            Orthogonal::new(plan, theta)?
-        }
-    };
-    operator.save(path)
-}
-
-/// How many directions the product can move in, where a theorem says or the rank is cheap.
-fn dimension<W: Wide>(n: usize, topology: &dyn Topology, seed: u64) -> Result<Option<usize>, String> {
-    let told = |e: papilio::Error| e.to_string();
-    if !W::IS_COMPLEX
-        && let Some(value) = Network::new(n, topology).map_err(told)?.rotation_dimension()
-    {
-        return Ok(Some(value));
-    }
-    let plan = Plan::<W>::new(n, topology, chart::<W>("Cayley")?).map_err(told)?;
-    let options = RankOptions { seed, most: MOST_RANK };
-    let rank = jacobian_rank(&plan, &options, |_| ControlFlow::Continue(())).map_err(told)?;
-    Ok(rank.filter(|rank| rank.is_clear()).map(|rank| rank.rank))
 }

@@ -4,7 +4,8 @@ use papilio::fit::Stop;
 use serde_json::{Value, json};
 
 use super::Finding;
-use crate::text::{count, number, printable, seconds};
+use super::explored::Tried;
+use crate::text::{Table, count, number, printable, seconds};
 
 pub(super) fn json(f: &Finding) -> Value {
     json!({
@@ -27,8 +28,41 @@ pub(super) fn json(f: &Finding) -> Value {
         "apply_ns": f.apply_ns,
         "dense_apply_ns": f.dense_apply_ns,
         "curve": f.curve,
+        "tried": f.tried.as_ref().map(|all| all.iter().map(tried).collect::<Vec<_>>()),
         "written": f.written.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
     })
+}
+
+fn tried(t: &Tried) -> Value {
+    json!({
+        "name": t.name,
+        "block": t.block,
+        "stages": t.stages,
+        "parameters": t.parameters,
+        "effective_dimension": t.dimension,
+        "flops": t.flops,
+        "error": t.error,
+        "sweeps": t.sweeps,
+        "apply_ns": t.apply_ns,
+        "pareto": t.pareto,
+        "pareto_dimension": t.pareto_dimension,
+    })
+}
+
+/// All structures; stars are on the front.
+fn table(f: &Finding, all: &[Tried]) -> String {
+    let mut table =
+        Table::new(["structure", "stages", "b", "parameters", "dimension", "flops", "e", "apply", "dense/apply", ""]);
+    for t in all {
+        let dimension = t.dimension.map_or_else(|| format!("≤ {}", t.effective), |d| d.to_string());
+        let apply = t.apply_ns.map_or_else(|| "–".to_string(), nanoseconds);
+        let times = t.apply_ns.zip(f.dense_apply_ns).map_or_else(|| "–".to_string(), |(a, d)| format!("{:.1}", d / a));
+        let [stages, b, parameters] = [t.stages, t.block, t.parameters].map(|x| x.to_string());
+        let star = [(t.pareto, "p"), (t.pareto_dimension, "d")].map(|(on, mark)| if on { mark } else { "" }).concat();
+        let flops = t.flops.to_string();
+        table.row([t.name.clone(), stages, b, parameters, dimension, flops, error(t.error), apply, times, star]);
+    }
+    format!("{}\np, d: none has a smaller error for as few parameters, directions\n\n", table.render())
 }
 
 fn stop(stop: Stop) -> &'static str {
@@ -91,7 +125,8 @@ pub(super) fn text(f: &Finding) -> String {
     for path in &f.written {
         lines.push(("written", printable(path.display())));
     }
-    lines.iter().map(|(what, text)| format!("{what:<11} {text}\n")).collect()
+    let lines = lines.iter().map(|(what, text)| format!("{what:<11} {text}\n"));
+    f.tried.iter().map(|all| table(f, all)).chain(lines).collect()
 }
 
 fn error(e: f64) -> String {
