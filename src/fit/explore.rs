@@ -4,8 +4,8 @@
 //! which R can move (`transmission`), which is fair to block sizes: large blocks share a gauge freedom with their neighbours. What is
 //! not dominated is the Pareto front.
 //!
-//! What to expect of a target without structure (Haar): e ≈ 1 − c·√(2p)/n, with c from 0.85 (one stage of blocks) to 1.35 (deep products of
-//! pairs) and c → 1 as p → n(n − 1)/2. So no structure of O(n log n) parameters comes near, and half of the way (e = ½) takes about a fifth
+//! What to expect of a target without structure (Haar): e ≈ 1 − c·√(2p)/n, with c from 0.85 (one stage of blocks) to 1.4 (deep products of
+//! pairs) and c → 1 as p → n(n − 1)/2. So no structure of O(n log n) parameters comes near, and half of the way (e = ½) takes about an eighth
 //! of all n²/2 directions.
 
 use alloc::vec::Vec;
