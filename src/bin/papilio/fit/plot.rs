@@ -94,6 +94,8 @@ fn draw_pareto(target: &str, tried: &[Tried], svg: &mut String) -> Outcome {
 
 fn panel(area: &Area, tried: &[Tried], x: &str, price: fn(&Tried) -> (usize, bool)) -> Outcome {
     // A logarithmic axis has no zero.
+    let priced = tried.iter().any(|t| price(t).0 > 0);
+    let tried: Vec<&Tried> = tried.iter().filter(|t| !priced || price(t).0 > 0).collect();
     let at = |t: &Tried| (price(t).0.max(1) as f64, t.error.max(LEAST));
     let range = |of: fn((f64, f64)) -> f64, room: f64| {
         let values = || tried.iter().map(|t| of(at(t)));
@@ -122,7 +124,7 @@ fn panel(area: &Area, tried: &[Tried], x: &str, price: fn(&Tried) -> (usize, boo
         .y_label_formatter(&|y| tick(*y))
         .draw()?;
     chart.draw_series(tried.iter().map(|t| Circle::new(at(t), 3, GREY.filled())))?;
-    let mut front: Vec<&Tried> = tried.iter().filter(|t| price(t).1).collect();
+    let mut front: Vec<&Tried> = tried.iter().copied().filter(|t| price(t).1).collect();
     front.sort_by_key(|t| price(t).0);
     chart.draw_series([PathElement::new(front.iter().map(|t| at(t)).collect::<Vec<_>>(), ERROR.stroke_width(2))])?;
     chart.draw_series(front.iter().map(|t| Circle::new(at(t), 4, ERROR.filled())))?;
@@ -137,7 +139,12 @@ fn panel(area: &Area, tried: &[Tried], x: &str, price: fn(&Tried) -> (usize, boo
         }
         taken.push((x, y));
         let (anchor, dx) = if x > width - 150 { (HPos::Right, -7) } else { (HPos::Left, 7) };
-        area.draw_text(&t.name, &font(11).pos(Pos::new(anchor, VPos::Bottom)), (x + dx, y - 2))?;
+        let pos = Pos::new(anchor, VPos::Bottom);
+        for (hx, hy) in [(-2, 0), (2, 0), (0, -1), (0, 1), (-1, -1), (1, 1), (-1, 1), (1, -1)] {
+            let halo = TextStyle::from(("sans-serif", 11)).color(&WHITE).pos(pos); // lines may pass behind a name
+            area.draw_text(&t.name, &halo, (x + dx + hx, y - 2 + hy))?;
+        }
+        area.draw_text(&t.name, &font(11).pos(pos), (x + dx, y - 2))?;
     }
     Ok(())
 }
