@@ -115,7 +115,7 @@ impl Request<'_> {
             found.known = None;
         }
         if let Some(sigma) = sigma {
-            let seed = self.seed ^ 0x6e6f_6973_65; // a stream of its own
+            let seed = self.seed ^ 0x006e_6f69_7365; // a stream of its own
             found.given = match found.given {
                 Given::Real(target) => Given::Real(target.with_noise(sigma, seed).map_err(told)?),
                 Given::Complex(target) => Given::Complex(target.with_noise(sigma, seed).map_err(told)?),
@@ -169,7 +169,7 @@ impl Request<'_> {
             (Made::Haar, false) => Given::Real(Target::haar(n, self.group, self.seed).map_err(told)?),
             (Made::Haar, true) => Given::Complex(Target::haar(n, self.group, self.seed).map_err(told)?),
             (Made::Planted, complex) => {
-                let (stages, seed) = (layouts(n)?, self.seed ^ 0x706c_616e_74);
+                let (stages, seed) = (layouts(n)?, self.seed ^ 0x0070_6c61_6e74);
                 if complex {
                     Given::Complex(Target::planted(n, &stages, self.group, seed).map_err(told)?)
                 } else {
