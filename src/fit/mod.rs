@@ -10,6 +10,8 @@
 //! | [`alternating`] | sweeps of block polar factors: monotone, for every wiring |
 //! | [`hierarchical`] | one pass over butterflies: exact in their class, and a bound of what can be reached |
 //! | [`projection`] | one pass over butterflies of radix 2, by eigenvectors |
+//! | [`greedy`] | K blocks on pairs that are chosen freely, one after the other |
+//! | [`jacobi`] | K rotations that nearly diagonalise a symmetric matrix: graph Fourier transforms |
 //!
 //! A target far from the class of a wiring stays far: no wiring of O(n log n) parameters comes near to a Haar matrix.
 //!
@@ -50,7 +52,11 @@ use crate::topology::Topology;
 mod alternating;
 mod automatic;
 mod chain;
+mod greedy;
 mod hierarchical;
+mod jacobi;
+mod packing;
+mod partners;
 mod polar;
 mod project;
 mod projection;
@@ -62,7 +68,9 @@ mod target;
 
 pub use alternating::alternating;
 pub use automatic::fit;
+pub use greedy::greedy;
 pub use hierarchical::hierarchical;
+pub use jacobi::{Eigenbasis, Order, jacobi};
 pub use projection::projection;
 pub use target::Target;
 
