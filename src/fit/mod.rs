@@ -11,6 +11,8 @@
 //! | [`hierarchical`] | one pass over butterflies: exact in their class, and a bound of what can be reached |
 //! | [`explore`] | tries many wirings: which one? |
 //! | [`projection`] | one pass over butterflies of radix 2, by eigenvectors |
+//! | [`greedy`] | K blocks on pairs that are chosen freely, one after the other |
+//! | [`jacobi`] | K rotations that nearly diagonalise a symmetric matrix: graph Fourier transforms |
 //!
 //! A target far from the class of a wiring stays far: no wiring of O(n log n) parameters comes near to a Haar matrix.
 //!
@@ -52,7 +54,11 @@ mod alternating;
 mod automatic;
 mod chain;
 mod explore;
+mod greedy;
 mod hierarchical;
+mod jacobi;
+mod packing;
+mod partners;
 mod polar;
 mod project;
 mod projection;
@@ -66,7 +72,9 @@ mod target;
 pub use alternating::alternating;
 pub use automatic::fit;
 pub use explore::{Budget, Candidate, Exploration, Row, Step, candidates, explore, pareto};
+pub use greedy::greedy;
 pub use hierarchical::hierarchical;
+pub use jacobi::{Eigenbasis, Order, jacobi};
 pub use projection::projection;
 pub use target::Target;
 
