@@ -12,6 +12,7 @@
 //! | [`projection`] | one pass over butterflies of radix 2, by eigenvectors |
 //! | [`greedy`] | K blocks on pairs that are chosen freely, one after the other |
 //! | [`jacobi`] | K rotations that nearly diagonalise a symmetric matrix: graph Fourier transforms |
+//! | [`permuted`] | [`fit`] up to the order of rows, or of rows and columns |
 //!
 //! A target far from the class of a wiring stays far: no wiring of O(n log n) parameters comes near to a Haar matrix.
 //!
@@ -50,6 +51,7 @@ use crate::scalar::{Scalar, Wide};
 use crate::topology::Topology;
 
 mod alternating;
+mod assignment;
 mod automatic;
 mod chain;
 mod greedy;
@@ -57,6 +59,7 @@ mod hierarchical;
 mod jacobi;
 mod packing;
 mod partners;
+mod permuted;
 mod polar;
 mod project;
 mod projection;
@@ -71,6 +74,7 @@ pub use automatic::fit;
 pub use greedy::greedy;
 pub use hierarchical::hierarchical;
 pub use jacobi::{Eigenbasis, Order, jacobi};
+pub use permuted::{Permuted, Sides, permuted};
 pub use projection::projection;
 pub use target::Target;
 
