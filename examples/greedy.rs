@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     let laplacian = geometric(n);
     let all = fit::jacobi(n, &laplacian, usize::MAX, Order::Disjoint, &mut go)?;
     let order = sorted(&all.eigenvalues);
-    let u = Orthogonal::new(all.plan().clone(), [])?.to_dense()?;
+    let u = Orthogonal::new(all.plan().clone(), [0.0; 0])?.to_dense()?;
     let basis: Vec<f64> = (0..n * n).map(|at| u[(at / n) * n + order[at % n]]).collect();
     curve(&format!("Eigenbasis of a geometric graph, eigenvalues ascending, n = {n}"), &Target::new(n, &basis)?)?;
     directly(n, &laplacian)

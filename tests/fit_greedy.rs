@@ -258,7 +258,7 @@ fn laplacian(n: usize, edge: impl Fn(usize, usize) -> bool) -> Vec<f64> {
 fn graphs() -> Vec<(&'static str, usize, Vec<f64>)> {
     let mut g = Generator::new(9);
     let coins: Vec<bool> = (0..30 * 30).map(|_| g.below(5) == 0).collect();
-    let grid = |i: usize, j: usize| j - i == 5 || (j - i == 1 && j % 5 != 0);
+    let grid = |i: usize, j: usize| j - i == 5 || (j - i == 1 && !j.is_multiple_of(5));
     vec![
         ("ring", 24, laplacian(24, |i, j| j - i == 1 || j - i == 23)),
         ("grid", 30, laplacian(30, grid)),

@@ -13,6 +13,7 @@
 //! | [`projection`] | one pass over butterflies of radix 2, by eigenvectors |
 //! | [`greedy`] | K blocks on pairs that are chosen freely, one after the other |
 //! | [`jacobi`] | K rotations that nearly diagonalise a symmetric matrix: graph Fourier transforms |
+//! | [`permuted`] | [`fit`] up to the order of rows, or of rows and columns |
 //!
 //! A target far from the class of a wiring stays far: no wiring of O(n log n) parameters comes near to a Haar matrix.
 //!
@@ -51,6 +52,7 @@ use crate::scalar::{Scalar, Wide};
 use crate::topology::Topology;
 
 mod alternating;
+mod assignment;
 mod automatic;
 mod chain;
 mod explore;
@@ -59,6 +61,7 @@ mod hierarchical;
 mod jacobi;
 mod packing;
 mod partners;
+mod permuted;
 mod polar;
 mod project;
 mod projection;
@@ -75,6 +78,7 @@ pub use explore::{Budget, Candidate, Exploration, Row, Step, candidates, explore
 pub use greedy::greedy;
 pub use hierarchical::hierarchical;
 pub use jacobi::{Eigenbasis, Order, jacobi};
+pub use permuted::{Permuted, Sides, permuted};
 pub use projection::projection;
 pub use target::Target;
 
