@@ -129,7 +129,7 @@ fn change_parity<W: Wide>(sweeper: &mut Sweeper<'_, W>) {
 }
 
 /// The blocks to start a stage from.
-fn initial<W: Wide>(layout: &StageLayout, start: Start, group: Group, generator: &mut Generator) -> Vec<W> {
+pub(super) fn initial<W: Wide>(layout: &StageLayout, start: Start, group: Group, generator: &mut Generator) -> Vec<W> {
     let (b, count) = (layout.block_size(), layout.num_blocks());
     let mut blocks = vec![W::zero(); b * b * count];
     match start {

@@ -10,6 +10,8 @@
 //! | [`alternating`] | sweeps of block polar factors: monotone, for every wiring |
 //! | [`hierarchical`] | one pass over butterflies: exact in their class, and a bound of what can be reached |
 //! | [`projection`] | one pass over butterflies of radix 2, by eigenvectors |
+//! | [`descend`] | L-BFGS or Adam over blocks, for any [`Loss`] of y = Qx; the target may be a [`BlackBox`] |
+//! | [`descend_theta`] | the same over θ of any plan |
 //!
 //! A target far from the class of a wiring stays far: no wiring of O(n log n) parameters comes near to a Haar matrix.
 //!
@@ -50,6 +52,7 @@ use crate::topology::Topology;
 mod alternating;
 mod automatic;
 mod chain;
+mod descent;
 mod hierarchical;
 mod polar;
 mod project;
@@ -62,6 +65,7 @@ mod target;
 
 pub use alternating::alternating;
 pub use automatic::fit;
+pub use descent::{BlackBox, Descent, LeastSquares, Loss, Method, Schedule, descend, descend_theta};
 pub use hierarchical::hierarchical;
 pub use projection::projection;
 pub use target::Target;
@@ -129,9 +133,9 @@ impl Default for Options {
 pub struct Progress {
     /// The run.
     pub restart: usize,
-    /// Sweeps of this run that are done.
+    /// Sweeps, or steps, of this run that are done.
     pub sweep: usize,
-    /// The present error e.
+    /// The present error e, or loss.
     pub error: f64,
 }
 
@@ -149,6 +153,8 @@ pub enum Stop {
     Interrupted,
     /// The method has no iteration.
     Direct,
+    /// The loss of a descent was not finite any more; the result is the best so far.
+    Diverged,
 }
 
 /// A structured product near a target.
