@@ -14,6 +14,8 @@
 //! | [`greedy`] | K blocks on pairs that are chosen freely, one after the other |
 //! | [`jacobi`] | K rotations that nearly diagonalise a symmetric matrix: graph Fourier transforms |
 //! | [`permuted`] | [`fit`] up to the order of rows, or of rows and columns |
+//! | [`descend`] | L-BFGS or Adam over blocks, for any [`Loss`] of y = Qx; the target may be a [`BlackBox`] |
+//! | [`descend_theta`] | the same over θ of any plan |
 //!
 //! A target far from the class of a wiring stays far: no wiring of O(n log n) parameters comes near to a Haar matrix.
 //!
@@ -55,6 +57,7 @@ mod alternating;
 mod assignment;
 mod automatic;
 mod chain;
+mod descent;
 mod explore;
 mod greedy;
 mod hierarchical;
@@ -74,6 +77,7 @@ mod target;
 
 pub use alternating::alternating;
 pub use automatic::fit;
+pub use descent::{BlackBox, Descent, LeastSquares, Loss, Method, Schedule, descend, descend_theta};
 pub use explore::{Budget, Candidate, Exploration, Row, Step, candidates, explore, pareto};
 pub use greedy::greedy;
 pub use hierarchical::hierarchical;
@@ -145,9 +149,9 @@ impl Default for Options {
 pub struct Progress {
     /// The run.
     pub restart: usize,
-    /// Sweeps of this run that are done.
+    /// Sweeps, or steps, of this run that are done.
     pub sweep: usize,
-    /// The present error e.
+    /// The present error e, or loss.
     pub error: f64,
 }
 
@@ -165,6 +169,8 @@ pub enum Stop {
     Interrupted,
     /// The method has no iteration.
     Direct,
+    /// The loss of a descent was not finite any more; the result is the best so far.
+    Diverged,
 }
 
 /// A structured product near a target.
