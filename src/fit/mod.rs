@@ -57,6 +57,7 @@ mod projection;
 mod rank;
 mod raw;
 mod relax;
+mod schulz;
 mod sweep;
 mod target;
 
