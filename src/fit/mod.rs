@@ -72,6 +72,7 @@ mod rank;
 mod raw;
 mod relax;
 mod samples;
+mod schulz;
 mod sweep;
 mod target;
 

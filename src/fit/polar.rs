@@ -35,8 +35,8 @@ pub(super) struct Gain {
 }
 
 /// Blocks side by side.
-const WIDTH: usize = 8;
-type Lane = [f64; WIDTH];
+pub(super) const WIDTH: usize = 8;
+pub(super) type Lane = [f64; WIDTH];
 /// More sweeps than ever needed.
 const SWEEPS: usize = 40;
 /// Columns shorter than this part of the longest have no direction of their own.

@@ -116,8 +116,7 @@ impl<'a, W: Wide> Sweeper<'a, W> {
         let mut blocks = wanted.clone();
         let gains = nearest(b, &mut blocks, &stage.parity, isa, self.parallelism);
         if relaxed {
-            let signs: Vec<i8> = gains.iter().map(|gain| gain.sign).collect();
-            beyond(b, &stage.blocks, &wanted, &mut blocks, &signs, isa, self.parallelism);
+            beyond(b, &stage.blocks, &wanted, &mut blocks, (&stage.gains, &gains), isa, self.parallelism);
         }
         let factors = stage.plan.realize::<f64>(cast_slice(&blocks))?;
         if i + 1 < self.stages.len() {
