@@ -276,7 +276,7 @@
 //! | `half` | | batches of `half::bf16` and `half::f16`, computed with in `f32` |
 //! | `proptest` | | strategies for the property tests of crates that build on papilio |
 //! | `files` | | [`archive`](archive/index.html): operators saved and loaded; [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
-//! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology`, `bench` |
+//! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology`, `fit`, `bench` |
 //!
 //! Without default features the crate is `no_std` with `alloc`, and computes the same numbers on [`Isa::Portable`] or with
 //! what the target has at compile time.

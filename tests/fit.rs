@@ -108,51 +108,6 @@ fn one_stage_is_the_procrustes_solution() {
     }
 }
 
-/// Blocks U diag(σ) Vᵀ with given σ: the upper left one of [[U, 0], [0, I]]·[[C, −S], [S, C]]·[[Vᵀ, 0], [0, I]], C = diag(σ). Its
-/// best block is known however small σ is, and whatever the determinant.
-#[test]
-fn best_blocks_of_any_condition() {
-    for (b, seed) in [(3, 1), (4, 2), (8, 3), (16, 4), (33, 5)] {
-        for (decay, last) in [(0.0, 0.9), (0.5, 1.0), (3.0, 1.0), (8.0, 1.0), (14.0, 1.0), (1.0, 0.0), (2.0, 1e-200)] {
-            let n = 2 * b;
-            let (u, v) = (haar::<f64>(b, seed), haar::<f64>(b, seed + 100));
-            let mut sigma: Vec<f64> = (0..b).map(|i| 10f64.powf(-decay * i as f64 / (b - 1) as f64)).collect();
-            sigma[b - 1] *= last;
-            let sine = |x: f64| (1.0 - x * x).max(0.0).sqrt();
-            let sum = |f: &dyn Fn(usize) -> f64| (0..b).map(f).sum::<f64>();
-            let entry = |at: usize| {
-                let (i, j) = (at / n, at % n);
-                let (u, v) = (|i: usize, k: usize| u.entries()[i * b + k], |j: usize, k: usize| v.entries()[j * b + k]);
-                match (i < b, j < b) {
-                    (true, true) => sum(&|k| u(i, k) * sigma[k] * v(j, k)),
-                    (true, false) => -u(i, j - b) * sine(sigma[j - b]),
-                    (false, true) => sine(sigma[i - b]) * v(j, i - b),
-                    (false, false) => sigma[i - b] * f64::from(u8::from(i == j)),
-                }
-            };
-            let (target, _) = Target::project(n, &(0..n * n).map(entry).collect::<Vec<_>>()).unwrap();
-            let stages = fit::layouts(n, &BlockDiagonal::new(b)).unwrap();
-            let negative = determinant(b, u.entries()) * determinant(b, v.entries()) < 0.0;
-            for group in [Group::Full, Group::Special] {
-                let found = run(&target, &stages, &options(group));
-                let mut gain = 2.0 * sigma.iter().sum::<f64>();
-                if group == Group::Special && negative {
-                    gain -= 2.0 * sigma.iter().fold(1.0, |m: f64, x| m.min(*x));
-                }
-                let expected = 1.0 - gain / n as f64;
-                let off = (found.error - expected).abs();
-                assert!(off <= 8.0 * EPS * b as f64, "b = {b}, 1e-{decay} {last:e} {group:?}: {off:e}");
-                check_error(&target, &found);
-                let certain = papilio::verify::certificate(
-                    found.plan(),
-                    &found.plan().realize::<f64>(&[]).unwrap(),
-                );
-                let _ = certain;
-            }
-        }
-    }
-}
-
 /// Layouts of every kind: tables, coordinates that pass through, blocks of several sizes.
 fn wirings(n: usize) -> Vec<(String, Vec<StageLayout>)> {
     let mut all: Vec<(String, Vec<StageLayout>)> = Vec::new();
@@ -318,34 +273,6 @@ fn near_the_class_the_bound_is_near() {
         let far =
             fit::fit(&haar::<f64>(n, 1), &stages, &options(Group::Full), &mut |_| ControlFlow::Continue(())).unwrap();
         assert!(far.error < 0.75 && far.bound.unwrap() < far.error);
-    }
-}
-
-/// Of a product of rotations every start finds rotations: only the determinants of whole connected parts are held. With each held by
-/// itself most of these runs rest at e = 4/n, 8/n or 12/n.
-#[test]
-fn rotations_share_their_signs() {
-    let wirings: Vec<(usize, Box<dyn Topology>)> = vec![
-        (64, Box::new(Butterfly::classic(2))),
-        (64, Box::new(Butterfly::boft(4, 4).unwrap())),
-        (64, Box::new(Monarch::new(2))),
-        (48, Box::new(GroupAndShuffle::new(4))),
-        (30, Box::new(Butterfly::classic(2).with_stages(1))), // every block is a part of its own
-        (27, Box::new(AnyButterfly::new(3))),                 // odd blocks, and coordinates that pass
-    ];
-    for (n, topology) in wirings {
-        let stages = fit::layouts(n, &*topology).unwrap();
-        for seed in 0..6 {
-            let target = planted::<f64>(n, &stages, true, seed);
-            let mut options = options(Group::Special);
-            (options.seed, options.sweeps) = (seed, 400);
-            let found = run(&target, &stages, &options);
-            check_exact(&format!("{topology:?}, seed {seed}"), &target, &found);
-            for stage in found.plan().stages() {
-                let (Source::Fixed(blocks), b) = (stage.source(), stage.layout().block_size()) else { panic!() };
-                assert!(blocks.chunks_exact(b * b).all(|block| determinant(b, block) > 0.0), "{topology:?}");
-            }
-        }
     }
 }
 

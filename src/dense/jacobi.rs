@@ -46,11 +46,17 @@ pub(crate) fn hermitian_eigen<W: Wide>(b: usize, h: &mut [W]) -> (Vec<f64>, Vec<
     (lambda, v)
 }
 
-fn rotate<W: Wide>(b: usize, h: &mut [W], v: &mut [W], p: usize, q: usize, size: f64) {
-    let tau = (h[q * b + q].re() - h[p * b + p].re()) / size * 0.5;
+/// Cosine and sine of the rotation J = [[c, s], [−s, c]] for which JᵀHJ is diagonal, H = [[p, size], [size, q]], size > 0.
+pub(crate) fn annihilating(p: f64, q: f64, size: f64) -> (f64, f64) {
+    let tau = (q - p) / size * 0.5;
     let t = if tau < 0.0 { -1.0 } else { 1.0 } / (Float::abs(tau) + Float::hypot(1.0, tau));
     let cosine = 1.0 / Float::hypot(1.0, t);
-    let (c, s) = (W::from_real(cosine), W::from_real(t * cosine));
+    (cosine, t * cosine)
+}
+
+fn rotate<W: Wide>(b: usize, h: &mut [W], v: &mut [W], p: usize, q: usize, size: f64) {
+    let (c, s) = annihilating(h[p * b + p].re(), h[q * b + q].re(), size);
+    let (c, s) = (W::from_real(c), W::from_real(s));
     let e = h[p * b + q] * W::from_real(1.0 / size);
     let back = Scalar::conj(e);
     for m in [&mut *h, v] {

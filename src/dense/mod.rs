@@ -39,7 +39,7 @@ pub use gram::{defect, orthogonality_ratio};
 pub(crate) use gram::{subtract_gram, subtract_gram_on};
 #[cfg(feature = "rand")]
 pub(crate) use haar::haar_rotation;
-pub(crate) use jacobi::hermitian_eigen;
+pub(crate) use jacobi::{annihilating, hermitian_eigen};
 pub use logarithm::log_rotation;
 pub use polish::polish;
 pub(crate) use polish::{newton_schulz, newton_schulz_on, polish_with};

@@ -104,7 +104,7 @@ pub(super) fn from_blocks<W: Wide>(
 }
 
 /// The blocks to start a stage from.
-fn initial<W: Wide>(layout: &StageLayout, start: Start, group: Group, generator: &mut Generator) -> Vec<W> {
+pub(super) fn initial<W: Wide>(layout: &StageLayout, start: Start, group: Group, generator: &mut Generator) -> Vec<W> {
     let (b, count) = (layout.block_size(), layout.num_blocks());
     let mut blocks = vec![W::zero(); b * b * count];
     match start {

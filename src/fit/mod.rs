@@ -9,7 +9,13 @@
 //! | [`fit`] | chooses among the following |
 //! | [`alternating`] | sweeps of block polar factors: monotone, for every wiring |
 //! | [`hierarchical`] | one pass over butterflies: exact in their class, and a bound of what can be reached |
+//! | [`explore`] | tries many wirings: which one? |
 //! | [`projection`] | one pass over butterflies of radix 2, by eigenvectors |
+//! | [`greedy`] | K blocks on pairs that are chosen freely, one after the other |
+//! | [`jacobi`] | K rotations that nearly diagonalise a symmetric matrix: graph Fourier transforms |
+//! | [`permuted`] | [`fit`] up to the order of rows, or of rows and columns |
+//! | [`descend`] | L-BFGS or Adam over blocks, for any [`Loss`] of y = Qx; the target may be a [`BlackBox`] |
+//! | [`descend_theta`] | the same over θ of any plan |
 //!
 //! A target far from the class of a wiring stays far: no wiring of O(n log n) parameters comes near to a Haar matrix.
 //!
@@ -43,15 +49,23 @@ use crate::error::{Error, Result};
 use crate::layout::{Sharing, StageLayout};
 use crate::parallel::Parallelism;
 use crate::parametrization::Parametrization;
-use crate::plan::{Op, Plan, Source, Workspace};
+use crate::plan::{Op, Plan, Source, Stage, Workspace};
 use crate::scalar::{Scalar, Wide};
 use crate::topology::Topology;
 
 mod alternating;
+mod assignment;
 mod automatic;
 mod chain;
+mod descent;
+mod explore;
+mod greedy;
 mod hierarchical;
+mod jacobi;
+mod packing;
+mod partners;
 mod pass;
+mod permuted;
 mod polar;
 mod products;
 mod project;
@@ -60,6 +74,7 @@ mod quintic;
 mod rank;
 mod raw;
 mod relax;
+mod samples;
 mod signs;
 mod sweep;
 mod target;
@@ -67,7 +82,12 @@ mod trap;
 
 pub use alternating::alternating;
 pub use automatic::fit;
+pub use descent::{BlackBox, Descent, LeastSquares, Loss, Method, Schedule, descend, descend_theta};
+pub use explore::{Budget, Candidate, Exploration, Row, Step, candidates, explore, pareto};
+pub use greedy::greedy;
 pub use hierarchical::hierarchical;
+pub use jacobi::{Eigenbasis, Order, jacobi};
+pub use permuted::{Permuted, Sides, permuted};
 pub use projection::projection;
 pub use target::Target;
 
@@ -134,9 +154,9 @@ impl Default for Options {
 pub struct Progress {
     /// The run.
     pub restart: usize,
-    /// Sweeps of this run that are done.
+    /// Sweeps, or steps, of this run that are done.
     pub sweep: usize,
-    /// The present error e.
+    /// The present error e, or loss.
     pub error: f64,
 }
 
@@ -154,6 +174,8 @@ pub enum Stop {
     Interrupted,
     /// The method has no iteration.
     Direct,
+    /// The loss of a descent was not finite any more; the result is the best so far.
+    Diverged,
 }
 
 /// A structured product near a target.
@@ -188,15 +210,19 @@ impl<W: Wide> Fit<W> {
         };
         let stages = stages.iter().zip(blocks).map(source).collect::<Result<Vec<_>>>()?;
         let plan = Plan::from_stages(n, stages)?;
-        let mut images = vec![W::zero(); n * n];
-        images.iter_mut().step_by(n + 1).for_each(|x| *x = W::one());
-        let factors = plan.realize::<f64>(&[])?;
-        let columns = BatchMut::columns(&mut images, n)?;
-        plan.apply_in_place(&factors, columns, Op::None, parallelism, &mut Workspace::new())?;
+        let images = written_out(&plan, parallelism)?;
         let entries = target.entries();
         let error = target::distance(n, &images, n, |i, j| entries[i * n + j], parallelism);
         let relative_frobenius = Float::sqrt(2.0 * error);
         Ok(Self { plan, error, relative_frobenius, curve: vec![error], sweeps: 0, stop: Stop::Direct, bound: None })
+    }
+
+    /// The product R written out, row-major n×n.
+    ///
+    /// # Errors
+    /// Those of [`Plan::apply_in_place`].
+    pub fn matrix(&self, parallelism: Parallelism) -> Result<Vec<W>> {
+        written_out(&self.plan, parallelism)
     }
 
     /// The product R, as fixed blocks.
@@ -237,8 +263,7 @@ impl<W: Wide> Fit<W> {
 
     /// Dimension of the group that the blocks come from, without regard to what different blocks have in common.
     pub fn num_parameters(&self) -> usize {
-        let each = |b: usize| if W::IS_COMPLEX { b * b } else { b * (b - 1) / 2 };
-        self.fixed().map(|(layout, _)| each(layout.block_size()) * layout.num_blocks()).sum()
+        num_parameters::<W>(self.plan.stages().iter().map(Stage::layout))
     }
 
     /// The blocks of every stage, row-major one after the other.
@@ -252,6 +277,23 @@ impl<W: Wide> Fit<W> {
             _ => None,
         })
     }
+}
+
+/// The matrix of a plan without parameters, row-major.
+fn written_out<W: Wide>(plan: &Plan<W>, parallelism: Parallelism) -> Result<Vec<W>> {
+    let n = plan.n();
+    let mut images = vec![W::zero(); n * n];
+    images.iter_mut().step_by(n + 1).for_each(|x| *x = W::one());
+    let factors = plan.realize::<f64>(&[])?;
+    let columns = BatchMut::columns(&mut images, n)?;
+    plan.apply_in_place(&factors, columns, Op::None, parallelism, &mut Workspace::new())?;
+    Ok(images)
+}
+
+/// Σ dim of the group over all blocks.
+fn num_parameters<'a, W: Wide>(stages: impl IntoIterator<Item = &'a StageLayout>) -> usize {
+    let each = |b: usize| if W::IS_COMPLEX { b * b } else { b * b.saturating_sub(1) / 2 };
+    stages.into_iter().map(|layout| each(layout.block_size()) * layout.num_blocks()).sum()
 }
 
 /// The layouts of a wiring on n coordinates, first stage first.

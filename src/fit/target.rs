@@ -41,13 +41,39 @@ impl<W: Wide> Target<W> {
     /// finite, named with its place, and for a matrix that is not orthogonal, with its defect.
     pub fn new(n: usize, entries: &[W]) -> Result<Self> {
         let target = Self::finite(n, entries)?;
-        if target.ratio <= ORTHOGONAL {
-            return Ok(target);
+        target.check(EPS)?;
+        Ok(target)
+    }
+
+    /// Takes a matrix that was orthogonal before it was rounded to a precision with machine epsilon `eps` (2⁻²³ for `f32`, 2⁻⁷ for
+    /// `bf16`): one that is orthogonal to a ratio of 30 in units of n·`eps`. What the rounding did is undone by
+    /// [`project`](Self::project); returned with ‖Q − entries‖_F.
+    ///
+    /// ```
+    /// use papilio::fit::Target;
+    /// let q = [0.6, -0.8, 0.8, 0.6].map(|x| f64::from(x as f32));
+    /// assert!(Target::new(2, &q).is_err());
+    /// let (target, moved) = Target::stored(2, &q, f64::from(f32::EPSILON))?;
+    /// assert!(target.orthogonality_ratio() < 30.0 && moved < 1e-7);
+    /// # Ok::<(), papilio::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn stored(n: usize, entries: &[W], eps: f64) -> Result<(Self, f64)> {
+        Self::finite(n, entries)?.check(if eps > EPS { eps } else { EPS })?;
+        Self::project(n, entries)
+    }
+
+    fn check(&self, eps: f64) -> Result<()> {
+        let ratio = self.ratio * (EPS / eps);
+        if ratio <= ORTHOGONAL {
+            return Ok(());
         }
         Err(Error::Domain {
             what: "target".to_string(),
             expected: "an orthogonal matrix: ratio ‖I − QᴴQ‖/(n·eps) at most 30, or its projection asked for",
-            got: format!("ratio {:e}, a defect of {:e}", target.ratio, target.ratio * n as f64 * EPS),
+            got: format!("ratio {ratio:e}, a defect of {:e}", ratio * self.n as f64 * eps),
         })
     }
 

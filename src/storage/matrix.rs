@@ -17,7 +17,9 @@ pub struct Matrix {
     pub n: usize,
     /// The type it was stored in, whose precision is what can be asked of it.
     pub kind: FloatType,
-    /// n² numbers.
+    /// Whether its entries are complex.
+    pub is_complex: bool,
+    /// n² numbers; of complex entries 2n², real part first.
     pub data: Vec<f64>,
 }
 
@@ -32,12 +34,13 @@ impl Matrix {
             if let Some(name) = tensor {
                 return Err(tensor_error(path, name, "a file with named tensors", "a .npy file, which has no names"));
             }
-            let NpyArray { shape, kind, data } = NpyArray::read(path)?;
+            let NpyArray { shape, kind, is_complex, data } = NpyArray::read(path)?;
             let n = square(&shape).ok_or_else(|| file_error(path, SQUARE, format!("shape {shape:?}")))?;
             if let Some(i) = data.iter().position(|x| !x.is_finite()) {
-                return Err(file_error(path, "finite numbers", format!("{} at {:?}", data[i], unravel(i, &shape))));
+                let place = unravel(if is_complex { i / 2 } else { i }, &shape);
+                return Err(file_error(path, "finite numbers", format!("{} at {place:?}", data[i])));
             }
-            return Ok(Self { name: None, n, kind, data });
+            return Ok(Self { name: None, n, kind, is_complex, data });
         }
         let model = Checkpoint::open(path)?;
         let squares: Vec<String> =
@@ -54,7 +57,8 @@ impl Matrix {
         let (shard, info) = model.get(name).ok_or_else(|| tensor_error(path, name, "a tensor in the file", "none"))?;
         let n = square(&info.shape)
             .ok_or_else(|| tensor_error(shard.path(), name, SQUARE, format!("shape {:?}", info.shape)))?;
-        Ok(Self { name: Some(name.into()), n, kind: shard.float_type(info)?, data: shard.read_finite(info)? })
+        let (kind, data) = (shard.float_type(info)?, shard.read_finite(info)?);
+        Ok(Self { name: Some(name.into()), n, kind, is_complex: false, data })
     }
 }
 

@@ -12,7 +12,7 @@ use std::string::{String, ToString};
 
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use super::{Container, file_error, unwritable};
+use super::{Container, file_error, is_npy, unwritable};
 use crate::error::{Error, Result};
 
 /// A file or directory under construction.
@@ -43,7 +43,7 @@ const PREFIX: &str = ".papilio-";
 
 impl Output {
     /// Starts a file. With `replace` an existing file at `target` is replaced by [`commit`](Self::commit), but only a
-    /// regular one that is empty or holds safetensors.
+    /// regular one that is empty or holds safetensors or a NumPy array.
     ///
     /// # Errors
     /// [`Error::File`] if the target exists and may not be replaced, or its parent cannot be written to.
@@ -189,10 +189,10 @@ fn check_target(target: &Path, replace: bool, kind: &Kind) -> Result<()> {
         Kind::Directory(_) if !found.is_dir() => Err(file_error(target, "a directory to replace", "a special file")),
         Kind::File => {
             let is_empty = fs::metadata(target).is_ok_and(|m| m.len() == 0);
-            if is_empty || Container::open(target).is_ok() {
+            if is_empty || is_npy(target) || Container::open(target).is_ok() {
                 return Ok(());
             }
-            let expected = "an empty or a safetensors file (no other is replaced)";
+            let expected = "an empty, a safetensors or a .npy file (no other is replaced)";
             Err(file_error(target, expected, "a file with something else in it"))
         }
         Kind::Directory(files) => match stranger(target, files).map_err(|e| unwritable(target, e))? {

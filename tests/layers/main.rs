@@ -21,8 +21,8 @@ const LAYERS: [&[&str]; 7] = [
     &["dense"],
     &["parametrization", "topology", "kernel"],
     &["plan"],
-    &["verify", "storage", "transmission", "synthesis", "fit"],
-    &["orthogonal"],
+    &["verify", "storage", "transmission", "synthesis"],
+    &["orthogonal", "fit"],
     &["adapter", "archive"],
 ];
 

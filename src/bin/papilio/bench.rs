@@ -1,7 +1,7 @@
 //! `papilio bench`
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -17,7 +17,7 @@ use crate::text::{complain, print, print_json};
 use crate::topology::files;
 use crate::topology::registry::{ENTRIES, Entry, Request};
 
-mod case;
+pub(crate) mod case;
 mod clock;
 mod plot;
 mod report;
@@ -176,7 +176,7 @@ fn verb() -> impl TypedValueParser<Value = Contender> {
         .try_map(|name| VERBS.iter().find(|verb| verb.0 == name).map(|verb| verb.1).ok_or("no such verb"))
 }
 
-fn topology() -> impl TypedValueParser<Value = &'static Entry> {
+pub(crate) fn topology() -> impl TypedValueParser<Value = &'static Entry> {
     PossibleValuesParser::new(ENTRIES.iter().map(|entry| PossibleValue::new(entry.name)))
         .try_map(|name| ENTRIES.iter().find(|entry| entry.name == name).ok_or("no such topology"))
 }
@@ -190,7 +190,7 @@ impl Arguments {
             return Err(format!("--chart: expected one of {}, got {}", known.join(", "), self.chart));
         }
         if let Some(target) = &self.plot {
-            let (directory, name) = split(target)?;
+            let (directory, name) = files::split(target)?;
             files::check(directory, &[name], self.force)?;
         }
         if !self.verbs.contains(&Contender::Apply) {
@@ -255,7 +255,7 @@ impl Arguments {
         bar.finish_and_clear();
         let plot = match &self.plot {
             Some(target) => {
-                let (directory, name) = split(target)?;
+                let (directory, name) = files::split(target)?;
                 files::write(directory, &[(name, plot::draw(&findings)?)], self.force)?.pop()
             }
             None => None,
@@ -297,12 +297,4 @@ fn plan<T: Scalar>(n: usize, topology: &dyn Topology, chart: &str) -> Result<Pla
         return Err(format!("chart {chart}: expected one that makes {field} blocks"));
     };
     Plan::new(n, topology, chart).map_err(|e| e.to_string())
-}
-
-/// Directory and name of a file.
-fn split(target: &Path) -> Result<(&Path, String), String> {
-    let name = target.file_name().and_then(|name| name.to_str());
-    let Some(name) = name else { return Err(format!("--plot: expected a file name, got {}", target.display())) };
-    let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty());
-    Ok((directory.unwrap_or(Path::new(".")), name.to_string()))
 }

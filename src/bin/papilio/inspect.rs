@@ -71,10 +71,9 @@ impl Arguments {
 
 fn npy(path: &Path) -> Result<(Value, String), String> {
     let array = NpyArray::read(path).map_err(|e| e.to_string())?;
-    let value = json!({
-        "kind": "npy", "path": path.to_string_lossy(), "dtype": array.kind.to_string(), "shape": array.shape,
-    });
-    Ok((value, format!("{}: a {} array of type {}\n", printable(path.display()), shape(&array.shape), array.kind)))
+    let dtype = if array.is_complex { format!("c{}", 8 * array.kind.size()) } else { array.kind.to_string() };
+    let value = json!({"kind": "npy", "path": path.to_string_lossy(), "dtype": dtype, "shape": array.shape});
+    Ok((value, format!("{}: a {} array of type {dtype}\n", printable(path.display()), shape(&array.shape))))
 }
 
 /// The method of an adapter directory, if its configuration names one and it is not BOFT.

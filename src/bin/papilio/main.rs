@@ -1,10 +1,11 @@
-//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality, compare topologies, time.
+//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality, compare topologies, fit, time.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod fit;
 mod inspect;
 mod merge;
 mod operator;
@@ -16,7 +17,7 @@ mod topology;
 mod verify;
 
 /// Structured orthogonal matrices on the command line: merge BOFT adapters into their base model, look into model
-/// files, check that a matrix is orthogonal, compare topologies, time your sizes.
+/// files, check that a matrix is orthogonal, compare topologies, find the fast algorithm of a given matrix, time your sizes.
 #[derive(Debug, Parser)]
 #[command(name = "papilio", version, max_term_width = 100, arg_required_else_help = true, after_help = EXIT)]
 struct Arguments {
@@ -30,6 +31,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
     Topology(topology::Arguments),
+    Fit(fit::Arguments),
     Bench(bench::Arguments),
 }
 
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => arguments.run(),
         Command::Verify(arguments) => arguments.run(),
         Command::Topology(arguments) => arguments.run(),
+        Command::Fit(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
     };
     match outcome {

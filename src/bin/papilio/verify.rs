@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use papilio::Parallelism;
 use papilio::adapter::{Adapter, PRESERVED_LIMIT, PreservedOptions};
 use papilio::storage::Matrix;
 use papilio::verify::orthogonality;
+use papilio::{Parallelism, c64};
 use serde_json::json;
 
 use crate::text::{Table, complain, number, print, print_json, printable};
@@ -149,10 +149,16 @@ impl Finding {
 }
 
 fn matrix(path: &Path, tensor: Option<&str>) -> papilio::Result<Finding> {
-    let Matrix { name, n, kind, data } = Matrix::read(path, tensor)?;
-    let found = orthogonality(n, n, &data, Parallelism::Rayon)?;
+    let Matrix { name, n, kind, is_complex, data } = Matrix::read(path, tensor)?;
+    let found = if is_complex {
+        let entries: Vec<c64> = data.as_chunks::<2>().0.iter().map(|&[re, im]| c64 { re, im }).collect();
+        orthogonality(n, n, &entries, Parallelism::Rayon)?
+    } else {
+        orthogonality(n, n, &data, Parallelism::Rayon)?
+    };
     let tensor = name.map_or_else(String::new, |name| format!(" `{}`,", printable(name)));
-    let text = format!("{}:{tensor} {n}×{n} matrix of type {kind}\n", printable(path.display()));
+    let field = if is_complex { "complex " } else { "" };
+    let text = format!("{}:{tensor} {n}×{n} {field}matrix of type {kind}\n", printable(path.display()));
     Ok(Finding { ratio: found.ratio * (f64::EPSILON / kind.eps()), defect: found.defect, text })
 }
 

@@ -32,7 +32,7 @@ impl Finding {
 }
 
 impl Times {
-    pub(super) fn apply(&self) -> f64 {
+    pub(crate) fn apply(&self) -> f64 {
         self.of(Contender::Apply).map_or(f64::NAN, |t| t.median)
     }
 

@@ -52,3 +52,11 @@ pub(crate) fn write(directory: &Path, files: &[(String, String)], force: bool) -
     }
     Ok(written)
 }
+
+/// Directory and name of a picture.
+pub(crate) fn split(target: &Path) -> Result<(&Path, String), String> {
+    let name = target.file_name().and_then(|name| name.to_str());
+    let Some(name) = name else { return Err(format!("--plot: expected a file name, got {}", target.display())) };
+    let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Ok((directory.unwrap_or(Path::new(".")), name.to_string()))
+}

@@ -1,0 +1,146 @@
+//! Fits up to the order of rows and columns: planted orders are found, errors never grow, what is returned is what was measured.
+
+use std::ops::ControlFlow;
+
+use papilio::fit::{self, Group, Options, Permuted, Progress, Sides, Stop, Target};
+use papilio::generator::Generator;
+use papilio::topology::{AnyButterfly, Butterfly};
+use papilio::verify::dense;
+use papilio::{Error, Plan, Scalar, Source, StageLayout, Wide, c64};
+
+const EPS: f64 = f64::EPSILON;
+
+fn go(_: &Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn haar<W: Wide>(n: usize, g: &mut Generator) -> Target<W> {
+    let mut one = || (0..12).map(|_| g.uniform()).sum::<f64>() - 6.0;
+    let gauss: Vec<W> = (0..n * n)
+        .map(|_| {
+            let re = one();
+            W::from_parts(re, if W::IS_COMPLEX { one() } else { 0.0 })
+        })
+        .collect();
+    Target::project(n, &gauss).unwrap().0
+}
+
+fn matrix<W: Wide>(plan: &Plan<W>) -> Vec<W> {
+    dense::matrix(plan, &plan.realize::<f64>(&[]).unwrap()).unwrap()
+}
+
+/// A butterfly of Haar distributed blocks.
+fn planted<W: Wide>(n: usize, layouts: &[StageLayout], seed: u64) -> Vec<W> {
+    let mut g = Generator::new(seed);
+    let stage = |layout: &StageLayout| {
+        let b = layout.block_size();
+        let blocks: Vec<W> = (0..layout.num_blocks()).flat_map(|_| haar::<W>(b, &mut g).entries().to_vec()).collect();
+        (layout.clone(), Source::Fixed(blocks.into()))
+    };
+    matrix(&Plan::from_stages(n, layouts.iter().map(stage).collect::<Vec<_>>()).unwrap())
+}
+
+fn check<W: Wide>(target: &Target<W>, found: &Permuted<W>) {
+    let n = target.n();
+    for order in [&found.rows, &found.columns] {
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..n).collect::<Vec<_>>());
+    }
+    let r = matrix(found.fit.plan());
+    let square = |at: usize| {
+        let (i, j) = (found.rows[at / n], found.columns[at % n]);
+        Scalar::abs(target.entries()[at] - r[i * n + j]).powi(2)
+    };
+    let error = (0..n * n).map(square).sum::<f64>() / (2.0 * n as f64);
+    assert!((error - found.fit.error).abs() <= 1e-12 * error + 1e-28, "{error:e}, {:e} said", found.fit.error);
+    assert!(found.curve.windows(2).all(|pair| pair[1] <= pair[0] * (1.0 + 1e-12)), "{:?}", found.curve);
+}
+
+fn reversed(n: usize, i: usize) -> usize {
+    i.reverse_bits() >> (n.leading_zeros() + 1)
+}
+
+#[test]
+fn a_planted_order_is_found() {
+    fn case<W: Wide>(n: usize) {
+        let layouts = fit::layouts(n, &Butterfly::classic(2)).unwrap();
+        let r = planted::<W>(n, &layouts, n as u64);
+        let options = Options::default();
+        let limit = 8.0 * EPS * (n as f64).log2();
+        let rows: Vec<W> = (0..n * n).map(|at| r[reversed(n, at / n) * n + at % n]).collect();
+        let both: Vec<W> = (0..n * n).map(|at| r[reversed(n, at / n) * n + reversed(n, at % n)]).collect();
+        for (q, sides) in [(&r, Sides::Rows), (&rows, Sides::Rows), (&both, Sides::Both)] {
+            let target = Target::new(n, q).unwrap();
+            let found = fit::permuted(&target, &layouts, sides, &options, &mut go).unwrap();
+            assert!(found.fit.relative_frobenius <= limit, "n = {n}: {:e}", found.fit.relative_frobenius);
+            assert_eq!(found.fit.stop, Stop::Exact);
+            check(&target, &found);
+        }
+    }
+    case::<f64>(16);
+    case::<f64>(64);
+    case::<c64>(32);
+}
+
+/// A few rows out of place in an otherwise perfect butterfly: the assignment alone puts them back, with their signs where those are free.
+#[test]
+fn exchanged_rows_go_back() {
+    let n = 32;
+    let layouts = fit::layouts(n, &Butterfly::classic(2)).unwrap();
+    let mut q = planted::<f64>(n, &layouts, 3);
+    for (i, j) in [(3, 17), (20, 9)] {
+        (0..n).for_each(|k| q.swap(i * n + k, j * n + k));
+    }
+    (0..n).for_each(|k| q[5 * n + k] = -q[5 * n + k]);
+    let target = Target::new(n, &q).unwrap();
+    let mut options = Options::default();
+    let found = fit::permuted(&target, &layouts, Sides::Rows, &options, &mut go).unwrap();
+    assert!(found.fit.error < 1e-28, "{:e}", found.fit.error);
+    check(&target, &found);
+    // Rotations alone keep their signs.
+    options.group = Group::Special;
+    let found = fit::permuted(&target, &layouts, Sides::Both, &options, &mut go).unwrap();
+    check(&target, &found);
+}
+
+#[test]
+fn errors_never_grow() {
+    for (seed, sides) in (0..6).map(|seed| (seed, if seed % 2 == 0 { Sides::Rows } else { Sides::Both })) {
+        for n in [1, 2, 7, 16] {
+            let layouts = fit::layouts(n, &AnyButterfly::new(2)).unwrap();
+            let mut options = Options::default();
+            (options.seed, options.restarts, options.sweeps) = (seed, 3, 30);
+            let mut g = Generator::new(seed);
+            let target = haar::<f64>(n, &mut g);
+            let found = fit::permuted(&target, &layouts, sides, &options, &mut go).unwrap();
+            check(&target, &found);
+            let again = fit::permuted(&target, &layouts, sides, &options, &mut go).unwrap();
+            assert_eq!(matrix(again.fit.plan()), matrix(found.fit.plan()));
+            let target = haar::<c64>(n, &mut g);
+            check(&target, &fit::permuted(&target, &layouts, sides, &options, &mut go).unwrap());
+        }
+    }
+}
+
+#[test]
+fn interrupts_and_refusals() {
+    let mut g = Generator::new(1);
+    let n = 16;
+    let layouts = fit::layouts(n, &Butterfly::classic(2)).unwrap();
+    let target = haar::<f64>(n, &mut g);
+    let mut calls = 0;
+    let mut watch = |_: &Progress| {
+        calls += 1;
+        if calls == 40 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let found = fit::permuted(&target, &layouts, Sides::Rows, &Options::default(), &mut watch).unwrap();
+    assert_eq!((found.fit.stop, calls), (Stop::Interrupted, 40));
+    check(&target, &found);
+    let beyond = [StageLayout::contiguous(2, 9)];
+    assert!(fit::permuted(&target, &beyond, Sides::Rows, &Options::default(), &mut go).is_err());
+    let mut options = Options::default();
+    options.group = Group::Special;
+    let complex = fit::permuted(&haar::<c64>(n, &mut g), &layouts, Sides::Rows, &options, &mut go);
+    assert!(matches!(complex, Err(Error::Unsupported { .. })));
+}
