@@ -70,12 +70,12 @@ impl<const PARTS: usize> Job<f64> for Steps<'_, PARTS> {
             let mut defect = [0.0f64; WIDTH];
             for (at, entry) in gram.iter_mut().enumerate() {
                 let diagonal = f64::from(u8::from(at % (b + 1) == 0));
-                for part in 0..PARTS {
+                for (part, entry) in entry.iter_mut().enumerate() {
                     let unit = if part == 0 { diagonal } else { 0.0 };
                     for l in 0..WIDTH {
-                        let d = entry[part][l] - unit;
+                        let d = entry[l] - unit;
                         defect[l] = defect[l].max(d.abs());
-                        entry[part][l] = unit - 0.5 * d;
+                        entry[l] = unit - 0.5 * d;
                     }
                 }
             }
