@@ -8,13 +8,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::alternating::check;
-use super::polar::nearest;
+use super::signs::Signs;
 use super::{Group, Options, Target};
-use crate::dense::determinant_sign;
 use crate::error::{Error, Result};
 use crate::layout::StageLayout;
 use crate::scalar::{Scalar, Wide};
-use crate::simd::Isa;
 
 /// The blocks of each stage in the order of its layout, and a gain.
 pub(super) type Found<W> = (Vec<Vec<W>>, f64);
@@ -44,15 +42,15 @@ pub(super) fn by_windows<W: Wide>(
         blocks.iter_mut().zip(found).for_each(|(all, new)| all.extend(new));
         gain += part;
     }
-    if options.group == Group::Special {
-        chain.rotations(&mut blocks);
-    }
     if chain.reversed {
         for (k, blocks) in blocks.iter_mut().enumerate() {
             let b = chain.unit * chain.radices[k];
             blocks.chunks_exact_mut(b * b).for_each(|block| block.copy_from_slice(&adjoint(b, block)));
         }
         blocks.reverse();
+    }
+    if options.group == Group::Special {
+        Signs::new(n, stages).rotations(stages, &mut blocks);
     }
     Ok((blocks, gain))
 }
@@ -95,54 +93,6 @@ impl Chain {
     /// Coordinates of a window.
     pub(super) fn window(&self) -> usize {
         self.unit * self.radices.iter().product::<usize>()
-    }
-
-    /// Block and place of coordinate c in the stage with the (k+1)-th smallest distance.
-    fn place(&self, k: usize, c: usize) -> (usize, usize) {
-        let distance = self.unit * self.radices[..k].iter().product::<usize>();
-        let (g, rest) = (c / (distance * self.radices[k]), c % (distance * self.radices[k]));
-        let (t, rest) = (rest / distance, rest % distance);
-        (g * (distance / self.unit) + rest / self.unit, t * self.unit + rest % self.unit)
-    }
-
-    /// Turns all blocks into rotations, without a change of the product as far as that is possible: a sign between two stages
-    /// belongs to either. Going up, every block of determinant −1 hands its sign on through its first coordinate, and so down again; in the
-    /// end only the first block of a window may have one left, and is replaced by the nearest rotation.
-    fn rotations<W: Wide>(&self, blocks: &mut [Vec<W>]) {
-        let n = self.windows * self.window();
-        let m = blocks.len();
-        let up = (0..m.saturating_sub(1)).map(|k| (k, k + 1));
-        let down = (1..m).rev().map(|k| (k, k - 1));
-        for (k, next) in up.chain(down) {
-            for c in 0..n {
-                let from = self.place(k, c);
-                if from.1 == 0 && self.is_negative(k, from.0, blocks) {
-                    // What leaves a stage by a row enters the one above by a column.
-                    self.flip(blocks, k, from, next > k);
-                    self.flip(blocks, next, self.place(next, c), next < k);
-                }
-            }
-        }
-        if let Some(first) = blocks.first_mut() {
-            let b = self.unit * self.radices[0];
-            for block in first.chunks_exact_mut(b * b) {
-                if determinant_sign(b, &mut block.to_vec()) < 0 {
-                    nearest(b, block, &[1], Isa::detect(), crate::parallel::Parallelism::None);
-                }
-            }
-        }
-    }
-
-    fn is_negative<W: Wide>(&self, k: usize, j: usize, blocks: &[Vec<W>]) -> bool {
-        let b = self.unit * self.radices[k];
-        determinant_sign(b, &mut blocks[k][j * b * b..(j + 1) * b * b].to_vec()) < 0
-    }
-
-    /// Reverses row or column i of block j.
-    fn flip<W: Wide>(&self, blocks: &mut [Vec<W>], k: usize, (j, i): (usize, usize), row: bool) {
-        let b = self.unit * self.radices[k];
-        let block = &mut blocks[k][j * b * b..(j + 1) * b * b];
-        (0..b).map(|x| if row { i * b + x } else { x * b + i }).for_each(|at| block[at] = -block[at]);
     }
 }
 

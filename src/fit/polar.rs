@@ -10,9 +10,9 @@
 //!
 //! M + C is the best rotation and M − C the best reflection, with gains √(‖M‖²_F ± 2 det M): no angle is ever formed.
 //!
-//! *Larger blocks* by products alone (`quintic.rs`). Where that settles nothing, and where singular vectors are wanted, by one-sided Jacobi rotations (Hestenes 1958; Demmel & Veselić 1992: columns become orthogonal to working
-//! precision *relative to their lengths*, so U is good however small σ is). Eight blocks run side by side, one per lane.
-//! Columns that vanish are completed by unit vectors.
+//! *Larger blocks* by products alone (`quintic.rs`). Where that settles nothing, and where singular vectors are wanted, by one-sided
+//! Jacobi rotations (Hestenes 1958; Demmel & Veselić 1992: columns become orthogonal to working precision *relative to their lengths*,
+//! so U is good however small σ is). Eight blocks run side by side, one per lane. Columns that vanish are completed by unit vectors.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -96,7 +96,7 @@ impl<W: Wide, T: Pack<W>> Job<f64> for On<'_, W, T> {
             gram(s, b, &x, &mut defect);
             let mut off = [f64::INFINITY; 8];
             let mut worst = norms::<W, T, S>(s, &defect, &mut off);
-            if !(worst <= MIDDLE) {
+            if worst > MIDDLE || worst.is_nan() {
                 shrink::<W, T, S>(s, b, &mut x, &mut defect, &mut next);
                 worst = norms::<W, T, S>(s, &defect, &mut off);
             }
@@ -132,7 +132,7 @@ impl<W: Wide, T: Pack<W>> Job<f64> for On<'_, W, T> {
             let certain = if W::IS_COMPLEX { [1; 8] } else { determinants::<W, T>(b, &mut x) };
             for (l, (sign, block)) in signs.iter_mut().zip(blocks.chunks_exact(size)).enumerate() {
                 *sign = match certain[l] {
-                    _ if !(off[l] <= left) => 0,
+                    _ if off[l] > left || off[l].is_nan() => 0,
                     0 => determinant_sign(b, &mut block.to_vec()),
                     sign => sign,
                 };
