@@ -100,8 +100,8 @@ fn noise(n: usize, targets: u64) -> Result<()> {
 }
 
 fn haar_targets(n: usize, targets: u64) -> Result<()> {
-    println!("Haar targets, n = {n}, rotations, {targets} targets: e, its deviation, sweeps, seconds of a run,");
-    println!("and when it had come to a given error\n");
+    println!("Haar targets, n = {n}, rotations, {targets} targets: e, its deviation, sweeps and seconds of a run,");
+    println!("and sweeps and seconds until it had come to a given error\n");
     println!("| wiring | parameters | e | sd | sweeps | seconds | to e | sweeps | seconds |");
     println!("|---|---|---|---|---|---|---|---|---|");
     let most = n.ilog2() as usize;
@@ -120,13 +120,19 @@ fn haar_targets(n: usize, targets: u64) -> Result<()> {
         for (seed, target) in haar.iter().enumerate() {
             let mut options = Options::default();
             (options.group, options.seed, options.sweeps) = (Group::Special, seed as u64, 100);
-            let (found, time) = run(target, &Butterfly::boft(m, b)?, &options)?;
+            let stages = fit::layouts(n, &Butterfly::boft(m, b)?)?;
+            let (start, mut there) = (Instant::now(), None);
+            let found = fit::alternating(target, &stages, &options, &mut |progress| {
+                if progress.error <= goal(m, b) && there.is_none() {
+                    there = Some((progress.sweep, start.elapsed().as_secs_f64()));
+                }
+                ControlFlow::Continue(())
+            })?;
+            seconds += start.elapsed().as_secs_f64() / targets as f64;
             (sweeps, parameters) = (sweeps + found.sweeps, found.num_parameters());
-            seconds += time / targets as f64;
             errors.push(found.error);
-            if let Some(sweep) = found.curve.iter().position(|e| *e <= goal(m, b)) {
-                (reached, soon) = (reached + 1, soon + sweep);
-                soon_seconds += time * sweep as f64 / found.sweeps.max(1) as f64;
+            if let Some((sweep, time)) = there {
+                (reached, soon, soon_seconds) = (reached + 1, soon + sweep, soon_seconds + time);
             }
         }
         let mean = errors.iter().sum::<f64>() / targets as f64;

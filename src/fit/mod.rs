@@ -57,6 +57,7 @@ mod alternating;
 mod assignment;
 mod automatic;
 mod chain;
+mod corner;
 mod descent;
 mod explore;
 mod greedy;

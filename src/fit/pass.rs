@@ -30,7 +30,7 @@ pub(super) struct Order {
     /// In blocks.
     covered: usize,
     /// The block that a coordinate belongs to.
-    owner: Vec<Option<usize>>,
+    pub(super) owner: Vec<Option<usize>>,
 }
 
 impl Order {
@@ -43,10 +43,22 @@ impl Order {
         Self { b, rows, covered, owner }
     }
 
+    /// The coordinates of block j.
+    pub(super) fn members(&self, j: usize) -> &[usize] {
+        &self.rows[j * self.b..(j + 1) * self.b]
+    }
+
+    /// Where the row of a coordinate is.
+    pub(super) fn places(&self) -> Vec<usize> {
+        let mut places = vec![0; self.rows.len()];
+        self.rows.iter().enumerate().for_each(|(at, i)| places[*i] = at);
+        places
+    }
+
     /// Of row i, the entries in the columns of its block.
     fn pick<W: Wide>(&self, i: usize, row: &[W], to: &mut [W]) {
         if let Some(j) = self.owner[i] {
-            to.iter_mut().zip(&self.rows[j * self.b..]).for_each(|(to, k)| *to = row[*k]);
+            to.iter_mut().zip(self.members(j)).for_each(|(to, k)| *to = row[*k]);
         }
     }
 }
@@ -54,9 +66,9 @@ impl Order {
 /// What a stage needs of Z, picked row by row in the order of the pass that came before.
 #[derive(Default)]
 pub(super) struct Picked<W> {
-    rows: Vec<W>,
+    pub(super) rows: Vec<W>,
     /// Where the row of a coordinate is.
-    place: Vec<usize>,
+    pub(super) place: Vec<usize>,
 }
 
 impl<W: Wide> Picked<W> {
@@ -79,9 +91,10 @@ impl<W: Wide> Picked<W> {
 
 pub(super) struct Pass<'a, W: Wide> {
     pub(super) order: &'a Order,
-    /// B, row-major one after the other.
+    /// B, row-major one after the other, and B'.
     pub(super) left: &'a [W],
-    /// The stage and B'.
+    pub(super) blocks: &'a [W],
+    /// The stage with B'.
     pub(super) right: (&'a Plan<W>, &'a Factors<W>),
     pub(super) next: &'a Order,
     pub(super) pitch: usize,
@@ -104,9 +117,7 @@ impl<W: Wide> Pass<'_, W> {
         let (n, b) = (self.order.owner.len(), self.order.b);
         let most = STRIP.next_multiple_of(b);
         let mut picked = vec![W::zero(); n * self.next.b];
-        let mut place = vec![0; n];
-        self.order.rows.iter().enumerate().for_each(|(at, i)| place[*i] = at);
-
+        let place = self.order.places();
         let (blocks, others) = self.order.rows.split_at(self.order.covered);
         let chunks =
             blocks.chunks(most).map(|chunk| (chunk, true)).chain(others.chunks(most).map(|chunk| (chunk, false)));

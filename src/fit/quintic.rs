@@ -1,12 +1,12 @@
 //! Polar factors of blocks by products alone, eight blocks side by side.
 //!
-//! X ← X·p(XᴴX), p(s) = a + bs + cs², acts on singular values as the odd quintic σ ↦ aσ + bσ³ + cσ⁵. The first five are the best there are
-//! in turn: each brings the interval that the one before has left as near to 1 as a quintic can (equal ripples; Remez), from [0.01, 1] on. That
-//! such a composition is optimal is a theorem (N. Amsel, D. Persson, C. Musco, R. M. Gower, *The Polar Express*, arXiv 2505.16932); the
-//! coefficients are computed from it. Then σ(15 − 10σ² + 3σ⁴)/8 converges with order three, from ‖I − XᴴX‖ ≤ ½ in three or four steps.
-//! A step costs two products of b×b matrices, half of it where symmetry saves half. Jacobi rotations to the same precision cost thirty times
-//! as much, and only they know singular vectors; so they remain for the few blocks that this does not settle: where a singular value is
-//! below about 1e-5 of the largest, or where the determinant must be other than that of the polar factor.
+//! X ← X·p(XᴴX), p(s) = a + bs + cs², acts on singular values as the odd quintic σ ↦ aσ + bσ³ + cσ⁵. The first three are the best there
+//! are in turn: each brings the interval that the one before has left as near to 1 as a quintic can (equal ripples; Remez), from [0.1, 1] on.
+//! That such a composition is optimal is a theorem (N. Amsel, D. Persson, C. Musco, R. M. Gower, *The Polar Express*, arXiv 2505.16932); the
+//! coefficients are computed from it. Then σ(15 − 10σ² + 3σ⁴)/8 converges with order three, and lets what was below 0.1 catch up. A step is
+//! three products of b×b matrices, of which symmetry saves one; five to seven steps do. Jacobi rotations cost about ten times as much, and
+//! only they know singular vectors; so they remain for the few blocks that this does not settle: where a singular value is below about
+//! 1e-4 of the largest, or where the determinant must be other than that of the polar factor.
 //!
 //! *Errors.* The result is orthogonal to rounding. Along the group it is off by at most a few eps·σ₁/σ_b, which the objective, a maximum
 //! there, knows of only squared.
@@ -19,21 +19,17 @@ use crate::dense::{EPS, Product, Shape, Sum, blocks, determinant_sign, scale, sq
 use crate::scalar::{Wide, c64};
 use crate::simd::{Isa, Job, Lanes, dispatch};
 
-/// From [0.01, 1]: to within 0.92, 0.71, 0.27, 0.013 of 1.
-const FAR: [[f64; 3]; 4] = [
-    [8.093369, -23.620430, 17.446152],
-    [3.636586, -2.721927, 0.536546],
-    [2.661300, -1.977155, 0.452616],
-    [1.956172, -1.337508, 0.383853],
-];
+/// From [0.1, 1]: to within 0.45, 0.063, 0.00015 of 1.
+const FAR: [[f64; 3]; 3] =
+    [[5.603695, -13.883690, 9.733413], [2.130612, -1.511648, 0.401984], [1.879156, -1.254610, 0.375461]];
 const NEAR: [f64; 3] = [15.0 / 8.0, -10.0 / 8.0, 3.0 / 8.0];
-/// ‖I − XᴴX‖ from which convergence of the last one is fast, and from which [`FAR`] may begin with the third.
+/// ‖I − XᴴX‖ from which convergence of the last one is fast, and from which [`FAR`] may begin with the second.
 const CLOSE: f64 = 0.5;
 const MIDDLE: f64 = 0.9;
 /// A defect that one more step takes to nothing.
-const LAST: f64 = 4e-6;
+const LAST: f64 = 1e-5;
 /// Steps, at most.
-const STEPS: usize = 12;
+const STEPS: usize = 16;
 /// Larger blocks are computed one by one: eight of them would leave the caches.
 pub(super) const PACKED: usize = 32;
 
@@ -97,7 +93,7 @@ impl<W: Wide, T: Pack<W>> Job<f64> for On<'_, W, T> {
             let mut off = [f64::INFINITY; 8];
             let mut worst = norms::<W, T, S>(s, &defect, &mut off);
             if worst > MIDDLE || worst.is_nan() {
-                shrink::<W, T, S>(s, b, &mut x, &mut defect, &mut next);
+                shrink::<W, T, S>(s, b, &mut x, &mut defect);
                 worst = norms::<W, T, S>(s, &defect, &mut off);
             }
             // What is allowed to be left: what the last step takes out, or rounding.
@@ -106,7 +102,7 @@ impl<W: Wide, T: Pack<W>> Job<f64> for On<'_, W, T> {
                 let c = if worst <= CLOSE || far == FAR.len() {
                     NEAR
                 } else {
-                    far = if worst <= MIDDLE { far.max(2) } else { far } + 1;
+                    far = if worst <= MIDDLE { far.max(1) } else { far } + 1;
                     FAR[far - 1]
                 };
                 // p(I − E) in powers of E.
@@ -162,14 +158,19 @@ fn norms<W: Wide, T: Pack<W>, S: Lanes<f64>>(s: S, m: &[T], norms: &mut [f64; 8]
 
 /// X ← X/α, where α² = ‖XᴴX‖_F is at least σ₁² and not much more; and its defect.
 #[inline(always)]
-fn shrink<W: Wide, T: Pack<W>, S: Lanes<f64>>(s: S, b: usize, x: &mut [T], defect: &mut [T], square: &mut [T]) {
-    let products = &[Product { x: &*x, adjoint: true, m: &*x }];
-    Sum { b, shape: Shape::Hermitian, products, scale: 1.0, sums: &[], identity: 0.0, out: square }.on(s);
+fn shrink<W: Wide, T: Pack<W>, S: Lanes<f64>>(s: S, b: usize, x: &mut [T], defect: &mut [T]) {
+    let one = T::from_f64(1.0);
+    let negate = |defect: &mut [T]| {
+        defect.iter_mut().for_each(|x| *x = -*x);
+        defect.iter_mut().step_by(b + 1).for_each(|x| *x = *x + one);
+    };
+    negate(defect);
     let mut large = [0.0; 8];
-    norms::<W, T, S>(s, square, &mut large);
-    let unit = T::gather(|l| W::from_real(if large[l] > 0.0 { 1.0 / Float::sqrt(large[l]) } else { 0.0 }));
-    scale(s, &unit, x);
-    gram(s, b, x, defect);
+    norms::<W, T, S>(s, defect, &mut large);
+    let unit = |x: f64| W::from_real(if x > 0.0 { 1.0 / x } else { 0.0 });
+    scale(s, &T::gather(|l| unit(large[l])), defect);
+    scale(s, &T::gather(|l| unit(Float::sqrt(large[l]))), x);
+    negate(defect);
 }
 
 /// Signs of determinants by elimination without pivoting, and 0 where that is not to be relied on: where factors of nearly

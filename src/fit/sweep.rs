@@ -136,6 +136,7 @@ impl<'a, W: Wide> Sweeper<'a, W> {
             let pass = Pass {
                 order: &stage.order,
                 left: &stage.blocks,
+                blocks: &blocks,
                 right: (&stage.plan, &factors),
                 next: &next.order,
                 pitch: self.pitch,
@@ -143,7 +144,8 @@ impl<'a, W: Wide> Sweeper<'a, W> {
                 workspace: &self.workspace,
                 pool: &self.pool,
             };
-            self.picked = pass.run(&mut self.z)?;
+            let last = if i + 2 == self.stages.len() { pass.corner(&self.z) } else { None };
+            self.picked = last.map_or_else(|| pass.run(&mut self.z), Ok)?;
         }
         let stage = &mut self.stages[i];
         (stage.blocks, stage.wanted, stage.signs) = (blocks, wanted, signs);
