@@ -9,6 +9,7 @@ mod fit;
 mod inspect;
 mod merge;
 mod operator;
+mod picture;
 mod preserved;
 mod progress;
 mod signals;

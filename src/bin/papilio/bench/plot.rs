@@ -5,23 +5,17 @@
 
 use std::ops::Range;
 
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Finding;
 use super::case::Times;
+use crate::picture::{Area, BLUE, GREY, INK, ORANGE, Outcome, axes, font, svg};
 use crate::text::count;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-const INK: RGBColor = RGBColor(40, 40, 40);
-const FAINT: RGBColor = RGBColor(225, 225, 225);
-const GREY: RGBColor = RGBColor(150, 150, 150);
 const COLORS: [RGBColor; 8] = [
-    RGBColor(37, 99, 235),
-    RGBColor(194, 65, 12),
+    BLUE,
+    ORANGE,
     RGBColor(22, 128, 60),
     RGBColor(147, 51, 180),
     RGBColor(180, 140, 10),
@@ -67,9 +61,7 @@ pub(super) fn draw(findings: &[Finding]) -> Result<String, String> {
     if threads {
         panels.push(against_work(findings));
     }
-    let mut svg = String::new();
-    pictured(&panels, &mut svg).map_err(|e| format!("plot: {e}"))?;
-    Ok(svg)
+    svg(|svg| pictured(&panels, svg))
 }
 
 /// Lines of `point`, one for each `name`, in the order in which names come.
@@ -151,10 +143,6 @@ fn range(lines: &[Line], coordinate: fn(&(f64, f64)) -> f64) -> Option<(f64, f64
     Some((values().reduce(f64::min)?, values().reduce(f64::max)?))
 }
 
-fn font(size: u32) -> TextStyle<'static> {
-    TextStyle::from(("sans-serif", size)).color(&INK)
-}
-
 fn pictured(panels: &[Panel], svg: &mut String) -> Outcome {
     let root = SVGBackend::with_string(svg, (PANEL.0 * panels.len() as u32, PANEL.1)).into_drawing_area();
     root.fill(&WHITE)?;
@@ -180,17 +168,7 @@ impl Panel {
             .x_label_area_size(38)
             .y_label_area_size(60)
             .build_cartesian_2d(x.log_scale().with_key_points(x_ticks), y.log_scale().with_key_points(y_ticks))?;
-        chart
-            .configure_mesh()
-            .bold_line_style(FAINT)
-            .light_line_style(TRANSPARENT)
-            .axis_style(INK)
-            .label_style(font(12))
-            .x_desc(self.x)
-            .y_desc(self.y)
-            .x_label_formatter(&|x| tick(*x))
-            .y_label_formatter(&|y| tick(*y))
-            .draw()?;
+        axes(&mut chart, (self.x, &tick), (self.y, &tick))?;
         let mut named = 0;
         for line in &self.lines {
             let style = line.color.stroke_width(if line.yardstick { 1 } else { 2 });

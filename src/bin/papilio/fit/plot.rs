@@ -5,27 +5,18 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Finding;
 use super::explored::Tried;
+use crate::picture::{Area, BLUE, GREY, ORANGE, Outcome, axes, font, name, svg};
 
-const INK: RGBColor = RGBColor(40, 40, 40);
-const FAINT: RGBColor = RGBColor(225, 225, 225);
-const ERROR: RGBColor = RGBColor(37, 99, 235);
-const BOUND: RGBColor = RGBColor(194, 65, 12);
+const ERROR: RGBColor = BLUE;
+const BOUND: RGBColor = ORANGE;
 const SIZE: (u32, u32) = (720, 440);
-const GREY: RGBColor = RGBColor(170, 170, 170);
+const E: &str = "e = ‖Q − R‖² / 2n";
 /// What an error of zero is drawn as.
 const LEAST: f64 = 1e-33;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
 /// e against sweeps, logarithmic, with the bound where there is one.
 pub(super) fn errors(finding: &Finding) -> Result<String, String> {
-    let mut svg = String::new();
-    draw(finding, &mut svg).map_err(|e| format!("plot: {e}"))?;
-    Ok(svg)
-}
-
-fn font(size: u32) -> TextStyle<'static> {
-    TextStyle::from(("sans-serif", size)).color(&INK)
+    svg(|svg| draw(finding, svg))
 }
 
 fn draw(finding: &Finding, svg: &mut String) -> Outcome {
@@ -46,18 +37,8 @@ fn draw(finding: &Finding, svg: &mut String) -> Outcome {
         .x_label_area_size(40)
         .y_label_area_size(72)
         .build_cartesian_2d(0.0..last * 1.02, range.clone().log_scale().with_key_points(ticks(range)))?;
-    chart
-        .configure_mesh()
-        .bold_line_style(FAINT)
-        .light_line_style(TRANSPARENT)
-        .axis_style(INK)
-        .label_style(font(12))
-        .x_labels(9)
-        .x_desc("sweeps")
-        .y_desc("e = ‖Q − R‖² / 2n")
-        .x_label_formatter(&|x| if x.fract() == 0.0 { format!("{x}") } else { String::new() })
-        .y_label_formatter(&|y| tick(*y))
-        .draw()?;
+    let whole = |x: f64| if x.fract() == 0.0 { format!("{x}") } else { String::new() };
+    axes(&mut chart, ("sweeps", &whole), (E, &tick))?;
     if let Some(bound) = bound {
         chart.draw_series([PathElement::new([(0.0, bound), (last, bound)], BOUND.stroke_width(1))])?;
         let ((x, y), (left, top)) = (chart.backend_coord(&(last, bound)), root.get_base_pixel());
@@ -74,12 +55,8 @@ fn draw(finding: &Finding, svg: &mut String) -> Outcome {
 
 /// e against parameters, and against effective dimensions: all structures, and the front of those that are worth their price.
 pub(super) fn pareto(target: &str, tried: &[Tried]) -> Result<String, String> {
-    let mut svg = String::new();
-    draw_pareto(target, tried, &mut svg).map_err(|e| format!("plot: {e}"))?;
-    Ok(svg)
+    svg(|svg| draw_pareto(target, tried, svg))
 }
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 fn draw_pareto(target: &str, tried: &[Tried], svg: &mut String) -> Outcome {
     let root = SVGBackend::with_string(svg, (2 * SIZE.0, SIZE.1 + 30)).into_drawing_area();
@@ -112,17 +89,7 @@ fn panel(area: &Area, tried: &[Tried], x: &str, price: fn(&Tried) -> (usize, boo
             xs.clone().log_scale().with_key_points(ticks(xs)),
             ys.clone().log_scale().with_key_points(ticks(ys)),
         )?;
-    chart
-        .configure_mesh()
-        .bold_line_style(FAINT)
-        .light_line_style(TRANSPARENT)
-        .axis_style(INK)
-        .label_style(font(12))
-        .x_desc(x)
-        .y_desc("e = ‖Q − R‖² / 2n")
-        .x_label_formatter(&|x| format!("{x}"))
-        .y_label_formatter(&|y| tick(*y))
-        .draw()?;
+    axes(&mut chart, (x, &|x| format!("{x}")), (E, &tick))?;
     chart.draw_series(tried.iter().map(|t| Circle::new(at(t), 3, GREY.filled())))?;
     let mut front: Vec<&Tried> = tried.iter().copied().filter(|t| price(t).1).collect();
     front.sort_by_key(|t| price(t).0);
@@ -139,12 +106,7 @@ fn panel(area: &Area, tried: &[Tried], x: &str, price: fn(&Tried) -> (usize, boo
         }
         taken.push((x, y));
         let (anchor, dx) = if x > width - 150 { (HPos::Right, -7) } else { (HPos::Left, 7) };
-        let pos = Pos::new(anchor, VPos::Bottom);
-        for (hx, hy) in [(-2, 0), (2, 0), (0, -1), (0, 1), (-1, -1), (1, 1), (-1, 1), (1, -1)] {
-            let halo = TextStyle::from(("sans-serif", 11)).color(&WHITE).pos(pos); // lines may pass behind a name
-            area.draw_text(&t.name, &halo, (x + dx + hx, y - 2 + hy))?;
-        }
-        area.draw_text(&t.name, &font(11).pos(pos), (x + dx, y - 2))?;
+        name(area, &t.name, 11, Pos::new(anchor, VPos::Bottom), (x + dx, y - 2))?;
     }
     Ok(())
 }

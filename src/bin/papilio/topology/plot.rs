@@ -3,18 +3,14 @@
 //! On the left, density below one: a faint line for each topology leads through its first stages, with a point where it ends.
 //! Most end dense, at density one; on the right these have a column each, in the order of their dimension.
 
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Finding;
+use crate::picture::{Area, BLUE, FAINT, INK, ORANGE, Outcome, axes, font, name, svg};
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
-const INK: RGBColor = RGBColor(40, 40, 40);
-const FAINT: RGBColor = RGBColor(225, 225, 225);
-const PARAMETERS: RGBColor = RGBColor(37, 99, 235);
-const DIMENSION: RGBColor = RGBColor(194, 65, 12);
+const PARAMETERS: RGBColor = BLUE;
+const DIMENSION: RGBColor = ORANGE;
 
 /// One topology.
 struct Dot<'a> {
@@ -32,9 +28,7 @@ struct Dot<'a> {
 pub(crate) fn density(n: usize, findings: &[Finding]) -> Result<String, String> {
     let mut dots: Vec<Dot> = findings.iter().filter_map(dot).collect();
     dots.sort_by(|a, b| key(a).total_cmp(&key(b)).then(a.name.cmp(b.name)));
-    let mut svg = String::new();
-    draw(n, &dots, &mut svg).map_err(|e| format!("plot: {e}"))?;
-    Ok(svg)
+    svg(|svg| draw(n, &dots, svg))
 }
 
 fn key(dot: &Dot) -> f64 {
@@ -55,8 +49,6 @@ fn dot(finding: &Finding) -> Option<Dot<'_>> {
     })
 }
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
 fn draw(n: usize, dots: &[Dot], svg: &mut String) -> Outcome {
     let dense: Vec<&Dot> = dots.iter().filter(|dot| dot.density == 1.0).collect();
     let (left_width, column) = (520, 26);
@@ -69,7 +61,7 @@ fn draw(n: usize, dots: &[Dot], svg: &mut String) -> Outcome {
     let range = (lowest.min(highest) / 1.6).max(0.5)..highest * 1.8;
     let (left, right) = root.split_horizontally(left_width);
     let title = format!("n = {n}: parameters and effective dimension against the density of the product");
-    text(&root, &title, (16, 12), 16, &INK)?;
+    text(&root, &title, (16, 12), 16)?;
     legend(&root)?;
     scatter(n, &left, dots, range.clone())?;
     columns(&right, &dense, range)?;
@@ -77,21 +69,17 @@ fn draw(n: usize, dots: &[Dot], svg: &mut String) -> Outcome {
     Ok(())
 }
 
-fn font(size: u32, color: &'static RGBColor) -> TextStyle<'static> {
-    TextStyle::from(("sans-serif", size)).color(color)
-}
-
-fn text(area: &Area, text: &str, at: (i32, i32), size: u32, color: &'static RGBColor) -> Outcome {
-    Ok(area.draw_text(text, &font(size, color), at)?)
+fn text(area: &Area, text: &str, at: (i32, i32), size: u32) -> Outcome {
+    Ok(area.draw_text(text, &font(size), at)?)
 }
 
 fn legend(root: &Area) -> Outcome {
     root.draw(&Circle::new((22, 46), 4, PARAMETERS.stroke_width(1)))?;
-    text(root, "parameters", (32, 40), 12, &INK)?;
+    text(root, "parameters", (32, 40), 12)?;
     root.draw(&Circle::new((122, 46), 4, DIMENSION.filled()))?;
-    text(root, "effective dimension", (132, 40), 12, &INK)?;
+    text(root, "effective dimension", (132, 40), 12)?;
     root.draw(&TriangleMarker::new((272, 47), 5, DIMENSION.stroke_width(1)))?;
-    text(root, "at most, where it is not known", (282, 40), 12, &INK)
+    text(root, "at most, where it is not known", (282, 40), 12)
 }
 
 const TOP: u32 = 62;
@@ -110,17 +98,7 @@ fn scatter(n: usize, area: &Area, dots: &[Dot], range: std::ops::Range<f64>) -> 
         .x_label_area_size(44)
         .y_label_area_size(64)
         .build_cartesian_2d((start..1.12).log_scale(), range.log_scale())?;
-    chart
-        .configure_mesh()
-        .bold_line_style(FAINT)
-        .light_line_style(TRANSPARENT)
-        .axis_style(INK)
-        .label_style(font(12, &INK))
-        .x_labels(9) // of one decade only its ends: with more, the last comes twice
-        .x_desc("density of the product (lines: of the first stages)")
-        .x_label_formatter(&|x| tick(*x))
-        .y_label_formatter(&|y| format!("{y:.0}"))
-        .draw()?;
+    axes(&mut chart, ("density of the product (lines: of the first stages)", &tick), ("", &|y| format!("{y:.0}")))?;
     for dot in dots {
         chart.draw_series([PathElement::new(dot.way.clone(), RGBColor(170, 170, 170).stroke_width(1))])?;
     }
@@ -137,11 +115,7 @@ fn scatter(n: usize, area: &Area, dots: &[Dot], range: std::ops::Range<f64>) -> 
         }
         taken.push((x, y));
         let anchor = if near_edge { HPos::Right } else { HPos::Left };
-        for halo in [(-2, 0), (2, 0), (0, -1), (0, 1), (-1, -1), (1, 1), (-1, 1), (1, -1)] {
-            let at = (x + halo.0, y + halo.1); // lines may pass behind a name
-            area.draw_text(dot.name, &font(12, &WHITE).pos(Pos::new(anchor, VPos::Top)), at)?;
-        }
-        area.draw_text(dot.name, &font(12, &INK).pos(Pos::new(anchor, VPos::Top)), (x, y))?;
+        name(area, dot.name, 12, Pos::new(anchor, VPos::Top), (x, y))?;
     }
     Ok(())
 }
@@ -176,11 +150,11 @@ fn columns(area: &Area, dots: &[&Dot], range: std::ops::Range<f64>) -> Outcome {
         let x = at as f64 + 0.5;
         mark(&mut chart, x, dot)?;
         let foot = area.dim_in_pixel().1 as i32 - BOTTOM as i32 + 8;
-        let style = font(12, &INK).transform(FontTransform::Rotate270).pos(Pos::new(HPos::Right, VPos::Center));
+        let style = font(12).transform(FontTransform::Rotate270).pos(Pos::new(HPos::Right, VPos::Center));
         let (x, _) = chart.backend_coord(&(x, 1.0f64.max(dot.params)));
         area.draw_text(dot.name, &style, (x - base, foot))?;
     }
-    text(area, "density 100 %", (4, TOP as i32 - 18), 12, &INK)
+    text(area, "density 100 %", (4, TOP as i32 - 18), 12)
 }
 
 /// Parameters as a ring, dimension as a disc or its bound as a triangle, and a line between them.
