@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 
 use papilio::fit::{self, Budget, Candidate, Group, Options, Row, Start, Target};
 use papilio::generator::Generator;
-use papilio::synthesis::brick;
 use papilio::topology::{
     AnyButterfly, Benes, BinaryTree, Brick, Butterfly, Explicit, GroupAndShuffle, Kaleidoscope, Monarch,
     RandomPairings, RandomShuffle, Repeated,
@@ -199,7 +198,7 @@ fn ring(n: usize, stages: usize) -> papilio::Result<Explicit> {
 }
 
 fn haar_targets(out: &Path, n: usize, [many, few]: [u64; 2]) -> Outcome {
-    let targets = (0..many).map(|seed| haar(n, seed)).collect::<papilio::Result<Vec<_>>>()?;
+    let targets = (0..many).map(|seed| Target::haar(n, Group::Full, seed)).collect::<papilio::Result<Vec<_>>>()?;
     let (paper, more) = (boft(n, &[2, 4, 16]), others(n, 6)?);
     let known = rows(&targets, &paper, &rotations(0, 100))?;
     let mut all = rows(&targets[..few as usize], &more, &rotations(0, 100))?;
@@ -250,7 +249,7 @@ fn near_identity(out: &Path, n: usize) -> Outcome {
 fn table(out: &Path, n: usize, count: u64) -> Outcome {
     let levels = n.ilog2() as usize;
     let go = |n: usize, list: &[Candidate], sweeps: usize| -> papilio::Result<Vec<Tried>> {
-        let targets = (0..count).map(|seed| haar(n, seed)).collect::<papilio::Result<Vec<_>>>()?;
+        let targets = (0..count).map(|seed| Target::haar(n, Group::Full, seed)).collect::<papilio::Result<Vec<_>>>()?;
         rows(&targets, list, &rotations(0, sweeps))
     };
     let mut list = boft(n, &[2, 4, 16]);
@@ -293,7 +292,9 @@ fn all_rotations(out: &Path, sizes: &[(usize, u64)]) -> Outcome {
     let mut lines = Vec::new();
     for &(n, targets) in sizes {
         let (each, dimension) = ((n / 2 * n.ilog2() as usize) as f64, (n * (n - 1) / 2) as f64);
-        let targets = (0..targets).map(|seed| rotation(n, seed)).collect::<papilio::Result<Vec<_>>>()?;
+        let targets = (0..targets)
+            .map(|seed| Target::<f64>::haar(n, Group::Special, seed))
+            .collect::<papilio::Result<Vec<_>>>()?;
         let mut points = Vec::new();
         let mut before = 0;
         for percent in [103, 110, 120, 135, 150, 175, 200, 250] {
@@ -334,20 +335,6 @@ fn all_rotations(out: &Path, sizes: &[(usize, u64)]) -> Outcome {
 fn gaussian(n: usize, seed: u64) -> Vec<f64> {
     let mut g = Generator::new(seed);
     (0..n).map(|_| (0..12).map(|_| g.uniform()).sum::<f64>() - 6.0).collect()
-}
-
-/// The polar factor of a Gaussian matrix.
-fn haar(n: usize, seed: u64) -> papilio::Result<Target<f64>> {
-    Ok(Target::project(n, &gaussian(n * n, seed + 100))?.0)
-}
-
-/// The same with determinant 1, which a brick mesh tells.
-fn rotation(n: usize, seed: u64) -> papilio::Result<Target<f64>> {
-    let mut q = haar(n, seed)?.entries().to_vec();
-    if brick(n, &q).is_err() {
-        q[..n].iter_mut().for_each(|x| *x = -*x);
-    }
-    Target::new(n, &q)
 }
 
 /// The polar factor of I + S with a skew S, ‖S‖_F = `size`·√n: it turns by the arctangents of the angles of S, and so is the exponential of a skew

@@ -19,10 +19,9 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use papilio::fit::{self, Fit, Group, Options, Target};
-use papilio::generator::Generator;
 use papilio::synthesis;
 use papilio::topology::{Butterfly, Repeated};
-use papilio::{BatchMut, Op, Parallelism, Plan, Result, Source, StageLayout, Topology, Wide, Workspace, c64};
+use papilio::{Result, Topology, Wide, c64};
 
 fn main() -> Result<()> {
     let numbers: Vec<usize> = std::env::args().skip(1).map_while(|a| a.parse().ok()).collect();
@@ -49,8 +48,8 @@ fn exact(n: usize) -> Result<()> {
     one_pass("Hadamard", &hadamard(n)?, &butterfly)?;
     one_pass("DFT, bit-reversed", &fourier(n)?, &butterfly)?;
     let boft = Butterfly::boft(n.ilog2() as usize - 2, 8)?;
-    one_pass("planted butterfly", &planted::<f64>(n, &butterfly, 0.0, 1)?, &butterfly)?;
-    one_pass("planted BOFT, b = 8", &planted::<f64>(n, &boft, 0.0, 1)?, &boft)?;
+    one_pass("planted butterfly", &planted::<f64>(n, &butterfly, 1)?, &butterfly)?;
+    one_pass("planted BOFT, b = 8", &planted::<f64>(n, &boft, 1)?, &boft)?;
     println!();
     Ok(())
 }
@@ -88,7 +87,8 @@ fn noise(n: usize, targets: u64) -> Result<()> {
         let (mut error, mut bound, mut slowest) = (0.0, 0.0, 0.0f64);
         for seed in 0..targets {
             let butterfly = Butterfly::classic(2);
-            let (found, seconds) = run(&planted::<f64>(n, &butterfly, sigma, seed)?, &butterfly, &Options::default())?;
+            let target = planted::<f64>(n, &butterfly, seed)?.with_noise(sigma, seed)?;
+            let (found, seconds) = run(&target, &butterfly, &Options::default())?;
             error += found.error / targets as f64;
             bound += found.bound.unwrap_or(0.0) / targets as f64;
             slowest = slowest.max(seconds);
@@ -113,7 +113,7 @@ fn haar_targets(n: usize, targets: u64) -> Result<()> {
         _ => 0.0,
     };
     let all = [(1, 2), (9, 2), (8, 4), (1, 16), (6, 16), (5, 2), (4, 4), (4, 16)];
-    let haar: Vec<Target<f64>> = (0..targets).map(|seed| haar(n, seed)).collect::<Result<_>>()?;
+    let haar: Vec<Target<f64>> = (0..targets).map(|seed| Target::haar(n, Group::Full, seed)).collect::<Result<_>>()?;
     for (m, b) in all.into_iter().filter(|(m, b): &(usize, usize)| m + b.ilog2() as usize <= most + 1) {
         let (mut errors, mut sweeps, mut seconds, mut parameters) = (Vec::new(), 0, 0.0, 0);
         let (mut reached, mut soon, mut soon_seconds) = (0, 0, 0.0);
@@ -159,18 +159,15 @@ fn all_rotations(n: usize, targets: u64) -> Result<()> {
     for times in [most, most + most / 4 + 1] {
         let (mut worst, mut sweeps, mut seconds) = (0.0f64, 0, 0.0);
         for seed in 0..targets {
-            let mut q = haar(n, seed)?.entries().to_vec();
-            if !is_rotation(n, &q) {
-                q[..n].iter_mut().for_each(|x| *x = -*x);
-            }
+            let target = Target::haar(n, Group::Special, seed)?;
             let mut options = Options::default();
             (options.group, options.seed, options.goal, options.sweeps) = (Group::Special, seed, 1e-12, 5000);
-            let (found, time) = run(&Target::new(n, &q)?, &Repeated::new(Butterfly::classic(2), times), &options)?;
+            let (found, time) = run(&target, &Repeated::new(Butterfly::classic(2), times), &options)?;
             (worst, sweeps) = (worst.max(found.error), sweeps.max(found.sweeps));
             seconds += time / targets as f64;
         }
         let ratio = (times * each) as f64 / dimension as f64;
-        println!("| {times} | {ratio:.3} | {worst:.1e} | {sweeps} | {seconds:.3} |");
+        println!("| {times} | {ratio:.3} | {worst:.3e} | {sweeps} | {seconds:.3} |");
     }
     Ok(())
 }
@@ -226,19 +223,9 @@ fn transform(name: &str, n: usize) -> Result<f64> {
         "DST" => synthesis::dst2::<f64>(n)?,
         _ => synthesis::hartley::<f64>(n)?,
     };
-    let q = dense(&plan)?;
-    let differences = q.iter().enumerate().map(|(at, x)| (x - definition(at / n, at % n)).powi(2));
+    let q = Target::of(&plan)?;
+    let differences = q.entries().iter().enumerate().map(|(at, x)| (x - definition(at / n, at % n)).powi(2));
     Ok(differences.sum::<f64>().sqrt() / whole)
-}
-
-/// The matrix of a plan without parameters, row-major.
-fn dense<W: Wide>(plan: &Plan<W>) -> Result<Vec<W>> {
-    let n = plan.n();
-    let mut q = vec![W::zero(); n * n];
-    q.iter_mut().step_by(n + 1).for_each(|x| *x = W::one());
-    let columns = BatchMut::columns(&mut q, n)?;
-    plan.apply_in_place(&plan.realize::<f64>(&[])?, columns, Op::None, Parallelism::Rayon, &mut Workspace::new())?;
-    Ok(q)
 }
 
 fn run(target: &Target<f64>, wiring: &dyn Topology, options: &Options) -> Result<(Fit<f64>, f64)> {
@@ -248,42 +235,7 @@ fn run(target: &Target<f64>, wiring: &dyn Topology, options: &Options) -> Result
     Ok((found, start.elapsed().as_secs_f64()))
 }
 
-fn normal<W: Wide>(g: &mut Generator) -> W {
-    let mut one = || (0..12).map(|_| g.uniform()).sum::<f64>() - 6.0;
-    let re = one();
-    W::from_parts(re, if W::IS_COMPLEX { one() } else { 0.0 })
-}
-
-/// The polar factor of a Gaussian matrix.
-fn haar(n: usize, seed: u64) -> Result<Target<f64>> {
-    let mut g = Generator::new(seed + 100);
-    Ok(Target::project(n, &(0..n * n).map(|_| normal(&mut g)).collect::<Vec<f64>>())?.0)
-}
-
-/// The polar factor of a product of Haar distributed blocks and noise.
-fn planted<W: Wide>(n: usize, wiring: &dyn Topology, sigma: f64, seed: u64) -> Result<Target<W>> {
-    let mut g = Generator::new(seed);
-    let mut stage = |layout: StageLayout| {
-        let b = layout.block_size();
-        let mut blocks = Vec::new();
-        for _ in 0..layout.num_blocks() {
-            let gauss: Vec<W> = (0..b * b).map(|_| normal(&mut g)).collect();
-            blocks.extend_from_slice(Target::project(b, &gauss)?.0.entries());
-        }
-        Ok((layout, Source::Fixed(blocks.into())))
-    };
-    let stages = fit::layouts(n, wiring)?.into_iter().map(&mut stage).collect::<Result<Vec<_>>>()?;
-    let plan = Plan::<W>::from_stages(n, stages)?;
-    let mut q = dense(&plan)?;
-    let scale = W::from_real(sigma / (n as f64).sqrt());
-    if sigma == 0.0 {
-        return Target::new(n, &q);
-    }
-    q.iter_mut().for_each(|x| *x += scale * normal::<W>(&mut g));
-    Ok(Target::project(n, &q)?.0)
-}
-
-/// Whether the determinant of an orthogonal matrix is 1: by the plan of a brick mesh, which only rotations have.
-fn is_rotation(n: usize, q: &[f64]) -> bool {
-    papilio::synthesis::brick(n, q).is_ok()
+/// The product of random blocks.
+fn planted<W: Wide>(n: usize, wiring: &dyn Topology, seed: u64) -> Result<Target<W>> {
+    Target::planted(n, &fit::layouts(n, wiring)?, Group::Full, seed)
 }

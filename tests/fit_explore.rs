@@ -3,20 +3,14 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use papilio::fit::{self, Budget, Candidate, Exploration, Options, Stop, Target};
+use papilio::fit::{self, Budget, Candidate, Exploration, Group, Options, Stop, Target};
 use papilio::generator::Generator;
 use papilio::topology::{AnyButterfly, BlockDiagonal, Brick, Butterfly, RandomPairings, Repeated};
 use papilio::transmission::{Dimension, Network};
 use papilio::{Error, Parallelism, Wide, c64};
 
 fn haar<W: Wide>(n: usize, seed: u64) -> Target<W> {
-    let mut g = Generator::new(seed);
-    let mut normal = || (0..12).map(|_| g.uniform()).sum::<f64>() - 6.0;
-    let mut entry = || {
-        let re = normal();
-        W::from_parts(re, if W::IS_COMPLEX { normal() } else { 0.0 })
-    };
-    Target::project(n, &(0..n * n).map(|_| entry()).collect::<Vec<W>>()).unwrap().0
+    Target::haar(n, Group::Full, seed).unwrap()
 }
 
 fn hadamard(n: usize) -> Target<f64> {

@@ -24,15 +24,7 @@ fn options(group: Group) -> Options {
 }
 
 fn haar<W: Wide>(n: usize, seed: u64) -> Target<W> {
-    let mut g = Generator::new(seed);
-    let mut one = || (0..12).map(|_| g.uniform()).sum::<f64>() - 6.0;
-    let gauss: Vec<W> = (0..n * n)
-        .map(|_| {
-            let re = one();
-            W::from_parts(re, if W::IS_COMPLEX { one() } else { 0.0 })
-        })
-        .collect();
-    Target::project(n, &gauss).unwrap().0
+    Target::haar(n, Group::Full, seed).unwrap()
 }
 
 fn matrix<W: Wide>(plan: &Plan<W>) -> Vec<W> {

@@ -1,5 +1,7 @@
 //! Targets that are made: their group, their moments, their noise; matrices stored in few digits; refusals.
 
+use std::ops::ControlFlow;
+
 use papilio::fit::{self, Group, Options, Target};
 use papilio::topology::{BlockDiagonal, Butterfly};
 use papilio::{Error, Plan, Wide, c64, parametrization, synthesis, verify};
@@ -59,6 +61,21 @@ fn the_same_seed_gives_the_same_target() {
     assert_ne!(bits(3), bits(4));
 }
 
+/// One seed for everything must not make a start the answer, or noise a function of the target.
+#[test]
+fn one_seed_gives_independent_streams() {
+    let stages = fit::layouts(32, &Butterfly::classic(2)).unwrap();
+    let planted = Target::<f64>::planted(32, &stages, Group::Full, 5).unwrap();
+    let mut options = Options::default();
+    options.seed = 5;
+    let found = fit::alternating(&planted, &stages, &options, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(found.curve[0] > 0.5, "{:?}", found.curve);
+    let haar = Target::<f64>::haar(50, Group::Full, 5).unwrap();
+    let noisy = haar.with_noise(0.5, 5).unwrap();
+    let square: f64 = noisy.entries().iter().zip(haar.entries()).map(|(x, y)| (x - y).powi(2)).sum();
+    assert!((square / 50.0).sqrt() > 0.25);
+}
+
 #[test]
 fn noise_moves_by_sigma() {
     let n = 200;
@@ -96,7 +113,7 @@ fn matrices_of_few_digits_are_taken_back_to_the_group() {
     // More than rounding is refused, in units of the precision.
     let skewed: Vec<f64> = rounded.iter().map(|x| x * 1.01).collect();
     assert!(matches!(Target::stored(n, &skewed, eps), Err(Error::Domain { .. })));
-    for eps in [f64::NAN, 0.0, -1.0] {
+    for eps in [f64::NAN, 0.0, -1.0, f64::INFINITY] {
         assert!(Target::stored(n, exact.entries(), eps).is_ok() && Target::stored(n, &rounded, eps).is_err());
     }
 }

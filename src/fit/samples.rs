@@ -16,6 +16,12 @@ use crate::parallel::Parallelism;
 use crate::plan::{Plan, Source};
 use crate::scalar::Wide;
 
+/// Streams of their own: with the seed of a fit its random start would be the planted product, and noise from the numbers that a Haar
+/// target was made of would only stretch it.
+const HAAR: u64 = 0x6861_6172;
+const PLANTED: u64 = 0x706c_616e_7465_6421;
+const NOISE: u64 = 0x006e_6f69_7365;
+
 impl<W: Wide> Target<W> {
     /// A matrix from the Haar measure of O(n) or SO(n), over complex numbers of U(n): the polar factor of a Gaussian matrix, its
     /// first row reversed where the determinant asks for it. Its bits depend on the platform's logarithm and cosine.
@@ -34,7 +40,7 @@ impl<W: Wide> Target<W> {
     pub fn haar(n: usize, group: Group, seed: u64) -> Result<Self> {
         check(n, &[], group, W::IS_COMPLEX)?;
         let mut entries = square(n)?;
-        let mut normal = Normal::new(seed);
+        let mut normal = Normal::new(seed ^ HAAR);
         entries.resize_with(n * n, || normal.scalar());
         let target = Self::project(n, &entries)?.0;
         if group == Group::Full || determinant_sign(n, &mut target.entries().to_vec()) > 0 {
@@ -51,7 +57,7 @@ impl<W: Wide> Target<W> {
     pub fn planted(n: usize, stages: &[StageLayout], group: Group, seed: u64) -> Result<Self> {
         square::<W>(n)?;
         check(n, stages, group, W::IS_COMPLEX)?;
-        let mut generator = Generator::new(seed);
+        let mut generator = Generator::new(seed ^ PLANTED);
         let mut stage = |layout: &StageLayout| {
             (layout.clone(), Source::Fixed(initial(layout, Start::Random, group, &mut generator).into()))
         };
@@ -85,7 +91,7 @@ impl<W: Wide> Target<W> {
         }
         let n = self.n();
         let scale = W::from_real(sigma / Float::sqrt(n as f64));
-        let mut normal = Normal::new(seed);
+        let mut normal = Normal::new(seed ^ NOISE);
         let noisy: Vec<W> = self.entries().iter().map(|x| *x + scale * normal.scalar::<W>()).collect();
         Ok(Self::project(n, &noisy)?.0)
     }

@@ -61,7 +61,7 @@ impl<W: Wide> Target<W> {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn stored(n: usize, entries: &[W], eps: f64) -> Result<(Self, f64)> {
-        Self::finite(n, entries)?.check(if eps > EPS { eps } else { EPS })?;
+        Self::finite(n, entries)?.check(if eps > EPS && eps < 1.0 { eps } else { EPS })?;
         Self::project(n, entries)
     }
 

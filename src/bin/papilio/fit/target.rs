@@ -115,10 +115,9 @@ impl Request<'_> {
             found.known = None;
         }
         if let Some(sigma) = sigma {
-            let seed = self.seed ^ 0x006e_6f69_7365; // a stream of its own
             found.given = match found.given {
-                Given::Real(target) => Given::Real(target.with_noise(sigma, seed).map_err(told)?),
-                Given::Complex(target) => Given::Complex(target.with_noise(sigma, seed).map_err(told)?),
+                Given::Real(target) => Given::Real(target.with_noise(sigma, self.seed).map_err(told)?),
+                Given::Complex(target) => Given::Complex(target.with_noise(sigma, self.seed).map_err(told)?),
             };
             found.name += &format!(", noise {sigma}");
             found.known = None;
@@ -169,11 +168,11 @@ impl Request<'_> {
             (Made::Haar, false) => Given::Real(Target::haar(n, self.group, self.seed).map_err(told)?),
             (Made::Haar, true) => Given::Complex(Target::haar(n, self.group, self.seed).map_err(told)?),
             (Made::Planted, complex) => {
-                let (stages, seed) = (layouts(n)?, self.seed ^ 0x0070_6c61_6e74);
+                let stages = layouts(n)?;
                 if complex {
-                    Given::Complex(Target::planted(n, &stages, self.group, seed).map_err(told)?)
+                    Given::Complex(Target::planted(n, &stages, self.group, self.seed).map_err(told)?)
                 } else {
-                    Given::Real(Target::planted(n, &stages, self.group, seed).map_err(told)?)
+                    Given::Real(Target::planted(n, &stages, self.group, self.seed).map_err(told)?)
                 }
             }
         };
