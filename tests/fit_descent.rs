@@ -340,6 +340,37 @@ impl Loss<f64> for Poisoned {
     }
 }
 
+/// ⟨c, y⟩ of one vector: negative at its best.
+struct Linear([f64; 2], [f64; 2]);
+
+impl Loss<f64> for Linear {
+    fn inputs(&self) -> &[f64] {
+        &self.0
+    }
+    fn evaluate(&self, y: &[f64], gradient: &mut [f64]) -> f64 {
+        gradient.copy_from_slice(&self.1);
+        y[0] * self.1[0] + y[1] * self.1[1]
+    }
+}
+
+#[test]
+fn losses_may_be_negative() {
+    let run = |scale: f64, goal| {
+        let mut loss = Linear([1.0, 0.0], [3.0 * scale, 4.0 * scale]);
+        let mut options = options(Start::Identity, 100, goal);
+        options.group = Group::Special;
+        descend(2, &BlockDiagonal::new(2), &mut loss, LBFGS, &options)
+    };
+    for scale in [1.0, 1e-100, 1e100] {
+        let found = run(scale, 0.0).unwrap();
+        assert!((found.loss / scale + 5.0).abs() < 1e-12 && found.stop == Stop::Converged, "{scale:e}: {}", found.loss);
+    }
+    let found = run(1.0, -4.0).unwrap();
+    assert!(found.stop == Stop::Exact && found.loss <= -4.0);
+    // Gradients whose length is no number.
+    assert!(matches!(run(1e200, 0.0), Err(Error::Domain { .. })));
+}
+
 struct Empty;
 
 impl Loss<f64> for Empty {

@@ -117,9 +117,9 @@ impl<W: Wide> Descent<W> {
 
 /// Blocks of these layouts that make a loss small, from [`Options::start`].
 ///
-/// Of the options a *sweep* is a step: a run ends after [`Options::sweeps`] steps, at a loss of [`Options::goal`] (0 by default: losses have
-/// no common unit of rounding), and L-BFGS also when five steps in a row each win less than [`Options::tolerance`] of the loss, when no
-/// step lowers it, or the gradient is that of rounding. The watcher is told the loss before every step. What is returned is always
+/// Of the options a *sweep* is a step: a run ends after [`Options::sweeps`] steps, at a loss of [`Options::goal`] (with 0, the default, of
+/// exactly 0: losses have no common unit of rounding, and some become negative), and L-BFGS also when five steps in a row each win
+/// less than [`Options::tolerance`] of the loss, when no step lowers it, or the gradient is that of rounding. The watcher is told the loss before every step. What is returned is always
 /// the best point so far: the one with the smallest loss, or smallest mean over the last rounds for [random](Loss::is_random) batches.
 /// A loss that becomes NaN or infinite is a step too long for L-BFGS and the [end](Stop::Diverged) for Adam.
 ///
@@ -280,7 +280,9 @@ impl Course<'_> {
         if (self.watch)(&Progress { restart: self.restart, sweep, error: loss }).is_break() {
             return Some(Stop::Interrupted);
         }
-        if mean <= self.options.goal {
+        let goal = self.options.goal;
+        let reached = if goal == 0.0 { mean == 0.0 } else { mean <= goal };
+        if reached {
             return Some(Stop::Exact);
         }
         (sweep >= self.options.sweeps).then_some(Stop::Sweeps)
