@@ -59,6 +59,31 @@ fn best_blocks_of_any_condition() {
     }
 }
 
+/// Permutations with signs: their leading parts are singular, which elimination without pivoting must not believe.
+#[test]
+fn best_blocks_that_are_permutations() {
+    let mut generator = papilio::generator::Generator::new(1);
+    for b in [3, 4, 5, 8, 16] {
+        for _ in 0..20 {
+            let mut order: Vec<usize> = (0..b).collect();
+            generator.shuffle(&mut order);
+            let sign: Vec<f64> = order.iter().map(|_| generator.sign()).collect();
+            // Nearly, so that pivots are tiny instead of zero.
+            let entry = |at: usize| {
+                let (i, j) = (at / b, at % b);
+                if order[i] == j { sign[i] } else { 1e-13 * (0.3 + (i * j) as f64).sin() }
+            };
+            let (target, _) = Target::project(b, &(0..b * b).map(entry).collect::<Vec<_>>()).unwrap();
+            let stages = fit::layouts(b, &BlockDiagonal::new(b)).unwrap();
+            let found = run(&target, &stages, Group::Special, 0);
+            let expected = if determinant(b, target.entries()) > 0.0 { 0.0 } else { 2.0 / b as f64 };
+            assert!((found.error - expected).abs() <= 8.0 * EPS, "{order:?} {sign:?}: {}", found.error);
+            let (Source::Fixed(blocks), b) = (found.plan().stages()[0].source(), b) else { panic!() };
+            assert!(determinant(b, blocks) > 0.0);
+        }
+    }
+}
+
 /// Of a product of rotations every start finds rotations: only the determinants of whole connected parts are held. With each held by
 /// itself most of these runs rest at e = 4/n, 8/n or 12/n.
 #[test]

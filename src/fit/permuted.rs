@@ -213,3 +213,49 @@ fn starts(n: usize, options: &Options) -> Vec<Vec<usize>> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::c64;
+    use crate::parallel::Parallelism;
+    use crate::topology::{AnyButterfly, BinaryTree, Topology};
+
+    /// The best order with its signs (phases) wins exactly the sum of its weights, before any sweep.
+    fn check<W: Wide>(n: usize, topology: &dyn Topology, group: Group, side: Side) {
+        let target = Target::<W>::haar(n, Group::Full, 3).unwrap();
+        let stages = super::super::layouts(n, topology).unwrap();
+        let options = Options { group, sweeps: 3, ..Options::default() };
+        let found = fit(&target, &stages, &options, &mut |_| ControlFlow::Continue(())).unwrap();
+        let (order, blocks) = side.best(&target, &stages, &found, group == Group::Full).unwrap();
+        let identity: Vec<usize> = (0..n).collect();
+        let (rows, columns) = if side == Side::Rows { (&order, &identity) } else { (&identity, &order) };
+        let moved = reordered(&target, rows, columns).unwrap();
+        let r = found.matrix(Parallelism::None).unwrap();
+        let at = |q: &[W], i: usize, k: usize| if side == Side::Rows { q[i * n + k] } else { q[k * n + i] };
+        let inner = |i: usize, to: usize| {
+            (0..n).fold(W::zero(), |sum, k| sum + at(target.entries(), i, k) * Scalar::conj(at(&r, to, k)))
+        };
+        let named = |coordinate: usize| {
+            stages.iter().any(|s| (0..s.num_blocks()).any(|j| s.indices(j).any(|c| c == coordinate)))
+        };
+        let weight = |(i, to): (usize, &usize)| {
+            if group == Group::Full && named(*to) { Scalar::abs(inner(i, *to)) } else { inner(i, *to).re() }
+        };
+        let expected = 1.0 - order.iter().enumerate().map(weight).sum::<f64>() / n as f64;
+        let now = Fit::new(&moved, &stages, blocks, Parallelism::None).unwrap().error;
+        assert!((now - expected).abs() < 1e-13 && now < found.error, "{now} {expected} {}", found.error);
+    }
+
+    #[test]
+    fn phases_go_to_the_blocks_that_they_belong_to() {
+        for side in [Side::Rows, Side::Columns] {
+            for n in [8, 13] {
+                check::<f64>(n, &AnyButterfly::new(2), Group::Full, side);
+                check::<f64>(n, &AnyButterfly::new(3), Group::Special, side);
+                check::<c64>(n, &AnyButterfly::new(3), Group::Full, side);
+                check::<c64>(n, &BinaryTree, Group::Full, side);
+            }
+        }
+    }
+}

@@ -51,3 +51,39 @@ pub(super) fn beyond<W: Wide>(
 pub(super) fn inner<W: Wide>(x: &[W], y: &[W]) -> f64 {
     x.iter().zip(y).map(|(x, y)| x.re() * y.re() + x.im() * y.im()).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generator::Generator;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    /// Also where determinants are held that the best blocks of all would not have, and where the old blocks had the other one.
+    #[test]
+    fn nothing_is_lost_against_the_old_blocks() {
+        let (isa, alone) = (Isa::detect(), Parallelism::None);
+        let mut generator = Generator::new(1);
+        for b in [1, 2, 3, 4, 7] {
+            let count = 200;
+            let mut random =
+                |count: usize| -> Vec<f64> { (0..count * b * b).map(|_| generator.uniform() - 0.5).collect() };
+            let (wanted, mut old) = (random(count), random(count));
+            nearest(b, &mut old, &vec![0; count], isa, alone);
+            for parity in [-1, 0, 1] {
+                let mut best = wanted.clone();
+                let signs = nearest(b, &mut best, &vec![parity; count], isa, alone);
+                beyond(b, &old, &wanted, &mut best, &signs, isa, alone);
+                // As good as the old ones; or, where those have the other determinant, the best ones that may be.
+                let mut held = wanted.clone();
+                nearest(b, &mut held, &signs, isa, alone);
+                for (j, new) in best.chunks_exact(b * b).enumerate() {
+                    let at = j * b * b..(j + 1) * b * b;
+                    let [new, old, most] =
+                        [new, &old[at.clone()], &held[at.clone()]].map(|x| inner(&wanted[at.clone()], x));
+                    assert!(new >= old.min(most) - 1e-13, "b = {b}, {parity}: {new} {old} {most}");
+                }
+            }
+        }
+    }
+}

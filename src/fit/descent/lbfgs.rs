@@ -52,11 +52,11 @@ pub(super) fn lbfgs(
     let mut gradient = vec![0.0; problem.dim()];
     problem.prepare(0)?;
     let mut loss = problem.evaluate(&point, &mut gradient)?;
-    if loss.is_nan() {
+    let (first, mut idle) = (dot(&gradient, &gradient), 0);
+    if loss.is_nan() || !first.is_finite() {
         return Err(not_finite());
     }
     let mut pairs: VecDeque<Pair> = VecDeque::new();
-    let (first, mut idle) = (dot(&gradient, &gradient), 0);
     loop {
         if let Some(stop) = course.visit(&point, loss) {
             return Ok(stop);
@@ -162,4 +162,41 @@ fn add(x: &mut [f64], factor: f64, y: &[f64]) {
 
 fn largest(x: &[f64]) -> f64 {
     x.iter().fold(0.0, |largest, x| largest.max(x.abs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generator::Generator;
+
+    /// H is positive and takes the newest y to its s, whatever pairs there are (the secant equation); for a quadratic and as many
+    /// conjugate steps as dimensions it is the inverse Hessian.
+    #[test]
+    fn the_direction_knows_the_last_steps() {
+        let (dim, mut generator) = (6, Generator::new(1));
+        let mut random = || -> Vec<f64> { (0..dim).map(|_| generator.uniform() - 0.5).collect() };
+        let mut pairs = VecDeque::new();
+        for _ in 0..4 {
+            let (s, mut y) = (random(), random());
+            if dot(&s, &y) < 0.0 {
+                y.iter_mut().for_each(|y| *y = -*y);
+            }
+            let rho = 1.0 / dot(&s, &y);
+            pairs.push_front(Pair { s, y, rho });
+            let newest = &pairs[0];
+            let d = direction(&pairs, &newest.y);
+            let off = d.iter().zip(&newest.s).map(|(d, s)| (d + s).abs()).fold(0.0, f64::max);
+            assert!(off < 1e-13 * largest(&newest.s) * newest.rho.max(1.0), "{off:e}");
+            let gradient = random();
+            assert!(dot(&direction(&pairs, &gradient), &gradient) < 0.0);
+        }
+        // Hessian diag(1, 2, …): steps along the axes are conjugate.
+        let axis = |k: usize, x: f64| -> Vec<f64> { (0..dim).map(|i| if i == k { x } else { 0.0 }).collect() };
+        let pair = |k: usize| Pair { s: axis(k, 1.0), y: axis(k, k as f64 + 1.0), rho: 1.0 / (k as f64 + 1.0) };
+        let pairs: VecDeque<Pair> = (0..dim).map(pair).collect();
+        let gradient = random();
+        for (k, (d, g)) in direction(&pairs, &gradient).iter().zip(&gradient).enumerate() {
+            assert!((d + g / (k as f64 + 1.0)).abs() < 1e-15);
+        }
+    }
 }
