@@ -244,7 +244,7 @@ mod tests {
         };
         let expected = 1.0 - order.iter().enumerate().map(weight).sum::<f64>() / n as f64;
         let now = Fit::new(&moved, &stages, blocks, Parallelism::None).unwrap().error;
-        assert!((now - expected).abs() < 1e-13 && now < found.error, "{now} {expected} {}", found.error);
+        assert!((now - expected).abs() < 1e-13 && now < found.error + 1e-13, "{now} {expected} {}", found.error);
     }
 
     #[test]
