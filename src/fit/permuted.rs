@@ -118,7 +118,11 @@ fn search<W: Wide>(
         found = from_blocks(&now, stages, blocks, 0, &short, watch)?;
         if found.stop != Stop::Interrupted {
             let fresh = fit(&now, stages, &short, watch)?;
+            let interrupted = fresh.stop == Stop::Interrupted;
             found = if fresh.error < found.error { fresh } else { found };
+            if interrupted {
+                found.stop = Stop::Interrupted; // whichever was better
+            }
         }
         curve.push(found.error);
     }
