@@ -109,7 +109,7 @@ fn errors_never_grow() {
             let layouts =
                 if seed < 3 { fit::layouts(n, &AnyButterfly::new(2)) } else { fit::layouts(n, &Benes) }.unwrap();
             let mut options = Options::default();
-            (options.seed, options.restarts, options.sweeps) = (seed, 3, 30);
+            (options.seed, options.restarts, options.sweeps) = (seed, 3, if seed % 3 == 0 { 3 } else { 30 });
             let mut g = Generator::new(seed);
             let target = haar::<f64>(n, &mut g);
             let found = fit::permuted(&target, &layouts, sides, &options, &mut go).unwrap();
