@@ -169,11 +169,10 @@ mod tests {
     use super::*;
     use crate::generator::Generator;
 
-    /// H is positive and takes the newest y to its s, whatever pairs there are (the secant equation); for a quadratic and as many
-    /// conjugate steps as dimensions it is the inverse Hessian.
+    /// Against the inverse Hessian written out: from γI, oldest pair first, H ← (I − ρsyᵀ)H(I − ρysᵀ) + ρssᵀ (Nocedal & Wright, 7.16).
     #[test]
-    fn the_direction_knows_the_last_steps() {
-        let (dim, mut generator) = (6, Generator::new(1));
+    fn the_two_loops_are_the_matrix() {
+        let (dim, mut generator) = (5, Generator::new(1));
         let mut random = || -> Vec<f64> { (0..dim).map(|_| generator.uniform() - 0.5).collect() };
         let mut pairs = VecDeque::new();
         for _ in 0..4 {
@@ -183,20 +182,23 @@ mod tests {
             }
             let rho = 1.0 / dot(&s, &y);
             pairs.push_front(Pair { s, y, rho });
-            let newest = &pairs[0];
-            let d = direction(&pairs, &newest.y);
-            let off = d.iter().zip(&newest.s).map(|(d, s)| (d + s).abs()).fold(0.0, f64::max);
-            assert!(off < 1e-13 * largest(&newest.s) * newest.rho.max(1.0), "{off:e}");
+            let gamma = 1.0 / (pairs[0].rho * dot(&pairs[0].y, &pairs[0].y));
+            let mut h: Vec<Vec<f64>> =
+                (0..dim).map(|i| (0..dim).map(|j| if i == j { gamma } else { 0.0 }).collect()).collect();
+            for Pair { s, y, rho } in pairs.iter().rev() {
+                let left = |i: usize, k: usize| f64::from(u8::from(i == k)) - rho * s[i] * y[k];
+                let entry = |i: usize, j: usize| {
+                    let all = (0..dim).flat_map(|k| (0..dim).map(move |l| (k, l)));
+                    all.map(|(k, l)| left(i, k) * h[k][l] * left(j, l)).sum::<f64>() + rho * s[i] * s[j]
+                };
+                h = (0..dim).map(|i| (0..dim).map(|j| entry(i, j)).collect()).collect();
+            }
             let gradient = random();
+            let size = h.iter().flatten().fold(0.0, |m: f64, x| m.max(x.abs()));
+            for (d, row) in direction(&pairs, &gradient).iter().zip(&h) {
+                assert!((d + dot(row, &gradient)).abs() < 1e-13 * size, "{d} {}", dot(row, &gradient));
+            }
             assert!(dot(&direction(&pairs, &gradient), &gradient) < 0.0);
-        }
-        // Hessian diag(1, 2, …): steps along the axes are conjugate.
-        let axis = |k: usize, x: f64| -> Vec<f64> { (0..dim).map(|i| if i == k { x } else { 0.0 }).collect() };
-        let pair = |k: usize| Pair { s: axis(k, 1.0), y: axis(k, k as f64 + 1.0), rho: 1.0 / (k as f64 + 1.0) };
-        let pairs: VecDeque<Pair> = (0..dim).map(pair).collect();
-        let gradient = random();
-        for (k, (d, g)) in direction(&pairs, &gradient).iter().zip(&gradient).enumerate() {
-            assert!((d + g / (k as f64 + 1.0)).abs() < 1e-15);
         }
     }
 }
