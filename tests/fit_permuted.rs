@@ -104,12 +104,12 @@ fn exchanged_rows_are_a_gain() {
 #[test]
 fn errors_never_grow() {
     for (seed, sides) in (0..6).map(|seed| (seed, if seed % 2 == 0 { Sides::Rows } else { Sides::Both })) {
-        for n in [1, 2, 7, 16] {
+        for n in [1, 2, 7, 16, 24] {
             // Layouts that chain begin anew with singular vectors, others with random blocks.
             let layouts =
                 if seed < 3 { fit::layouts(n, &AnyButterfly::new(2)) } else { fit::layouts(n, &Benes) }.unwrap();
             let mut options = Options::default();
-            (options.seed, options.restarts, options.sweeps) = (seed, 3, if seed % 3 == 0 { 3 } else { 30 });
+            (options.seed, options.restarts, options.sweeps) = (seed, 3, if seed % 2 == 1 { 3 } else { 30 });
             let mut g = Generator::new(seed);
             let target = haar::<f64>(n, &mut g);
             let found = fit::permuted(&target, &layouts, sides, &options, &mut go).unwrap();
