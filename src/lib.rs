@@ -60,6 +60,7 @@
 //! | [`Cayley`](parametrization::Cayley) | b×b rotations and unitary blocks, (I − A)(I + A)⁻¹ with A skew(-Hermitian) | b(b − 1)/2 (unitary: b²), the upper triangle of A row by row |
 //! | [`Exponential`](parametrization::Exponential) | b×b rotations and unitary blocks, exp A with A skew(-Hermitian) | b(b − 1)/2 (unitary: b²), likewise |
 //! | [`CayleyNeumann`](parametrization::CayleyNeumann) | Cayley with a truncated series for the inverse, *nearly* orthogonal | likewise |
+//! | [`CayleySeries`](parametrization::CayleySeries) | the power series of Cayley's map, cut off, *nearly* orthogonal | likewise |
 //! | [`NewtonSchulz`](parametrization::NewtonSchulz) | polar factor of I − A by a number of steps, *nearly* orthogonal | likewise |
 //! | [`Givens`](parametrization::Givens) | 2×2 rotations | the angle |
 //! | [`UnitaryPhases`](parametrization::UnitaryPhases), [`MachZehnder`](parametrization::MachZehnder) | unitary 2×2 blocks, all or up to phases of the next stage | 4 or 2 phases |

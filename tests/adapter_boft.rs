@@ -7,9 +7,9 @@ mod support;
 
 use std::collections::HashMap;
 
-use papilio::adapter::Rotation;
+use papilio::adapter::Sides;
 use papilio::adapter::peft_boft::Shape;
-use papilio::{Batch, BatchMut, Op, Parallelism, Plan, Real, Saved, Workspace};
+use papilio::{Batch, BatchMut, Op, Orthogonal, Parallelism, Plan, Real, Saved, Workspace};
 use support::{Tensor, assert_close, golden, tolerance};
 
 /// A layer in the middle of a network, and what its loss ⟨y, cotangent⟩ gives back.
@@ -161,13 +161,13 @@ fn rotations_and_merged_weights() {
             assert_close(&format!("{name}: rotation"), &rows, &rotation.data, tolerance(&name).min(2e-6));
         }
         let scale = case["boft_s"].data.clone();
-        let rotation = Rotation::new(shape.plan().unwrap(), theta, scale).unwrap().realize().unwrap();
+        let sides = Sides::right(Orthogonal::new(shape.plan().unwrap(), theta).unwrap()).scaled(Some(scale));
         let mut weight = case["weight"].data.clone();
         // In two portions, as a large weight would be.
         let (top, bottom) = weight.split_at_mut(n);
-        rotation.rotate_rows(1, bottom, Parallelism::Rayon, ws).unwrap();
-        rotation.rotate_rows(0, top, Parallelism::None, ws).unwrap();
+        sides.rotate_rows(1, n, bottom, Parallelism::Rayon, ws).unwrap();
+        sides.rotate_rows(0, n, top, Parallelism::None, ws).unwrap();
         assert_close(&format!("{name}: merged_weight"), &weight, &case["merged_weight"].data, tolerance(&name));
-        assert!(rotation.rotate_rows(1, &mut weight, Parallelism::None, ws).is_err(), "more rows than scales");
+        assert!(sides.rotate_rows(1, n, &mut weight, Parallelism::None, ws).is_err(), "more rows than scales");
     }
 }

@@ -33,8 +33,10 @@ fn merge_reports_every_layer() {
     let layers = report["layers"].as_array().unwrap();
     assert_eq!(layers.len(), 14);
     for layer in layers {
-        let expected = ["name", "n", "block", "stages", "parameters", "defect", "relative_change", "seconds"];
+        let expected =
+            ["name", "n", "block", "stages", "parameters", "defect", "relative_change", "seconds", "method", "side"];
         assert_eq!(keys(layer), expected);
+        assert_eq!((&layer["method"], &layer["side"]), (&"BOFT".into(), &"input".into()));
         assert_eq!((&layer["block"], &layer["stages"]), (&Value::from(4), &Value::from(3)));
         assert!(layer["defect"].as_f64().unwrap() < 1e-14);
     }
@@ -90,7 +92,10 @@ fn degraded_adapters_are_merged_with_a_warning() {
 fn inspect_tells_adapters_models_and_arrays_apart() {
     let adapter = json(&papilio(&["inspect", ADAPTER, "--json"]));
     assert_eq!((&adapter["kind"], adapter["layers"].as_array().unwrap().len()), (&"boft".into(), 14));
-    assert_eq!(keys(&adapter["layers"][0]), ["name", "n", "block", "stages", "parameters", "outputs"]);
+    let expected = ["name", "n", "block", "stages", "parameters", "outputs", "method", "side"];
+    assert_eq!((keys(&adapter["layers"][0]), &adapter["dialect"]), (expected.to_vec(), &"peft-boft".into()));
+    let other = json(&papilio(&["inspect", "tests/data/e2e_lycoris_boft_llama/lycoris.safetensors", "--json"]));
+    assert_eq!((&other["kind"], &other["layers"][0]["side"]), (&"lycoris".into(), &"output".into()));
     let model = json(&papilio(&["inspect", BASE, "--json"]));
     assert_eq!((&model["kind"], model["tensors"].as_array().unwrap().len()), (&"model".into(), 21));
     let work = TempDir::new().unwrap();

@@ -160,14 +160,7 @@ fn directory(name: &str) -> PathBuf {
 }
 
 fn try_merge(base: &Path, adapter: &Path, out: &Path) -> bool {
-    let options = MergeOptions {
-        base: base.into(),
-        adapter: adapter.into(),
-        out: out.into(),
-        dtype: None,
-        force: true,
-        parallelism: Parallelism::None,
-    };
+    let options = MergeOptions { force: true, parallelism: Parallelism::None, ..MergeOptions::new(base, adapter, out) };
     let report = merge(&options, |_| ControlFlow::Continue(()));
     if let Ok(report) = &report {
         assert!(report.layers.iter().all(|l| l.defect.is_finite() && l.relative_change.is_finite()));

@@ -8,21 +8,14 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use papilio::Error;
 use papilio::adapter::{MergeEvent, MergeOptions, MergeReport, merge};
 use papilio::storage::{Container, Dtype, FloatType};
-use papilio::{Error, Parallelism};
 use support::{Tensor, assert_close, f64s, golden, noise, path, raw, split, tensors, tolerance, write};
 use tempfile::TempDir;
 
 fn options(base: &Path, adapter: &Path, out: &Path) -> MergeOptions {
-    MergeOptions {
-        base: base.into(),
-        adapter: adapter.into(),
-        out: out.into(),
-        dtype: None,
-        force: false,
-        parallelism: Parallelism::Rayon,
-    }
+    MergeOptions::new(base, adapter, out)
 }
 
 fn run(options: &MergeOptions) -> papilio::Result<MergeReport> {
@@ -99,7 +92,8 @@ fn every_golden_layer_merges_as_a_file() {
             parts.push((key("boft_P"), &permutation)); // PEFT up to 0.12: ignored
         }
         write(&adapter, &parts.iter().map(|(k, t)| (k.as_str(), *t)).collect::<Vec<_>>());
-        let report = run(&MergeOptions { force: i > 0, ..options(&base, &adapter, &out) }).unwrap();
+        let dialect = Some("peft-0.21.2".parse().unwrap());
+        let report = run(&MergeOptions { force: i > 0, dialect, ..options(&base, &adapter, &out) }).unwrap();
         assert_eq!(report.layers.len(), 1);
         assert_eq!(report.layers[0].stages, case["boft_R"].shape[0]);
         let merged = tensors(&out);
@@ -361,19 +355,31 @@ fn wrong_adapters_are_named() {
 }
 
 #[test]
-fn convolutions_of_old_adapters_are_refused() {
+fn old_convolutions_need_to_be_told_apart() {
     let conv = || {
         Small::new()
             .with("base_model.model.conv.boft_R", f64s(&[1, 4, 2, 2], noise(9, 16)))
             .with("base_model.model.conv.boft_s", f64s(&[1, 2], vec![1.0; 2]))
     };
-    let (report, _) = conv().merged();
-    assert_eq!((report.layers.len(), report.warnings.len()), (2, 1));
-    assert!(report.warnings[0].contains("conv.weight") && report.warnings[0].contains("0.13"), "{:?}", report.warnings);
-    let (report, _) = conv().with_config(r#"{"peft_type": "BOFT", "peft_version": "0.18.0"}"#).merged();
-    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
-    conv().with("base_model.model.conv.boft_P", f64s(&[1], vec![0.0])).fails(&["conv.boft_R", "0.14", "boft_P"]);
+    conv().fails(&["conv.boft_R", "0.13", "--dialect"]);
+    conv().with_config(r#"{"peft_type": "BOFT"}"#).fails(&["conv.boft_R", "peft_version", "--dialect"]);
+    let merged = |small: Small, dialect: Option<&str>| {
+        let dialect = dialect.map(|text| text.parse().unwrap());
+        let options = MergeOptions { dialect, ..small.options() };
+        let report = run(&options).unwrap();
+        assert_eq!((report.layers.len(), report.warnings.len()), (2, 0), "{:?}", report.warnings);
+        tensors(&options.out)["conv.weight"].data.clone()
+    };
+    let new = merged(conv().with_config(r#"{"peft_type": "BOFT", "peft_version": "0.18.0"}"#), None);
+    assert_eq!(merged(conv(), Some("peft-0.14")), new);
+    assert_eq!(merged(conv(), Some("peft-0.21.2")), new);
+    let old = merged(conv(), Some("peft-0.13.2"));
+    assert!(old.iter().zip(&new).any(|(a, b)| (a - b).abs() > 1e-3));
+    assert_eq!(merged(conv().with("base_model.model.conv.boft_P", f64s(&[1], vec![0.0])), None), old);
     conv().with("base_model.model.conv.boft_s", f64s(&[2, 1], vec![1.0; 2])).fails(&["conv.boft_s", "[1, 2]"]);
+    for wrong in ["", "peft", "peft-", "peft-x", "peft-0", "peft-0.x", "PEFT-0.13", "peft-0.13.", "lora"] {
+        assert!(wrong.parse::<papilio::adapter::Hint>().is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -519,7 +525,7 @@ fn a_new_head_that_the_base_ties_is_told() {
 fn inputs_are_never_outputs() {
     let small = Small::new();
     let options = MergeOptions { force: true, ..small.options() };
-    let inputs = [options.base.clone(), options.adapter.clone()];
+    let inputs = [options.base.clone(), options.adapters[0].clone()];
     for out in inputs.iter().cloned().chain([small.work.path().to_path_buf(), small.path("./base.safetensors")]) {
         let error = run(&MergeOptions { out: out.clone(), ..options.clone() }).unwrap_err();
         assert!(matches!(&error, Error::File { .. }), "{error}");

@@ -1,25 +1,25 @@
 //! `adapter_config.json` as PEFT writes it.
 //!
-//! Only the method is believed. PEFT silently trains with one butterfly factor where its CUDA extension cannot be
+//! Sizes are not believed. PEFT silently trains with one butterfly factor where its CUDA extension cannot be
 //! built, while the file keeps the number that was asked for; so sizes come from the tensors and the configuration is
 //! compared with them.
 
 use std::format;
 use std::path::Path;
-use std::string::{String, ToString};
+use std::string::String;
 use std::vec::Vec;
 
 use serde_json::{Map, Value};
 
-use super::peft_boft::Shape;
+use super::Layer;
 use crate::error::Result;
-use crate::storage::{field_error, read_json};
+use crate::storage::read_json;
 
 /// The fields of `adapter_config.json` that matter here. A field of another type than PEFT writes counts as absent: the
 /// tensors decide.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeftConfig {
-    /// The method: `BOFT`.
+    /// The method: `BOFT`, `OFT`, …
     pub peft_type: Option<String>,
     /// Version of PEFT that wrote the file (0.18 and later).
     pub peft_version: Option<String>,
@@ -31,6 +31,8 @@ pub struct PeftConfig {
     pub boft_n_butterfly_factor: Option<usize>,
     /// Modules that were trained as a whole.
     pub modules_to_save: Vec<String>,
+    /// All fields.
+    fields: Map<String, Value>,
 }
 
 impl PeftConfig {
@@ -57,16 +59,28 @@ impl PeftConfig {
             boft_block_num: size("boft_block_num"),
             boft_n_butterfly_factor: size("boft_n_butterfly_factor"),
             modules_to_save: modules,
+            fields: fields.clone(),
         }
     }
 
-    /// Itself, if the method is BOFT; `path` serves for the message.
-    pub(super) fn of_boft(self, path: &Path) -> Result<Self> {
-        match self.peft_type.as_deref() {
-            Some("BOFT") => Ok(self),
-            Some(other) => Err(field_error(path, "peft_type", "`BOFT`", format!("`{other}`"))),
-            None => Err(field_error(path, "peft_type", "`BOFT`", "no such text".to_string())),
-        }
+    /// A field that is true or false.
+    pub fn flag(&self, field: &str) -> Option<bool> {
+        self.fields.get(field)?.as_bool()
+    }
+
+    /// A field that is a size: 4, also written as 4.0.
+    pub fn size(&self, field: &str) -> Option<usize> {
+        self.fields.get(field).and_then(whole_number)
+    }
+
+    /// A field that is a finite number.
+    pub fn number(&self, field: &str) -> Option<f64> {
+        self.fields.get(field)?.as_f64().filter(|x| x.is_finite())
+    }
+
+    /// A field that is a text.
+    pub fn text(&self, field: &str) -> Option<&str> {
+        self.fields.get(field)?.as_str()
     }
 
     /// Whether the module was trained as a whole according to the configuration, by PEFT's rule: the path is one of
@@ -77,27 +91,30 @@ impl PeftConfig {
             .any(|name| module.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
     }
 
-    /// One sentence for each size that the configuration gives and the tensors contradict.
-    pub(crate) fn mismatches(&self, shapes: impl Iterator<Item = Shape>) -> Vec<String> {
-        let shapes: Vec<Shape> = shapes.collect();
+    /// One sentence for each size that the configuration gives and the tensors contradict. (OFT's block size is only a wish:
+    /// PEFT takes the nearest divisor, layer by layer.)
+    pub(crate) fn mismatches(&self, layers: &[Layer]) -> Vec<String> {
         let mut sentences = Vec::new();
-        let mut compare = |field: &str, asked: Option<usize>, stored: fn(&Shape) -> usize, why: &str| {
+        let structures: Vec<_> = layers.iter().map(Layer::structure).collect();
+        let mut compare = |field: &str, asked: Option<usize>, stored: Vec<usize>, why: &str| {
             let Some(asked) = asked.filter(|&asked| asked != 0) else { return };
-            let others: Vec<usize> = shapes.iter().map(stored).filter(|&s| s != asked).collect();
+            let others: Vec<usize> = stored.iter().copied().filter(|&s| s != asked).collect();
             if let (Some(least), Some(most)) = (others.iter().min(), others.iter().max()) {
                 let got = if least == most { format!("{least}") } else { format!("{least} to {most}") };
                 sentences.push(format!(
                     "adapter_config.json says {field} = {asked}, but the tensors of {} of {} layers hold {got}{why}; \
                      the tensors count",
                     others.len(),
-                    shapes.len()
+                    stored.len()
                 ));
             }
         };
         let why = " (PEFT trains with 1 where its CUDA extension cannot be built)";
-        compare("boft_n_butterfly_factor", self.boft_n_butterfly_factor, |s| s.stages, why);
-        compare("boft_block_size", self.boft_block_size, |s| s.block, "");
-        compare("boft_block_num", self.boft_block_num, |s| s.blocks, "");
+        let stages = structures.iter().map(|s| s.stages).collect();
+        compare("boft_n_butterfly_factor", self.boft_n_butterfly_factor, stages, why);
+        compare("boft_block_size", self.boft_block_size, structures.iter().map(|s| s.block).collect(), "");
+        let blocks = structures.iter().filter_map(|s| s.n.map(|n| n / s.block.max(1))).collect();
+        compare("boft_block_num", self.boft_block_num, blocks, "");
         sentences
     }
 }
@@ -117,31 +134,22 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_told_once() {
-        let config = config(r#"{"peft_type": "BOFT", "boft_n_butterfly_factor": 3, "boft_block_size": 4}"#);
-        let shape = |stages| Shape { stages, blocks: 8, block: 4 };
-        assert!(config.mismatches([shape(3), shape(3)].into_iter()).is_empty());
-        let sentences = config.mismatches([shape(1), shape(3), shape(1)].into_iter());
-        assert_eq!(sentences.len(), 1);
-        assert!(sentences[0].contains("2 of 3 layers hold 1 "), "{}", sentences[0]);
-    }
-
-    #[test]
-    fn only_the_method_is_fatal() {
+    fn fields_of_another_type_are_absent() {
         let odd = config(
             r#"{"peft_type": "BOFT", "boft_block_size": 4.0, "boft_block_num": -1, "boft_n_butterfly_factor": "x",
                 "modules_to_save": "head", "peft_version": 1, "bias": 7}"#,
         );
-        let modules_to_save = ["head".to_string()].to_vec();
+        let modules_to_save = [String::from("head")].to_vec();
         let expected = PeftConfig {
             peft_type: Some("BOFT".into()),
             boft_block_size: Some(4),
             modules_to_save,
+            fields: odd.fields.clone(),
             ..PeftConfig::default()
         };
         assert_eq!(odd, expected);
-        assert!(odd.of_boft(Path::new("x")).is_ok());
-        assert!(config(r#"{"peft_type": 3}"#).of_boft(Path::new("x")).is_err());
+        assert_eq!((odd.size("boft_block_num"), odd.flag("bias"), odd.text("peft_version")), (None, None, None));
+        assert_eq!((odd.number("bias"), odd.size("bias")), (Some(7.0), Some(7)));
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! Orthogonal adapters: small files that rotate the weights of a big model.
 //!
-//! An adapter of this kind holds, for each adapted layer, a structured rotation R of the layer's input space and a
-//! scale s of its outputs. It acts as y = s ⊙ ((x R) Wᵀ) + bias, so it merges into the weight as
+//! An adapter of this kind holds, for each adapted layer, rotations of the layer's inputs or outputs and perhaps a scale. It
+//! merges into the weight as
 //!
-//! > W' = diag(s) · W · Rᵀ.
+//! > W' = diag(s) · L · W · Rᵀ
 //!
-//! [`Adapter::open`] reads one, [`merge()`] writes the merged model, [`Rotation`] is the layer in papilio's own terms.
-//! Foreign conventions end in the module of their dialect ([`peft_boft`]).
+//! with L or R the identity in most dialects. [`Adapter::open`] reads one, [`merge()`] writes the merged model, [`Sides`] is a
+//! layer in papilio's own terms. Foreign conventions end in the module of their [dialect].
 //!
 //! ```
 //! use papilio::adapter::Adapter;
 //! let adapter = Adapter::open("examples/data/boft_llama/adapter".as_ref())?;
 //! for layer in adapter.layers() {
-//!     let rotation = adapter.rotation(layer)?.realize()?;
-//!     assert!(rotation.certificate()?.defect < 1e-14, "{}", layer.module);
+//!     let sides = adapter.sides(layer, None)?;
+//!     assert!(sides.defect()? < 1e-14, "{}", layer.module);
 //! }
 //! # Ok::<(), papilio::Error>(())
 //! ```
@@ -22,30 +22,34 @@ use std::collections::BTreeMap;
 use std::format;
 use std::path::Path;
 use std::string::{String, ToString};
+use std::sync::Arc;
 use std::vec::Vec;
 
 use crate::error::Result;
-use crate::storage::{Container, TensorInfo, file_error, is_npy, tensor_error};
+use crate::storage::{Container, FloatType, TensorInfo, field_error, file_error, is_npy, tensor_error};
 
 mod config;
+pub mod dialect;
 mod merge;
-pub mod peft_boft;
-mod rotation;
+mod sides;
 
 pub use config::PeftConfig;
+pub use dialect::{Hint, Numbers, Side, Structure};
+pub use dialect::{peft_boft, peft_psoft};
 pub use merge::{
     LayerReport, MergeEvent, MergeOptions, MergeReport, PRESERVED_LIMIT, PreservedLayer, PreservedOptions,
-    PreservedReport, Progress, merge, preserved,
+    PreservedReport, Progress, Strength, merge, preserved, unmerge,
 };
-pub use rotation::{RealizedRotation, Rotation};
+pub use sides::{Sides, SidesGradient, Undo, View};
 
-use peft_boft::{Key, Shape, parse_key};
+use dialect::keys::{Grammar, Key, parse_key};
+use dialect::{Context, DIALECTS, Dialect, Form, Tensors};
 
 /// An adapter file, its keys and shapes checked; numbers are read layer by layer.
-#[derive(Debug)]
 pub struct Adapter {
     file: Container,
     config: Option<PeftConfig>,
+    dialect: &'static Dialect,
     layers: Vec<Layer>,
     replacements: Vec<Replacement>,
     has_permutations: bool,
@@ -55,12 +59,10 @@ pub struct Adapter {
 /// A module whose weight is rotated.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// Path of the module in the base model.
+    /// Path of the module in the base model; in the files of LyCORIS and its kin with `_` for `.`, and a front.
     pub module: String,
-    /// Size and wiring of its rotation.
-    pub shape: Shape,
-    blocks: TensorInfo,
-    scale: TensorInfo,
+    tensors: Tensors,
+    form: Arc<dyn Form>,
 }
 
 /// A tensor of the base model that was trained as a whole: a bias, a head.
@@ -73,9 +75,53 @@ pub struct Replacement {
 }
 
 impl Layer {
-    /// Number of outputs of the module: the rows of its weight, as the shape of its scale says.
-    pub fn outputs(&self) -> usize {
-        self.scale.len()
+    /// Size and kind of its rotation.
+    pub fn structure(&self) -> Structure {
+        self.form.structure()
+    }
+
+    /// Its tensors.
+    pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.tensors.values()
+    }
+
+    /// The sides at other numbers than those of the file, such as while training: by the names of
+    /// [`Adapter::numbers`]. `weight` is the shape of the weight in the base; without it what depends on it is as small as the
+    /// tensors allow.
+    ///
+    /// # Errors
+    /// [`Error::Length`](crate::Error::Length) if there are more or fewer numbers than in the file;
+    /// [`Error::Domain`](crate::Error::Domain) for numbers that are not finite.
+    pub fn sides(&self, numbers: &Numbers, weight: Option<&[usize]>) -> Result<Sides> {
+        self.form.sides(numbers, weight)
+    }
+
+    /// Gradients for the stored numbers from those for the [sides](Self::sides), [`Sides::vjp`].
+    ///
+    /// # Errors
+    /// As [`sides`](Self::sides); [`Error::Unsupported`](crate::Error::Unsupported) where there is none.
+    pub fn pull(&self, numbers: &Numbers, weight: Option<&[usize]>, gradient: &SidesGradient) -> Result<Numbers> {
+        self.form.pull(numbers, weight, gradient)
+    }
+
+    /// A tensor that stands for the layer in messages.
+    fn first(&self) -> &str {
+        dialect::any(&self.tensors)
+    }
+
+    /// For PSOFT, which is not of the form of [`Sides`]: the rotated core of its low-rank part.
+    ///
+    /// # Errors
+    /// As [`sides`](Self::sides).
+    pub fn core(&self, numbers: &Numbers) -> Option<Result<peft_psoft::Core>> {
+        self.form.core(numbers)
+    }
+}
+
+impl core::fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let path = self.file.path();
+        f.debug_struct("Adapter").field("path", &path).field("dialect", &self.dialect.name).finish_non_exhaustive()
     }
 }
 
@@ -84,47 +130,67 @@ impl Adapter {
     /// (with its configuration beside it, if there is one).
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) naming file and tensor: not a BOFT adapter, unknown keys, missing partners,
-    /// shapes that are no butterfly, more than one adapter.
+    /// [`Error::File`](crate::Error::File) naming file and tensor: no orthogonal adapter, unknown keys, missing partners,
+    /// shapes that do not fit, more than one adapter, files whose meaning needs a [`Hint`].
     pub fn open(path: &Path) -> Result<Self> {
-        let (weights, config) = locate(path)?;
-        let read = |path: std::path::PathBuf| PeftConfig::read(&path)?.of_boft(&path);
-        let config = config.map(read).transpose()?;
-        let file = Container::open(&weights)?;
-        Self::from_parts(file, config)
+        Self::open_as(path, None)
     }
 
-    fn from_parts(file: Container, config: Option<PeftConfig>) -> Result<Self> {
-        let (mut blocks, mut scales) = (BTreeMap::new(), BTreeMap::new());
+    /// Opens an adapter that does not say in which dialect it is written.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_as(path: &Path, hint: Option<Hint>) -> Result<Self> {
+        let (weights, config) = locate(path)?;
+        let config = config.map(|path| PeftConfig::read(&path)).transpose()?;
+        let file = Container::open(&weights)?;
+        Self::from_parts(file, config, hint)
+    }
+
+    fn from_parts(file: Container, config: Option<PeftConfig>, hint: Option<Hint>) -> Result<Self> {
+        let method = config.as_ref().and_then(|config| config.peft_type.as_deref());
+        let refused = |expected: String, got: &str| {
+            let path = file.path().with_file_name("adapter_config.json");
+            Err(field_error(&path, "peft_type", expected, format!("`{got}`")))
+        };
+        if let Some(method) = method.filter(|method| !Self::knows(method)) {
+            let known: Vec<&str> = DIALECTS.iter().flat_map(|dialect| dialect.methods).copied().collect();
+            return refused(format!("a method that rotates weights: {}", known.join(", ")), method);
+        }
+        let mut modules: BTreeMap<String, Tensors> = BTreeMap::new();
         let (mut replacements, mut has_permutations) = (BTreeMap::new(), false);
         let (mut adapter_names, mut saved_names) = (BTreeMap::new(), BTreeMap::new());
+        let mut dialects: BTreeMap<&'static str, &TensorInfo> = BTreeMap::new();
+        let twice = |tensor: &TensorInfo, other: &str| {
+            let got = format!("also `{other}`");
+            Err(tensor_error(file.path(), &tensor.name, "one tensor of its kind for its module", got))
+        };
         for tensor in file.tensors() {
-            let (slot, name) = match parse_key(&tensor.name) {
-                Key::Blocks { module, adapter } => {
+            match parse_key(&tensor.name) {
+                Key::Parameter { dialect, parameter, module, adapter } => {
                     adapter_names.entry(adapter).or_insert(&tensor.name);
-                    (&mut blocks, module.to_string())
-                }
-                Key::Scale { module, adapter } => {
-                    adapter_names.entry(adapter).or_insert(&tensor.name);
-                    (&mut scales, module.to_string())
+                    dialects.entry(dialect).or_insert(tensor);
+                    let layer = modules.entry(module.to_string()).or_default();
+                    if let Some(other) = layer.insert(parameter, tensor.clone()) {
+                        return twice(tensor, &other.name);
+                    }
                 }
                 Key::Whole { name, adapter } => {
                     saved_names.extend(adapter.map(|adapter| (Some(adapter), &tensor.name)));
-                    (&mut replacements, name)
+                    if let Some(other) = replacements.insert(name, tensor) {
+                        return twice(tensor, &other.name);
+                    }
                 }
-                Key::Permutation => {
-                    has_permutations = true;
-                    continue;
+                Key::Derived { .. } => has_permutations = true,
+                Key::Untrained => {}
+                Key::Unknown { method } => {
+                    let expected = "a tensor of an orthogonal adapter (boft_R, oft_R, …, a bias or a module to save)";
+                    let got = match method {
+                        Some(method) => format!("one of {method}, which is no rotation"),
+                        None => "an unknown key".to_string(),
+                    };
+                    return Err(tensor_error(file.path(), &tensor.name, expected, got));
                 }
-                Key::Untrained => continue,
-                Key::Unknown => {
-                    let expected = "a tensor of a BOFT adapter (boft_R, boft_s, a bias or a module to save)";
-                    return Err(tensor_error(file.path(), &tensor.name, expected, "an unknown key"));
-                }
-            };
-            if let Some(other) = slot.insert(name, tensor) {
-                let got = format!("also `{}`", other.name);
-                return Err(tensor_error(file.path(), &tensor.name, "one tensor of its kind for its module", got));
             }
         }
         // A key of a saved module may name the adapter where those of the layers do not, but not another one.
@@ -137,14 +203,39 @@ impl Adapter {
                 return Err(file_error(file.path(), "one adapter in the file", got));
             }
         }
-        if blocks.is_empty() && scales.is_empty() {
-            return Err(file_error(file.path(), "a BOFT adapter (tensors that end in .boft_R)", "none of them"));
+        let dialect = match dialects.into_iter().collect::<Vec<_>>()[..] {
+            [(name, _)] => DIALECTS.iter().find(|dialect| dialect.name == name),
+            [(_, first), (_, second), ..] => {
+                let got = format!("`{}` and `{}`", first.name, second.name);
+                return Err(file_error(file.path(), "an adapter in one dialect", got));
+            }
+            [] => None,
+        };
+        let Some(dialect) = dialect else {
+            let expected = "an orthogonal adapter: BOFT, OFT and others, with tensors such as boft_R or oft_R";
+            return Err(file_error(file.path(), expected, "none of them"));
+        };
+        if config.is_some() && method.is_none() && dialect.grammar == Grammar::Peft {
+            return refused(format!("{}, as the tensors are", dialect.methods.join(" or ")), "no such text");
         }
-        let layers = pair(&file, blocks, scales)?;
+        if let Some(method) = method.filter(|method| !dialect.methods.contains(method)) {
+            return refused(format!("{}, as the tensors are", dialect.methods.join(" or ")), method);
+        }
+        let cx = Context { path: file.path(), config: config.as_ref(), hint, has_permutations };
+        let mut layers = Vec::with_capacity(modules.len());
+        for (module, tensors) in modules {
+            let form = (dialect.form)(&tensors, &cx)?;
+            layers.push(Layer { module, tensors, form });
+        }
+        for tensor in layers.iter().flat_map(Layer::tensors) {
+            if !is_whole_number(tensor) {
+                file.float_type(tensor)?;
+            }
+        }
         let replacements =
             replacements.into_iter().map(|(name, tensor)| Replacement { name, tensor: tensor.clone() }).collect();
-        let warnings = config.as_ref().map_or_else(Vec::new, |c| c.mismatches(layers.iter().map(|l| l.shape)));
-        Ok(Self { layers, replacements, has_permutations, warnings, config, file })
+        let warnings = config.as_ref().map_or_else(Vec::new, |c| c.mismatches(&layers));
+        Ok(Self { layers, replacements, has_permutations, warnings, config, dialect, file })
     }
 
     /// Whether an adapter rather than a model lies at `path`: a directory with an adapter's files and no model's, or a
@@ -162,8 +253,13 @@ impl Adapter {
         if is_npy(path) {
             return Ok(false);
         }
-        let is_adapted = |t: &TensorInfo| matches!(parse_key(&t.name), Key::Blocks { .. } | Key::Scale { .. });
+        let is_adapted = |t: &TensorInfo| matches!(parse_key(&t.name), Key::Parameter { .. });
         Ok(Container::open(path)?.tensors().iter().any(is_adapted))
+    }
+
+    /// Whether `peft_type` = `method` is one of the dialects.
+    pub fn knows(method: &str) -> bool {
+        DIALECTS.iter().any(|dialect| dialect.methods.contains(&method))
     }
 
     /// The safetensors file.
@@ -186,6 +282,11 @@ impl Adapter {
         &self.replacements
     }
 
+    /// Name of the dialect: `peft-boft`, `peft-oft`, …
+    pub fn dialect(&self) -> &'static str {
+        self.dialect.name
+    }
+
     /// Whether the file holds `boft_P` buffers, as PEFT up to 0.12 wrote them.
     pub fn has_permutations(&self) -> bool {
         self.has_permutations
@@ -196,45 +297,30 @@ impl Adapter {
         &self.warnings
     }
 
-    /// The numbers of a layer.
+    /// The numbers of a layer, by the names of their parameters.
     ///
     /// # Errors
     /// [`Error::File`](crate::Error::File) naming the tensor if an entry is NaN or infinite.
-    pub fn rotation(&self, layer: &Layer) -> Result<Rotation> {
-        let blocks = self.file.read_finite(&layer.blocks)?;
-        let scale = self.file.read_finite(&layer.scale)?;
-        Rotation::new(layer.shape.plan()?, layer.shape.theta(&blocks)?, scale)
+    pub fn numbers(&self, layer: &Layer) -> Result<Numbers> {
+        let read = |tensor: &TensorInfo| {
+            if is_whole_number(tensor) { self.file.read_integers(tensor) } else { self.file.read_finite(tensor) }
+        };
+        layer.tensors.iter().map(|(name, tensor)| Ok((*name, read(tensor)?))).collect()
+    }
+
+    /// A layer's rotations and scale. `weight` is the shape of the weight in the base; without it what depends on it is as
+    /// small as the tensors allow.
+    ///
+    /// # Errors
+    /// As [`numbers`](Self::numbers); [`Error::Domain`](crate::Error::Domain) for numbers that define no rotation.
+    pub fn sides(&self, layer: &Layer, weight: Option<&[usize]>) -> Result<Sides> {
+        layer.sides(&self.numbers(layer)?, weight)
     }
 }
 
-/// Matches blocks with scales and checks the shapes.
-fn pair(
-    file: &Container,
-    blocks: BTreeMap<String, &TensorInfo>,
-    mut scales: BTreeMap<String, &TensorInfo>,
-) -> Result<Vec<Layer>> {
-    let mut layers = Vec::with_capacity(blocks.len());
-    for (module, blocks) in blocks {
-        let error = |tensor: &TensorInfo, expected: &str, got: String| {
-            Err(tensor_error(file.path(), &tensor.name, expected, got))
-        };
-        let Some(scale) = scales.remove(&module) else {
-            return error(blocks, "a boft_s of the same module beside it", "none".to_string());
-        };
-        for tensor in [blocks, scale] {
-            file.float_type(tensor)?;
-        }
-        if !matches!(scale.shape[..], [_, 1] | [1, _]) {
-            return error(scale, "shape [out, 1] (Linear) or [1, out] (Conv2d)", format!("{:?}", scale.shape));
-        }
-        let shape = Shape::from_dims(&blocks.shape).and_then(|s| s.plan::<f64>().map(|_| s));
-        let shape = shape.map_err(|e| tensor_error(file.path(), &blocks.name, "a block butterfly", e))?;
-        layers.push(Layer { module, shape, blocks: blocks.clone(), scale: scale.clone() });
-    }
-    match scales.into_values().next() {
-        Some(orphan) => Err(tensor_error(file.path(), &orphan.name, "a boft_R of the same module beside it", "none")),
-        None => Ok(layers),
-    }
+/// Whether a tensor holds integers: LyCORIS stores a constraint of 0 as one.
+fn is_whole_number(tensor: &TensorInfo) -> bool {
+    FloatType::from_dtype(tensor.dtype).is_none() && tensor.name.ends_with(".alpha")
 }
 
 /// The weights and the configuration of an adapter.

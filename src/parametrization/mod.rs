@@ -29,16 +29,19 @@ macro_rules! family {
 }
 
 mod cayley;
+mod cayley_series;
 mod exponential;
 mod givens;
 mod mach_zehnder;
 mod neumann;
 mod newton_schulz;
+mod polynomial;
 mod signed;
 mod unitary_phases;
 
 family! {
     cayley::Cayley,
+    cayley_series::CayleySeries,
     exponential::Exponential,
     givens::Givens,
     mach_zehnder::MachZehnder,

@@ -23,29 +23,20 @@
 //! order only. For ‖A‖ < 1 an odd k has a smaller defect than any even one up to 2k: k = 3 beats 4 and even 6, with fewer
 //! products.
 //!
-//! *Pullback.* Horner's H_j = c_j I + X H_{j+1}, H_k = I, with X = −A, Q = H_0, c = 1, 2, …, 2, 1. Backwards from G_0 = G:
-//! G_X += G_j H_{j+1}ᴴ, G_{j+1} = Xᴴ G_j; exact for the polynomial, not for Cayley. Forwards: dH_j = dX H_{j+1} + X dH_{j+1}.
-//!
-//! *Section.* Newton's method on p(X) = B. All iterates are functions of B, so they commute, and the step
-//! (p(X) − B) p'(X)⁻¹ is the scalar one, projected onto skew matrices (along the truth its other part is of second order). It
-//! starts at Cayley's section. An orthogonal B is reached only where the series has converged to rounding.
+//! Pullback and section are those of such polynomials (`polynomial.rs`).
 //!
 //! *Conditioning.* ‖dQ/dA‖ ≤ p'(‖A‖): growing like k‖A‖ᵏ⁻¹ beyond 1, where entries grow like ‖A‖ᵏ and overflow at last.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::{format, vec, vec::Vec};
 
 use num_traits::Float;
 
+use super::polynomial::Polynomial;
 use super::{Charts, Parametrization};
-use crate::dense::skew::{fill_skew, pull_skew, skew_part, skew_size};
-use crate::dense::{self, ORTHOGONAL, product};
-use crate::error::{Error, Result, check_length};
+use crate::error::Result;
 use crate::scalar::Wide;
-
-/// The highest order: at ‖A‖ = 0.5 the series is exact to rounding from 27 on.
-const MOST: u32 = 64;
 
 /// What comes before the number in the id.
 const PREFIX: &str = "Cayley-Neumann order ";
@@ -102,30 +93,9 @@ impl CayleyNeumann {
         }
     }
 
-    /// c_j of p(X) = Σ c_j Xʲ.
-    fn coefficient(&self, j: u32) -> f64 {
-        if j == 0 || j == self.order { 1.0 } else { 2.0 }
+    fn polynomial(&self) -> Polynomial {
+        Polynomial { degree: self.order, last: 1.0 }
     }
-
-    /// H_k = I, …, H_1, H_0 = Q, one after the other.
-    fn horner<W: Wide>(&self, b: usize, x: &[W]) -> Vec<W> {
-        let size = b * b;
-        let mut h = vec![W::zero(); size * (self.order as usize + 1)];
-        h[..size].iter_mut().step_by(b + 1).for_each(|d| *d = W::one());
-        for (step, j) in (0..self.order).rev().enumerate() {
-            let (done, rest) = h.split_at_mut((step + 1) * size);
-            product(b, x, &done[step * size..], &mut rest[..size]);
-            rest[..size].iter_mut().step_by(b + 1).for_each(|d| *d += W::from_real(self.coefficient(j)));
-        }
-        h
-    }
-}
-
-/// X = −A.
-fn minus_skew<W: Wide>(b: usize, theta: &[f64]) -> Vec<W> {
-    let mut x = vec![W::zero(); b * b];
-    fill_skew::<W, W>(b, &mut x, |at, _| 0.0 - theta[at]);
-    x
 }
 
 impl<W: Wide> Parametrization<W> for CayleyNeumann {
@@ -138,102 +108,23 @@ impl<W: Wide> Parametrization<W> for CayleyNeumann {
     }
 
     fn num_params(&self, b: usize) -> Result<usize> {
-        if !(1..=MOST).contains(&self.order) {
-            let expected = format!("an order from 1 to {MOST}, best an odd one");
-            return Err(Error::Size { what: "Cayley-Neumann series", expected, got: format!("order {}", self.order) });
-        }
-        if b >= 1 && b.checked_mul(b).is_some() {
-            return Ok(skew_size::<W>(b));
-        }
-        Err(Error::Size { what: "Cayley-Neumann block", expected: "b ≥ 1".into(), got: format!("b = {b}") })
+        self.polynomial().num_params::<W>("Cayley-Neumann", b)
     }
 
     fn forward(&self, b: usize, theta: &[f64], block: &mut [W]) {
-        let h = self.horner(b, &minus_skew::<W>(b, theta));
-        block.copy_from_slice(&h[self.order as usize * b * b..]);
+        self.polynomial().forward(b, theta, block);
     }
 
     fn vjp(&self, b: usize, theta: &[f64], _block: &[W], d_block: &[W], d_theta: &mut [f64]) {
-        let size = b * b;
-        let x = minus_skew::<W>(b, theta);
-        let h = self.horner(b, &x);
-        let (mut g, mut next, mut d_x) = (d_block.to_vec(), vec![W::zero(); size], vec![W::zero(); size]);
-        let mut adjoint = vec![W::zero(); size];
-        for h in h[..self.order as usize * size].chunks_exact(size).rev() {
-            (0..size).for_each(|at| adjoint[at] = h[at % b * b + at / b].conj());
-            product(b, &g, &adjoint, &mut next);
-            d_x.iter_mut().zip(&next).for_each(|(d, n)| *d += *n);
-            // Xᴴ = −X
-            product(b, &x, &g, &mut next);
-            g.iter_mut().zip(&next).for_each(|(g, n)| *g = -*n);
-        }
-        pull_skew::<W, W>(b, &d_x, -1.0, d_theta);
+        self.polynomial().vjp(b, theta, d_block, d_theta);
     }
 
     fn jvp(&self, b: usize, theta: &[f64], _block: &[W], d_theta: &[f64], d_block: &mut [W]) {
-        let size = b * b;
-        let (x, d_x) = (minus_skew::<W>(b, theta), minus_skew::<W>(b, d_theta));
-        let h = self.horner(b, &x);
-        let (mut rise, mut old) = (vec![W::zero(); size], vec![W::zero(); size]);
-        d_block.fill(W::zero());
-        for h in h[..self.order as usize * size].chunks_exact(size) {
-            old.copy_from_slice(d_block);
-            product(b, &x, &old, d_block);
-            product(b, &d_x, h, &mut rise);
-            d_block.iter_mut().zip(&rise).for_each(|(d, r)| *d += *r);
-        }
+        self.polynomial().jvp(b, theta, d_theta, d_block);
     }
 
     fn inverse(&self, b: usize, block: &[W], theta: &mut [f64]) -> Result<()> {
-        check_length("theta", Parametrization::<W>::num_params(self, b)?, theta.len())?;
-        let outside = |got| Error::Domain {
-            what: "inverse of Cayley-Neumann".into(),
-            expected: "a value of this polynomial; of orthogonal blocks only those where its series has converged",
-            got,
-        };
-        let defect = dense::defect(b, block)?;
-        if defect.is_nan() || defect >= 1.0 {
-            return Err(outside(format!("‖I − BᴴB‖₁ = {defect:e}")));
-        }
-        let singular = |_| outside("a singular equation".into());
-        // Cayley's section: 2(I + B)⁻¹ − I.
-        let (mut m, mut a) = (block.to_vec(), vec![W::zero(); b * b]);
-        for i in 0..b {
-            m[i * b + i] += W::one();
-            a[i * b + i] = W::from_real(2.0);
-        }
-        dense::solve(b, &mut m, &mut a).map_err(singular)?;
-        skew_part(b, &a, theta);
-        let mut scratch = vec![W::zero(); b * b];
-        let mut last = f64::INFINITY;
-        for _ in 0..32 {
-            let x = minus_skew::<W>(b, theta);
-            let h = self.horner(b, &x);
-            // p' by Horner as well: D_j = H_{j+1} + X D_{j+1}.
-            let mut slope = vec![W::zero(); b * b];
-            for h in h[..self.order as usize * b * b].chunks_exact(b * b) {
-                product(b, &x, &slope, &mut scratch);
-                slope.iter_mut().zip(&scratch).zip(h).for_each(|((s, x), h)| *s = *x + *h);
-            }
-            let mut step: Vec<W> =
-                h[self.order as usize * b * b..].iter().zip(block).map(|(h, block)| *h - *block).collect();
-            dense::solve(b, &mut slope, &mut step).map_err(singular)?;
-            let size = step.iter().fold(0.0, |m: f64, s| m.max(s.abs()));
-            // Quadratic until rounding: then steps stop shrinking.
-            if size >= 0.5 * last && size <= 1e-8 {
-                break;
-            }
-            last = size;
-            let next: Vec<W> = x.iter().zip(&step).map(|(x, s)| *s - *x).collect();
-            skew_part(b, &next, theta);
-        }
-        let mut again = vec![W::zero(); b * b];
-        self.forward(b, theta, &mut again);
-        let miss = super::miss(b, &again, block);
-        if miss <= ORTHOGONAL {
-            return Ok(());
-        }
-        Err(outside(format!("a block missed by ratio {miss:e}")))
+        self.polynomial().inverse("Cayley-Neumann", b, block, theta)
     }
 
     fn is_exact(&self) -> bool {
@@ -243,9 +134,14 @@ impl<W: Wide> Parametrization<W> for CayleyNeumann {
 
 #[cfg(test)]
 mod tests {
+    use super::super::polynomial::minus_skew;
     use super::*;
+    use crate::dense::product;
+    use crate::dense::skew::skew_size;
+    use crate::error::Error;
     use crate::parametrization::Cayley;
     use crate::scalar::c64;
+    use alloc::{vec, vec::Vec};
 
     fn forward<W: Wide>(order: u32, b: usize, theta: &[f64]) -> Vec<W> {
         let mut block = vec![W::from_real(f64::NAN); b * b];

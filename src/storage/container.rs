@@ -186,6 +186,31 @@ impl Container {
         Ok(numbers)
     }
 
+    /// A whole tensor of integers of at most 32 bits or of small ones of 64, as `f64`.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File) if it has another type, holds a number beyond 2⁵³, or memory does not suffice.
+    pub(crate) fn read_integers(&self, tensor: &TensorInfo) -> Result<Vec<f64>> {
+        const EXACT: u64 = 1 << 53;
+        let what = |expected: &str, got| tensor_error(&self.path, &tensor.name, expected, got);
+        let size = match tensor.dtype {
+            Dtype::I64 => 8,
+            Dtype::I32 => 4,
+            other => return Err(what("numbers: F16, BF16, F32, F64, I32 or I64", format!("{other}"))),
+        };
+        let mut numbers = reserve(tensor.len()).map_err(|got| what("a tensor that fits into memory", got))?;
+        for chunk in self.window(tensor, 0..tensor.num_bytes())?.chunks_exact(size) {
+            let mut bytes = if chunk[size - 1] & 0x80 != 0 { [0xff; 8] } else { [0; 8] };
+            bytes[..size].copy_from_slice(chunk);
+            let number = i64::from_le_bytes(bytes);
+            if number.unsigned_abs() > EXACT {
+                return Err(what("integers up to 2^53", format!("{number}")));
+            }
+            numbers.push(number as f64);
+        }
+        Ok(numbers)
+    }
+
     fn each_portion(&self, tensor: &TensorInfo, mut visit: impl FnMut(&[f64])) -> Result<()> {
         const PORTION: usize = 1 << 16;
         let kind = self.float_type(tensor)?;

@@ -122,7 +122,7 @@ pub fn tolerance(name: &str) -> f64 {
 
 /// Names and tensors of the golden cases that begin with `prefix`.
 pub fn golden(prefix: &str) -> Vec<(String, HashMap<String, Tensor>)> {
-    let mut cases: Vec<_> = std::fs::read_dir(path("tests/data/peft_boft"))
+    let mut cases: Vec<_> = std::fs::read_dir(path("tests/data/golden"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .map(|file| (file.file_stem().unwrap().to_string_lossy().into_owned(), file))

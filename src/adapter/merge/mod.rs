@@ -1,8 +1,9 @@
-//! Merging an adapter into its base model, tensor by tensor, in bounded memory.
+//! Merging adapters into their base model, and taking them out again, tensor by tensor, in bounded memory.
 //!
 //! 1. Resolve: every tensor of the output gets its source (base or adapter) and, if its module is adapted, its
 //!    rotation. Every name, shape, type and adapter number is checked here, before anything is written.
-//! 2. Write, shard by shard, in portions of a few megabytes of rows, to a temporary beside the output.
+//! 2. Write, shard by shard, in portions of a few megabytes of rows, to a temporary beside the output. A weight whose outputs are
+//!    rotated is held as a whole, in double precision.
 //! 3. Rename into place.
 
 use core::ops::ControlFlow;
@@ -14,16 +15,18 @@ use std::vec::Vec;
 
 use serde::Serialize;
 
-use super::Adapter;
+use super::{Adapter, Hint};
 use crate::error::{Error, Result};
 use crate::parallel::Parallelism;
 use crate::storage::{Checkpoint, FloatType, Output, file_error, parent};
 
 mod companions;
 mod model_config;
+mod names;
 mod preserved;
 mod resolve;
 mod singular;
+mod step;
 mod strips;
 mod write;
 
@@ -31,6 +34,7 @@ use companions::Companions;
 use model_config::ModelConfig;
 pub use preserved::{LIMIT as PRESERVED_LIMIT, PreservedLayer, PreservedOptions, PreservedReport, preserved};
 use resolve::Resolved;
+use step::How;
 use write::ModelWriter;
 
 /// What to merge, and where to.
@@ -38,8 +42,12 @@ use write::ModelWriter;
 pub struct MergeOptions {
     /// The base model: a safetensors file, or a directory with one or with shards and their index.
     pub base: PathBuf,
-    /// The adapter: a directory as PEFT saves it, or its safetensors file.
-    pub adapter: PathBuf,
+    /// The adapters: directories as PEFT saves them, or safetensors files. They act in this order.
+    pub adapters: Vec<PathBuf>,
+    /// The dialect of adapters that do not say it themselves.
+    pub dialect: Option<Hint>,
+    /// How much of the adapters.
+    pub strength: Strength,
     /// The output: a file if the base is a file, a directory if it is a directory.
     pub out: PathBuf,
     /// Type of all floating-point tensors (f16, bf16, f32, f64) of the output; `None` keeps each as it is in the base.
@@ -48,6 +56,38 @@ pub struct MergeOptions {
     pub force: bool,
     /// Threads.
     pub parallelism: Parallelism,
+}
+
+impl MergeOptions {
+    /// All of one adapter, into a new output, by all threads.
+    pub fn new(base: impl Into<PathBuf>, adapter: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
+        Self {
+            base: base.into(),
+            adapters: [adapter.into()].to_vec(),
+            dialect: None,
+            strength: Strength::Whole,
+            out: out.into(),
+            dtype: None,
+            force: false,
+            parallelism: Parallelism::Rayon,
+        }
+    }
+}
+
+/// How much of an adapter is merged.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub enum Strength {
+    /// All of it.
+    #[default]
+    Whole,
+    /// A fraction t: every block along its one-parameter group, so that the rotation stays one. [`Sides::interpolate`](super::Sides::interpolate).
+    Fraction(f64),
+    /// I + t(B − I) in place of every block B, as LyCORIS has its multiplier: not orthogonal in between.
+    /// [`Sides::blend`](super::Sides::blend).
+    LinearBlend(f64),
+    /// The first k stages of the rotations, as in BOFT's weight interpolation. [`Sides::truncate`](super::Sides::truncate).
+    Stages(usize),
 }
 
 /// What a merge, or [`preserved`], tells while it runs.
@@ -73,7 +113,7 @@ pub struct Progress<'a> {
 /// One adapted layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerReport {
-    /// Path of the module.
+    /// Path of the module, as in the adapter.
     pub name: String,
     /// Size of the rotated space.
     pub n: usize,
@@ -81,9 +121,10 @@ pub struct LayerReport {
     pub block: usize,
     /// Number of stages (butterfly factors) m.
     pub stages: usize,
-    /// Free parameters of the rotation, m·(n/b)·b(b−1)/2.
+    /// Free parameters of the rotation.
     pub parameters: usize,
-    /// Rigorous bound on ‖RᵀR − I‖₂ for the rotation that was applied, in double precision.
+    /// Rigorous bound on ‖QᵀQ − I‖₂ for the rotations that were applied to the weight, in double precision; the largest, if
+    /// several adapters were.
     #[serde(serialize_with = "finite")]
     pub defect: f64,
     /// ‖W' − W‖_F / ‖W‖_F, with W' as written.
@@ -92,6 +133,10 @@ pub struct LayerReport {
     /// Time spent on the layer, reading and writing included.
     #[serde(serialize_with = "finite")]
     pub seconds: f64,
+    /// The method: `BOFT`, `OFT`, …
+    pub method: String,
+    /// The rotated side, `input` or `output`.
+    pub side: &'static str,
 }
 
 /// What a merge did. Serialises to the JSON that `papilio merge --json` prints.
@@ -126,22 +171,42 @@ pub(super) fn finite<S: serde::Serializer>(x: &f64, serializer: S) -> core::resu
     if x.is_finite() { serializer.serialize_f64(*x) } else { Err(serde::ser::Error::custom("a number is not finite")) }
 }
 
-/// Merges an adapter into a base model: W' = diag(s)·W·Rᵀ for every adapted layer, trained biases and heads in place
+/// Merges adapters into a base model: W' = diag(s)·L·W·Rᵀ for every adapted layer, trained biases and heads in place
 /// of the old ones, and everything else byte for byte. `tell` hears of warnings and progress, and may stop the merge with
 /// [`ControlFlow::Break`].
 ///
-/// Numbers are computed in double precision and rounded once to the type of the output. The order of tensors, the
-/// shards, their index, the metadata and (for a directory) the other files of the model are kept. The output appears
-/// whole or not at all.
+/// Numbers are computed in double precision and rounded once to the type of the output, whatever the number of adapters. The
+/// order of tensors, the shards, their index, the metadata and (for a directory) the other files of the model are kept. The
+/// output appears whole or not at all. Besides a few megabytes it holds one weight at a time in double precision, and that
+/// only where outputs are rotated.
 ///
 /// # Errors
 /// [`Error::File`](crate::Error::File) naming file and tensor.
 ///
-/// Before anything is written: every name, shape and type; every number of the adapter; configurations and indexes;
+/// Before anything is written: every name, shape and type; every number of the adapters; configurations and indexes;
 /// links to nothing; an output that exists, or overlaps an input. While writing, after which nothing is left behind:
 /// weights of the base that are not finite, numbers beyond the type of the output, files that cannot be read to their
 /// end, a full disk. [`Error::Interrupted`](crate::Error::Interrupted) if `tell` stops it: nothing is left behind either.
-pub fn merge(options: &MergeOptions, mut tell: impl FnMut(MergeEvent<'_>) -> ControlFlow<()>) -> Result<MergeReport> {
+pub fn merge(options: &MergeOptions, tell: impl FnMut(MergeEvent<'_>) -> ControlFlow<()>) -> Result<MergeReport> {
+    run(options, false, tell)
+}
+
+/// Takes adapters out of a model that they were merged into, the last one first: W = L⁻¹·diag(1/s)·W'·R⁻ᵀ, by transposes
+/// where rotations are orthogonal, by the inverses of their blocks where they are not. The weights come back up to the rounding
+/// of the merged ones. Tensors that an adapter replaced as a whole (biases, heads) stay as they are, with a warning, for no
+/// file holds the old ones.
+///
+/// # Errors
+/// As [`merge`]; [`Error::File`](crate::Error::File) too for a layer that cannot be undone, such as a scale of 0.
+pub fn unmerge(options: &MergeOptions, tell: impl FnMut(MergeEvent<'_>) -> ControlFlow<()>) -> Result<MergeReport> {
+    run(options, true, tell)
+}
+
+fn run(
+    options: &MergeOptions,
+    undo: bool,
+    mut tell: impl FnMut(MergeEvent<'_>) -> ControlFlow<()>,
+) -> Result<MergeReport> {
     let start = Instant::now();
     let mut warnings = Vec::new();
     let mut warn = |sentences: Vec<String>, tell: &mut dyn FnMut(MergeEvent<'_>) -> ControlFlow<()>| {
@@ -150,15 +215,27 @@ pub fn merge(options: &MergeOptions, mut tell: impl FnMut(MergeEvent<'_>) -> Con
         if stop { Err(interrupted("before anything was written")) } else { Ok(()) }
     };
     let base = Checkpoint::open(&options.base)?;
-    let adapter = Adapter::open(&options.adapter)?;
-    warn(adapter.warnings().to_vec(), &mut tell)?;
+    let open = |path: &PathBuf| Adapter::open_as(path, options.dialect);
+    let mut adapters = options.adapters.iter().map(open).collect::<Result<Vec<_>>>()?;
+    if adapters.is_empty() {
+        let (what, expected) = ("adapters of a merge", "at least one");
+        return Err(Error::Size { what, expected: expected.into(), got: "none".into() });
+    }
+    for adapter in &mut adapters {
+        warn(adapter.warnings().to_vec(), &mut tell)?;
+        if undo && !adapter.replacements.is_empty() {
+            let names = adapter.replacements.iter().map(|r| format!("`{}`", r.name)).collect::<Vec<_>>().join(", ");
+            warn([format!("trained as a whole, so their old numbers are unknown; kept: {names}")].to_vec(), &mut tell)?;
+            adapter.replacements.clear();
+        }
+    }
     let config = if base.is_directory() { read_config(&base, options.dtype.is_some())? } else { None };
-    let mut resolved = resolve::resolve(&base, &adapter, config.as_ref(), options.dtype)?;
+    let mut resolved = resolve::resolve(&base, &adapters, config.as_ref(), options.dtype)?;
     warn(core::mem::take(&mut resolved.warnings), &mut tell)?;
     let companions =
         if base.is_directory() { Companions::list(&base, &resolved.shards)? } else { Companions::default() };
     warn(companions.warnings(), &mut tell)?;
-    check_apart(&options.out, &inputs(options, &base, &adapter, &companions))?;
+    check_apart(&options.out, &inputs(options, &base, &adapters, &companions))?;
 
     let output = if base.is_directory() {
         let index = base.index().map(|index| PathBuf::from(&index.file_name));
@@ -167,14 +244,16 @@ pub fn merge(options: &MergeOptions, mut tell: impl FnMut(MergeEvent<'_>) -> Con
     } else {
         Output::file(&options.out, options.force)?
     };
-    let mut writer = ModelWriter::new(&adapter, options.parallelism, resolved.num_bytes, &mut tell);
+    let how = How { strength: options.strength, undo };
+    let mut writer = ModelWriter::new(how, options.parallelism, resolved.num_bytes, &mut tell);
     for shard in &resolved.shards {
         writer.write_shard(shard, &output.path(&shard.file_name), &output.shown(&shard.file_name))?;
     }
     let layers = writer.into_layers();
     companions.write(&base, &resolved, config, options.dtype, &output)?;
     output.commit()?;
-    Ok(report(options, start, resolved, layers, warnings, adapter.replacements().len()))
+    let replaced = adapters.iter().map(|adapter| adapter.replacements().len()).sum();
+    Ok(report(options, start, resolved, layers, warnings, replaced))
 }
 
 fn report(
@@ -208,10 +287,12 @@ fn read_config(base: &Checkpoint, is_needed: bool) -> Result<Option<ModelConfig>
 }
 
 /// Every path that the merge reads from.
-fn inputs(options: &MergeOptions, base: &Checkpoint, adapter: &Adapter, companions: &Companions) -> Vec<PathBuf> {
-    let weights = adapter.file().path();
-    let mut paths = [options.base.clone(), options.adapter.clone(), weights.into()].to_vec();
-    paths.push(weights.with_file_name("adapter_config.json"));
+fn inputs(options: &MergeOptions, base: &Checkpoint, adapters: &[Adapter], companions: &Companions) -> Vec<PathBuf> {
+    let mut paths = [options.base.clone()].to_vec();
+    paths.extend(options.adapters.iter().cloned());
+    for weights in adapters.iter().map(|adapter| adapter.file().path()) {
+        paths.extend([weights.into(), weights.with_file_name("adapter_config.json")]);
+    }
     paths.extend(base.shards().iter().map(|shard| shard.path().to_path_buf()));
     paths.extend(base.index().map(|index| base.path().join(&index.file_name)));
     paths.extend(companions.files.iter().map(|file| base.path().join(file)));

@@ -14,15 +14,18 @@ use std::format;
 use std::path::PathBuf;
 use std::string::{String, ToString};
 use std::time::Instant;
+use std::vec;
 use std::vec::Vec;
 
 use serde::Serialize;
 
+use super::resolve::Part;
 use super::resolve::{Action, Entry, resolve};
-use super::strips::{Strips, Types};
+use super::step::{How, Step, steps};
+use super::strips::{Flaw, Strips, Types};
 use super::write::{PORTION, flawed};
-use super::{MergeEvent, Progress, finite, singular};
-use crate::adapter::{Adapter, Layer};
+use super::{MergeEvent, Progress, Strength, finite, singular};
+use crate::adapter::{Adapter, Hint, Layer, View};
 use crate::error::{Error, Result};
 use crate::parallel::{Parallelism, Pool};
 use crate::plan::Workspace;
@@ -39,6 +42,8 @@ pub struct PreservedOptions {
     pub base: PathBuf,
     /// The adapter, likewise.
     pub adapter: PathBuf,
+    /// Its dialect, if it does not say it itself.
+    pub dialect: Option<Hint>,
     /// Only layers whose path contains one of these; all if there are none.
     pub layers: Vec<String>,
     /// All singular values of weights with up to so many rows or columns, whichever are fewer; of larger ones the largest
@@ -56,7 +61,16 @@ impl PreservedOptions {
     /// All layers, all singular values up to 1024, all pairs of up to 1024 neurons.
     pub fn new(base: impl Into<PathBuf>, adapter: impl Into<PathBuf>) -> Self {
         let (base, adapter, layers) = (base.into(), adapter.into(), Vec::new());
-        Self { base, adapter, layers, singular_values: 1024, neurons: 1024, seed: 0, parallelism: Parallelism::Rayon }
+        Self {
+            base,
+            adapter,
+            dialect: None,
+            layers,
+            singular_values: 1024,
+            neurons: 1024,
+            seed: 0,
+            parallelism: Parallelism::Rayon,
+        }
     }
 }
 
@@ -66,9 +80,9 @@ impl PreservedOptions {
 pub struct PreservedLayer {
     /// Path of the module.
     pub name: String,
-    /// Rows of the weight: neurons.
+    /// Vectors that are rotated: the rows of the weight, its neurons; where outputs are rotated, its columns.
     pub rows: usize,
-    /// Numbers in a row: the size of the rotated space.
+    /// Numbers in each: the size of the rotated space.
     pub n: usize,
     /// Type of the weight as merged, that of the base.
     pub dtype: String,
@@ -144,8 +158,9 @@ pub fn preserved(
         return Err(Error::Domain { what, expected, got: options.neurons.to_string() });
     }
     let base = Checkpoint::open(&options.base)?;
-    let adapter = Adapter::open(&options.adapter)?;
-    let resolved = resolve(&base, &adapter, None, None)?;
+    let adapters = [Adapter::open_as(&options.adapter, options.dialect)?];
+    let [adapter] = &adapters;
+    let resolved = resolve(&base, &adapters, None, None)?;
     let warnings = [adapter.warnings(), &resolved.warnings].concat();
     for warning in &warnings {
         go_on(tell(MergeEvent::Warning(warning)), "the first layer")?;
@@ -157,8 +172,11 @@ pub fn preserved(
         .shards
         .iter()
         .flat_map(|shard| &shard.entries)
-        .filter_map(|entry| match entry.action {
-            Action::Rotate { layer, from, to } if wanted(layer) => Some((entry, layer, Types { from, to })),
+        .filter_map(|entry| match &entry.action {
+            Action::Rotate { layers, is_bias: false, from, to } => match layers[..] {
+                [part] if wanted(part.layer) => Some((entry, part, Types { from: *from, to: *to })),
+                _ => None,
+            },
             _ => None,
         })
         .collect();
@@ -169,12 +187,12 @@ pub fn preserved(
     let total = work.iter().map(|(entry, ..)| entry.source.num_bytes()).sum();
     let strips = Strips { parallelism: options.parallelism, workspace: Workspace::new(), numbers: Pool::default() };
     let (mut layers, mut done) = (Vec::with_capacity(work.len()), 0);
-    for (entry, layer, types) in work {
+    for (entry, part, types) in work {
         let mut step = |bytes: u64| {
             let progress = Progress { done: done + bytes, total, tensor: &entry.spec.name };
             go_on(tell(MergeEvent::Portion(progress)), &entry.spec.name)
         };
-        layers.push(look_at(options, &adapter, layer, entry, types, &strips, &mut step)?);
+        layers.push(look_at(options, part, entry, types, &strips, &mut step)?);
         done += entry.source.num_bytes();
     }
     Ok(PreservedReport { layers, warnings })
@@ -193,41 +211,35 @@ fn go_on(flow: ControlFlow<()>, at: &str) -> Result<()> {
 
 fn look_at(
     options: &PreservedOptions,
-    adapter: &Adapter,
-    layer: &Layer,
+    part: Part<'_>,
     entry: &Entry<'_>,
     types: Types,
     strips: &Strips,
     step: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<PreservedLayer> {
     let start = Instant::now();
-    let rotation = adapter.rotation(layer)?;
-    let (n, scale) = (rotation.plan().n(), rotation.scale().to_vec());
-    let rotation = rotation.realize()?;
-    let defect = rotation.certificate()?.defect;
+    let shape = &entry.source.shape;
+    let sides = part.sides(shape, Strength::Whole)?;
+    let (steps, defect) = steps(&[part], shape, How { strength: Strength::Whole, undo: false })?;
     let mut before = entry.file.read_finite(entry.source)?;
-    let rows = before.len() / n;
-    let too_large = |got| tensor_error(entry.file.path(), &entry.source.name, "a tensor that fits into memory", got);
-    let mut after = reserve(before.len()).map_err(too_large)?;
-    after.resize(before.len(), 0.0);
-    let (portion, mut bytes) = ((PORTION / n).max(1) * n, Vec::new());
-    for first in (0..before.len()).step_by(portion) {
-        let numbers = first..before.len().min(first + portion);
-        let range = (numbers.start * types.from.size()) as u64..(numbers.end * types.from.size()) as u64;
-        bytes.resize(numbers.len() * types.to.size(), 0);
-        let window = entry.file.window(entry.source, range.clone())?;
-        let part = strips.rotate(&rotation, types, first / n, &window, &mut bytes);
-        part.map_err(|flaw| flawed(entry, first, types.to, flaw))?;
-        types.to.decode(&bytes, &mut after[numbers]);
-        step(range.end / 2)?;
+    let mut after = written(entry, &steps, types, strips, step)?;
+    // Rows are what is rotated: the weight's own, or its columns.
+    let (mut rows, mut n) = sides.matrix(shape)?;
+    if sides.left.is_some() {
+        (before, after) = (transposed(rows, n, &before), transposed(rows, n, &after));
+        (rows, n) = (n, rows);
     }
+    let scale = sides.scale.unwrap_or_else(|| vec![1.0; shape.first().copied().unwrap_or(0)]);
     let values = |weight: &[f64]| Values::of(options, rows, n, weight);
     let is_scaled = scale.iter().any(|s| *s != 1.0);
-    let old = if is_scaled { Some(values(&before)) } else { None };
+    let ends = if is_scaled { Some((values(&before).largest, values(&after).largest)) } else { None };
     let all = entry.source.num_bytes();
     step(all / 8 * 5)?;
-    for (row, s) in before.chunks_exact_mut(n).zip(&scale) {
-        row.iter_mut().for_each(|w| *w *= s);
+    if sides.view == View::Weight && sides.left.is_some() {
+        // s comes after L: it is taken out of W' again.
+        after.chunks_exact_mut(n).for_each(|row| row.iter_mut().zip(&scale).for_each(|(w, s)| *w /= s));
+    } else {
+        before.chunks_exact_mut(n).zip(&scale).for_each(|(row, s)| row.iter_mut().for_each(|w| *w *= s));
     }
     let mut turned = values(&before);
     step(all / 8 * 6)?;
@@ -249,7 +261,7 @@ fn look_at(
     let largest = scale.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let Neurons { cosine_max, cosine_rms, norm_max, energy_before, energy_after, .. } = found;
     Ok(PreservedLayer {
-        name: layer.module.clone(),
+        name: part.layer.module.clone(),
         rows,
         n,
         dtype: types.to.to_string(),
@@ -261,13 +273,58 @@ fn look_at(
         cosine_rms: capped(cosine_rms),
         norm_max: capped(norm_max),
         energy: [capped(energy_before), capped(energy_after)],
-        spectral_norm: [capped(old.as_ref().unwrap_or(&turned).largest), capped(new.largest)],
+        spectral_norm: [capped(ends.map_or(turned.largest, |e| e.0)), capped(ends.map_or(new.largest, |e| e.1))],
         all_singular_values: turned.all.is_some() && new.all.is_some(),
         singular_max: capped(change.in_units_of(turned.largest)),
         defect: capped(defect),
         ratio: capped(ratio),
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// W' as a merge would write it.
+fn written(
+    entry: &Entry<'_>,
+    steps: &[Step],
+    types: Types,
+    strips: &Strips,
+    step: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Vec<f64>> {
+    let count = entry.source.len();
+    if !steps.iter().all(Step::is_row_by_row) {
+        let mut after = entry.file.read_finite(entry.source)?;
+        for step in steps {
+            step.act((&entry.source.shape, false), &mut after, strips.parallelism, &strips.workspace)?;
+        }
+        let mut bytes = vec![0; types.to.size() * PORTION.min(count)];
+        for (k, portion) in after.chunks_mut(PORTION).enumerate() {
+            if let Some(at) = types.to.encode(portion, &mut bytes[..types.to.size() * portion.len()]) {
+                return Err(flawed(entry, k * PORTION, types.to, Flaw::Overflow { at }));
+            }
+        }
+        step(entry.source.num_bytes() / 2)?;
+        return Ok(after);
+    }
+    let too_large = |got| tensor_error(entry.file.path(), &entry.source.name, "a tensor that fits into memory", got);
+    let mut after = reserve(count).map_err(too_large)?;
+    after.resize(count, 0.0);
+    let n = (count / entry.source.shape.first().copied().unwrap_or(1).max(1)).max(1);
+    let (portion, mut bytes) = ((PORTION / n).max(1) * n, Vec::new());
+    for first in (0..count).step_by(portion) {
+        let numbers = first..count.min(first + portion);
+        let range = (numbers.start * types.from.size()) as u64..(numbers.end * types.from.size()) as u64;
+        bytes.resize(numbers.len() * types.to.size(), 0);
+        let window = entry.file.window(entry.source, range.clone())?;
+        let part = strips.rotate(steps, types, (first / n, n), &window, &mut bytes);
+        part.map_err(|flaw| flawed(entry, first, types.to, flaw))?;
+        types.to.decode(&bytes, &mut after[numbers]);
+        step(range.end / 2)?;
+    }
+    Ok(after)
+}
+
+fn transposed(rows: usize, columns: usize, matrix: &[f64]) -> Vec<f64> {
+    (0..rows * columns).map(|at| matrix[at % rows * columns + at / rows]).collect()
 }
 
 /// Singular values of a weight, as far as they were asked for.

@@ -7,6 +7,8 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::model_config::ModelConfig;
+use super::names::Names;
+use crate::adapter::dialect::keys::Grammar;
 use crate::adapter::{Adapter, Layer};
 use crate::error::Result;
 use crate::storage::{Checkpoint, Container, FloatType, TensorInfo, TensorSpec, tensor_error};
@@ -45,53 +47,78 @@ pub(super) enum Action<'a> {
     Copy,
     /// Rounded to another type.
     Convert { from: FloatType, to: FloatType },
-    /// W' = diag(s)·W·Rᵀ, then rounded.
-    Rotate { layer: &'a Layer, from: FloatType, to: FloatType },
+    /// W' = diag(s)·L·W·Rᵀ for one adapter after the other, then rounded; of a bias that turns along, b' = diag(s)·L·b.
+    Rotate { layers: Vec<Part<'a>>, is_bias: bool, from: FloatType, to: FloatType },
 }
+
+/// A layer of one of the adapters.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) adapter: &'a Adapter,
+    pub(super) layer: &'a Layer,
+}
+
+/// Adapters by the tensors of the base that they act on.
+type Work<'a> = HashMap<String, (Vec<Part<'a>>, bool)>;
 
 pub(super) fn resolve<'a>(
     base: &'a Checkpoint,
-    adapter: &'a Adapter,
+    adapters: &'a [Adapter],
     config: Option<&ModelConfig>,
     dtype: Option<FloatType>,
 ) -> Result<Resolved<'a>> {
-    let layers = layers_by_weight(base, adapter)?;
-    let replaced: HashMap<&str, &TensorInfo> =
-        adapter.replacements().iter().map(|r| (r.name.as_str(), &r.tensor)).collect();
-    let mut warnings = Vec::from_iter(old_convolutions(&layers, base, adapter));
+    let mut work = Work::new();
+    let mut warnings = Vec::new();
+    let mut replaced: HashMap<&str, (&Adapter, &TensorInfo)> = HashMap::new();
+    let names = Names::new(base, adapters.iter().any(|adapter| adapter.dialect.grammar != Grammar::Peft));
+    for adapter in adapters {
+        add_layers(base, &names, adapter, &mut work)?;
+        for replacement in adapter.replacements() {
+            if let Some((other, _)) = replaced.insert(&replacement.name, (adapter, &replacement.tensor)) {
+                warnings.push(format!(
+                    "`{}` is in more than one adapter: that of {} replaces that of {}",
+                    replacement.name,
+                    adapter.file().path().display(),
+                    other.file().path().display()
+                ));
+            }
+        }
+    }
 
     let mut shards = Vec::with_capacity(base.shards().len());
     for shard in base.shards() {
         let mut entries = Vec::with_capacity(shard.tensors().len());
         for tensor in shard.tensors() {
             let (file, source) = match replaced.get(tensor.name.as_str()) {
-                Some(source) => (adapter.file(), *source),
+                Some((adapter, source)) => (adapter.file(), *source),
                 None => (shard, tensor),
             };
             if source.shape != tensor.shape {
                 let expected = format!("shape {:?} of the base tensor `{}`", tensor.shape, tensor.name);
                 return Err(tensor_error(file.path(), &source.name, expected, format!("{:?}", source.shape)));
             }
-            entries.push(entry(tensor, file, source, layers.get(&tensor.name).copied(), dtype)?);
+            entries.push(entry(tensor, file, source, work.remove(&tensor.name), dtype)?);
         }
         let file_name = shard.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         shards.push(Shard { file_name, metadata: shard.metadata(), entries });
     }
     let mut has_new = false;
-    for new in adapter.replacements().iter().filter(|r| base.get(&r.name).is_none()) {
-        check_addition(base, adapter, &new.name, &new.tensor)?;
+    let mut added: Vec<_> = replaced.into_iter().filter(|(name, _)| base.get(name).is_none()).collect();
+    added.sort_by_key(|(name, _)| *name);
+    for (name, (adapter, tensor)) in added {
+        check_addition(base, adapter, name, tensor)?;
         // A tied head is the embedding: it has the same shape.
-        let has_twin = base.tensors().any(|tensor| tensor.shape == new.tensor.shape);
+        let has_twin = base.tensors().any(|other| other.shape == tensor.shape);
         let tied = if has_twin && config.is_some_and(ModelConfig::ties_head) {
             "; but its config.json ties the output head to the embedding (tie_word_embeddings), so loaders may ignore it"
         } else {
             ""
         };
-        warnings.push(format!("the base has no `{}`: added from the adapter (modules_to_save){tied}", new.name));
+        warnings.push(format!("the base has no `{name}`: added from the adapter (modules_to_save){tied}"));
         has_new = true;
-        let added = TensorInfo { name: new.name.clone(), ..new.tensor.clone() };
+        let new = TensorInfo { name: name.to_string(), ..tensor.clone() };
         if let Some(shard) = shards.last_mut() {
-            shard.entries.push(entry(&added, adapter.file(), &new.tensor, None, dtype)?);
+            shard.entries.push(entry(&new, adapter.file(), tensor, None, dtype)?);
         }
     }
     if dtype.is_some() || has_new {
@@ -100,12 +127,12 @@ pub(super) fn resolve<'a>(
             shard.entries.sort_by_key(|entry| core::cmp::Reverse(entry.spec.dtype.bitsize()));
         }
     }
-    for tensor in adapter.layers().iter().flat_map(|l| [&l.blocks, &l.scale]) {
-        adapter.file().check_finite(tensor)?;
-    }
-    for tensor in adapter.replacements().iter().map(|r| &r.tensor) {
-        if FloatType::from_dtype(tensor.dtype).is_some() {
-            adapter.file().check_finite(tensor)?;
+    for adapter in adapters {
+        let layers = adapter.layers().iter().flat_map(Layer::tensors);
+        for tensor in layers.chain(adapter.replacements().iter().map(|r| &r.tensor)) {
+            if FloatType::from_dtype(tensor.dtype).is_some() {
+                adapter.file().check_finite(tensor)?;
+            }
         }
     }
     let mut num_bytes = 0;
@@ -120,13 +147,13 @@ fn entry<'a>(
     target: &TensorInfo,
     file: &'a Container,
     source: &'a TensorInfo,
-    layer: Option<&'a Layer>,
+    work: Option<(Vec<Part<'a>>, bool)>,
     dtype: Option<FloatType>,
 ) -> Result<Entry<'a>> {
     let from = FloatType::from_dtype(source.dtype);
     let to = FloatType::from_dtype(target.dtype).map(|kept| dtype.unwrap_or(kept));
-    let action = match (layer, from, to) {
-        (Some(layer), Some(from), Some(to)) => Action::Rotate { layer, from, to },
+    let action = match (work, from, to) {
+        (Some((layers, is_bias)), Some(from), Some(to)) => Action::Rotate { layers, is_bias, from, to },
         (None, Some(from), Some(to)) if from != to => Action::Convert { from, to },
         (None, _, _) if from.is_some() == to.is_some() && (to.is_some() || source.dtype == target.dtype) => {
             Action::Copy
@@ -145,59 +172,46 @@ fn entry<'a>(
     Ok(Entry { spec, file, source, action })
 }
 
-/// The adapted layers by the name of their weight in the base, their sizes compared with it.
-fn layers_by_weight<'a>(base: &Checkpoint, adapter: &'a Adapter) -> Result<HashMap<String, &'a Layer>> {
-    let mut layers = HashMap::new();
+/// Adds the layers of an adapter to the tensors that they act on, their sizes compared with these.
+fn add_layers<'a>(base: &Checkpoint, names: &Names<'_>, adapter: &'a Adapter, work: &mut Work<'a>) -> Result<()> {
+    let mut seen = HashMap::new();
     for layer in adapter.layers() {
-        let weight = format!("{}.weight", layer.module);
-        let error = |tensor: &TensorInfo, expected: String, got: String| {
-            Err(tensor_error(adapter.file().path(), &tensor.name, expected, got))
+        let error =
+            |expected: String, got: String| Err(tensor_error(adapter.file().path(), layer.first(), expected, got));
+        let Some(module) = names.module(adapter, layer)? else {
+            let weight = format!("{}.weight", layer.module);
+            return error(format!("a base model with a tensor `{weight}`"), absence(base, &weight));
         };
+        if let Some(other) = seen.insert(module.clone(), layer) {
+            return error(format!("one layer for `{module}`"), format!("also `{}`", other.first()));
+        }
+        let weight = format!("{module}.weight");
         let Some((shard, tensor)) = base.get(&weight) else {
-            let expected = format!("a base model with a tensor `{weight}`");
-            return error(&layer.blocks, expected, absence(base, &weight));
+            return error(format!("a base model with a tensor `{weight}`"), absence(base, &weight));
         };
-        let (&rows, columns) = match &tensor.shape[..] {
-            [rows, columns @ ..] if matches!(columns.len(), 1 | 3) => (rows, columns),
-            other => {
-                let expected = "a Linear weight [out, in] or a Conv2d weight [out, c, kh, kw]";
-                return Err(tensor_error(shard.path(), &weight, expected, format!("shape {other:?}")));
+        if !matches!(tensor.shape.len(), 2..=5) {
+            let expected = "a Linear weight [out, in] or a convolution's [out, c, …]";
+            return Err(tensor_error(shard.path(), &weight, expected, format!("shape {:?}", tensor.shape)));
+        }
+        layer.form.check_weight(&tensor.shape).or_else(|misfit| {
+            let tensor_name = layer.tensors.get(misfit.parameter).map_or(layer.first(), |tensor| &tensor.name);
+            let expected = misfit
+                .expected
+                .unwrap_or_else(|| format!("sizes that fit the base tensor `{weight}` of shape {:?}", tensor.shape));
+            Err(tensor_error(adapter.file().path(), tensor_name, expected, misfit.got))
+        })?;
+        let part = Part { adapter, layer };
+        work.entry(weight).or_default().0.push(part);
+        if layer.form.turns_bias() {
+            let bias = format!("{module}.bias");
+            if base.get(&bias).is_some() {
+                let (parts, is_bias) = work.entry(bias).or_default();
+                parts.push(part);
+                *is_bias = true;
             }
-        };
-        let is_conv = columns.len() == 3;
-        if is_conv && adapter.has_permutations() {
-            let expected = "an adapter from PEFT 0.14 or later for a Conv2d layer";
-            let got = "one from 0.13 or before (it holds boft_P), where convolutions rotate a reinterpreted weight";
-            return error(&layer.blocks, expected.to_string(), got.to_string());
         }
-        let n = columns.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
-        if n != Some(layer.shape.n()) {
-            let n = n.map_or_else(|| "an impossible size".to_string(), |n| n.to_string());
-            let expected = format!("D*b = {n} for the base tensor `{weight}` of shape {:?}", tensor.shape);
-            return error(&layer.blocks, expected, format!("shape {:?}", layer.blocks.shape));
-        }
-        let scale = if is_conv { [1, rows] } else { [rows, 1] };
-        if layer.scale.shape != scale {
-            let expected = format!("shape {scale:?} for the base tensor `{weight}` of shape {:?}", tensor.shape);
-            return error(&layer.scale, expected, format!("{:?}", layer.scale.shape));
-        }
-        layers.insert(weight, layer);
     }
-    Ok(layers)
-}
-
-/// A warning if convolutions are adapted and the adapter may stem from a PEFT that rotated them in another way. Neither
-/// keys nor shapes tell; `peft_version` is written since 0.18.
-fn old_convolutions(layers: &HashMap<String, &Layer>, base: &Checkpoint, adapter: &Adapter) -> Option<String> {
-    let is_conv = |name: &&String| base.get(name).is_some_and(|(_, tensor)| tensor.shape.len() == 4);
-    let first = layers.keys().filter(is_conv).min()?;
-    if adapter.config().is_some_and(|config| config.peft_version.is_some()) {
-        return None;
-    }
-    Some(format!(
-        "`{first}` is a Conv2d weight and no peft_version says who wrote the adapter: merged as PEFT 0.14 and later \
-         have it. PEFT 0.13 rotated convolutions in another way; an adapter from there gives a wrong model"
-    ))
+    Ok(())
 }
 
 /// A tensor that the base lacks may come from the adapter only if the configuration names its module.

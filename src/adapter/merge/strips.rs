@@ -3,7 +3,7 @@
 
 use std::vec::Vec;
 
-use crate::adapter::RealizedRotation;
+use super::step::Step;
 use crate::error::Error;
 use crate::parallel::{self, Parallelism, Pool};
 use crate::plan::Workspace;
@@ -20,7 +20,8 @@ pub(super) struct Change {
 }
 
 impl Change {
-    fn of(before: &[f64], after: &[f64]) -> Self {
+    /// From rows before and after.
+    pub(super) fn of(before: &[f64], after: &[f64]) -> Self {
         let (both, own) = (Norm::unit(before.iter().chain(after)), Norm::unit(before));
         let (to_both, to_own) = (1.0 / both, 1.0 / own);
         let difference = before.iter().zip(after).map(|(w, v)| v * to_both - w * to_both);
@@ -103,16 +104,15 @@ struct Strip<'a> {
 }
 
 impl Strips {
-    /// Rows `first ..` of W, `input`, become rows of diag(s)·W·Rᵀ, `output`.
+    /// Rows `first ..` of W, `input`, of n numbers each, become those of W', `output`.
     pub(super) fn rotate(
         &self,
-        rotation: &RealizedRotation,
+        steps: &[Step],
         types: Types,
-        first: usize,
+        (first, n): (usize, usize),
         input: &[u8],
         output: &mut [u8],
     ) -> Result<Change, Flaw> {
-        let n = rotation.plan().n();
         let rows = (STRIP / n).max(1);
         let size = rows * n;
         let mut results: Vec<_> =
@@ -124,7 +124,7 @@ impl Strips {
             .map(|(k, ((input, output), result))| Strip { first: first + k * rows, input, output, result })
             .collect();
         parallel::for_each(self.parallelism, strips, |strip: Strip<'_>| {
-            *strip.result = self.strip(rotation, types, strip.first, strip.input, strip.output);
+            *strip.result = self.strip(steps, types, (strip.first, n), strip.input, strip.output);
         });
         let mut sum = Change::default();
         for (k, result) in results.into_iter().enumerate() {
@@ -140,9 +140,9 @@ impl Strips {
 
     fn strip(
         &self,
-        rotation: &RealizedRotation,
+        steps: &[Step],
         types: Types,
-        first: usize,
+        (first, n): (usize, usize),
         input: &[u8],
         output: &mut [u8],
     ) -> Result<Change, Flaw> {
@@ -154,7 +154,9 @@ impl Strips {
                 return Err(Flaw::NotFinite { at, value: before[at] });
             }
             after.copy_from_slice(before);
-            rotation.rotate_with(first, after, Parallelism::None, &self.workspace).map_err(Flaw::Other)?;
+            for step in steps {
+                step.rotate_rows(first, n, after, &self.workspace).map_err(Flaw::Other)?;
+            }
             if let Some(at) = types.to.encode(after, output) {
                 return Err(Flaw::Overflow { at });
             }

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Instant;
 use std::vec::Vec;
 
-use super::resolve::{Action, Entry, Shard};
+use super::resolve::{Action, Entry, Part, Shard};
+use super::step::{How, Step, steps};
 use super::strips::{Change, Flaw, Strips, Types};
 use super::{LayerReport, MergeEvent, Progress, interrupted};
-use crate::adapter::{Adapter, Layer};
 use crate::error::{Error, Result};
 use crate::parallel::{Parallelism, Pool};
 use crate::plan::Workspace;
@@ -24,7 +24,7 @@ const COPY: u64 = 8 << 20;
 
 /// Writes shards; its buffers live as long as the merge.
 pub(super) struct ModelWriter<'a, P> {
-    adapter: &'a Adapter,
+    how: How,
     strips: Strips,
     numbers: Vec<f64>,
     bytes: Vec<u8>,
@@ -35,10 +35,10 @@ pub(super) struct ModelWriter<'a, P> {
 }
 
 impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
-    pub(super) fn new(adapter: &'a Adapter, parallelism: Parallelism, total: u64, tell: &'a mut P) -> Self {
+    pub(super) fn new(how: How, parallelism: Parallelism, total: u64, tell: &'a mut P) -> Self {
         let strips = Strips { parallelism, workspace: Workspace::new(), numbers: Pool::default() };
         let (numbers, bytes, layers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { adapter, strips, numbers, bytes, layers, done: 0, total, tell }
+        Self { how, strips, numbers, bytes, layers, done: 0, total, tell }
     }
 
     /// Reports of the layers written so far.
@@ -52,10 +52,12 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
         let specs: Vec<_> = shard.entries.iter().map(|entry| entry.spec.clone()).collect();
         let mut out = Writer::new(file, shown, shard.metadata, &specs)?;
         for entry in &shard.entries {
-            match entry.action {
+            match &entry.action {
                 Action::Copy => self.copy(entry, &mut out)?,
-                Action::Convert { from, to } => self.convert(entry, from, to, &mut out)?,
-                Action::Rotate { layer, from, to } => self.rotate(entry, layer, from, to, &mut out)?,
+                Action::Convert { from, to } => self.convert(entry, *from, *to, &mut out)?,
+                Action::Rotate { layers, is_bias, from, to } => {
+                    self.rotate(entry, (layers, *is_bias), Types { from: *from, to: *to }, &mut out)?;
+                }
             }
         }
         out.finish()
@@ -85,18 +87,53 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
     fn rotate(
         &mut self,
         entry: &Entry<'_>,
-        layer: &Layer,
-        from: FloatType,
-        to: FloatType,
+        (parts, is_bias): (&[Part<'_>], bool),
+        types: Types,
         out: &mut Writer,
     ) -> Result<()> {
         let start = Instant::now();
-        let rotation = self.adapter.rotation(layer)?;
-        let (n, parameters) = (rotation.plan().n(), rotation.plan().num_params());
-        let rotation = rotation.realize()?;
-        let defect = rotation.certificate()?.defect;
+        let shape = &entry.source.shape;
+        let placed =
+            |e: Error| tensor_error(entry.file.path(), &entry.source.name, "a weight that the adapter fits", e);
+        // A bias `[out]` is a matrix of one column, and whoever turns it leaves the inputs alone.
+        let (steps, defect) = steps(parts, shape, self.how).map_err(placed)?;
+        let change = if !is_bias && steps.iter().all(Step::is_row_by_row) {
+            self.rotate_rows(entry, &steps, types, out)?
+        } else {
+            self.rotate_whole(entry, &steps, is_bias, types, out)?
+        };
+        let relative_change = change.relative();
+        if !defect.is_finite() || !relative_change.is_finite() {
+            let got = format!("relative change {relative_change}, defect {defect}");
+            return Err(tensor_error(entry.file.path(), &entry.source.name, "a finite change of the weight", got));
+        }
+        if is_bias {
+            return Ok(());
+        }
+        for part in parts {
+            let structure = part.layer.structure();
+            self.layers.push(LayerReport {
+                name: part.layer.module.clone(),
+                method: structure.method,
+                side: structure.side.name(),
+                n: structure.n.unwrap_or_else(|| part.size(shape)),
+                block: structure.block,
+                stages: structure.stages,
+                parameters: structure.parameters,
+                defect,
+                relative_change,
+                seconds: start.elapsed().as_secs_f64() / parts.len() as f64,
+            });
+        }
+        Ok(())
+    }
+
+    /// In portions of rows, where none is mixed with others.
+    fn rotate_rows(&mut self, entry: &Entry<'_>, steps: &[Step], types: Types, out: &mut Writer) -> Result<Change> {
+        let Types { from, to } = types;
         let rows = entry.source.shape.first().copied().unwrap_or(0);
-        let (types, portion) = (Types { from, to }, (PORTION / n).max(1));
+        let n = entry.source.len() / rows.max(1);
+        let portion = (PORTION / n.max(1)).max(1);
         let mut change = Change::default();
         for first in (0..rows).step_by(portion) {
             let numbers = portion.min(rows - first) * n;
@@ -104,27 +141,38 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
             let window = entry.file.window(entry.source, range)?;
             let mut bytes = core::mem::take(&mut self.bytes);
             bytes.resize(numbers * to.size(), 0);
-            let part = self.strips.rotate(&rotation, types, first, &window, &mut bytes);
+            let part = self.strips.rotate(steps, types, (first, n), &window, &mut bytes);
             change.add(part.map_err(|flaw| flawed(entry, first * n, to, flaw))?);
             self.put(entry, &bytes, out)?;
             self.bytes = bytes;
         }
-        let relative_change = change.relative();
-        if !defect.is_finite() || !relative_change.is_finite() {
-            let got = format!("relative change {relative_change}, defect {defect}");
-            return Err(tensor_error(entry.file.path(), &entry.source.name, "a finite change of the weight", got));
+        Ok(change)
+    }
+
+    /// The whole tensor in double precision.
+    fn rotate_whole(
+        &mut self,
+        entry: &Entry<'_>,
+        steps: &[Step],
+        is_bias: bool,
+        types: Types,
+        out: &mut Writer,
+    ) -> Result<Change> {
+        let mut numbers = entry.file.read_finite(entry.source)?;
+        for step in steps {
+            let shape = (&entry.source.shape[..], is_bias);
+            step.act(shape, &mut numbers, self.strips.parallelism, &self.strips.workspace)?;
         }
-        self.layers.push(LayerReport {
-            name: layer.module.clone(),
-            n,
-            block: layer.shape.block,
-            stages: layer.shape.stages,
-            parameters,
-            defect,
-            relative_change,
-            seconds: start.elapsed().as_secs_f64(),
-        });
-        Ok(())
+        let mut change = Change::default();
+        for first in (0..numbers.len()).step_by(PORTION) {
+            let after = &numbers[first..numbers.len().min(first + PORTION)];
+            self.load(entry, types.from, first, after.len())?;
+            let before = self.numbers.clone();
+            self.numbers.copy_from_slice(after);
+            self.store(entry, first, types.to, out)?;
+            change.add(Change::of(&before, &self.numbers));
+        }
+        Ok(change)
     }
 
     /// Fills `numbers` with `count` numbers of the source from number `first` on.

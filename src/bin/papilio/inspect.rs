@@ -29,8 +29,11 @@ Examples:
   papilio inspect model.safetensors --json
 
 JSON of an adapter:
-  {\"kind\": \"boft\", \"path\", \"layers\": [{\"name\", \"n\", \"block\", \"stages\", \"parameters\", \"outputs\"}],
-   \"replaced\": [{\"name\", \"dtype\", \"shape\"}], \"permutations\", \"warnings\"}
+  {\"kind\", \"dialect\", \"path\", \"layers\": [{\"name\", \"n\", \"block\", \"stages\", \"parameters\", \"outputs\", \"method\",
+   \"side\"}], \"replaced\": [{\"name\", \"dtype\", \"shape\"}], \"permutations\", \"warnings\"}
+  kind             the end of the dialect: boft for peft-boft, lycoris, oft, hra, …
+  n                null where all blocks are one, so that only the weight tells
+  outputs          factors of the outputs; null if there are none
   permutations     whether it holds boft_P, as PEFT up to 0.12 wrote it
 of an adapter directory of another method, which papilio cannot merge:
   {\"kind\": \"adapter\", \"path\", \"peft_type\", \"tensors\": [{\"name\", \"dtype\", \"shape\"}]}
@@ -76,14 +79,14 @@ fn npy(path: &Path) -> Result<(Value, String), String> {
     Ok((value, format!("{}: a {} array of type {dtype}\n", printable(path.display()), shape(&array.shape))))
 }
 
-/// The method of an adapter directory, if its configuration names one and it is not BOFT.
+/// The method of an adapter directory, if its configuration names one that is no rotation.
 fn foreign_method(path: &Path) -> Result<Option<String>, String> {
     let config = path.join("adapter_config.json");
     if !path.is_dir() || !config.exists() || !Adapter::is_at(path).map_err(|e| e.to_string())? {
         return Ok(None);
     }
     let method = PeftConfig::read(&config).map_err(|e| e.to_string())?.peft_type;
-    Ok(method.filter(|method| method != "BOFT"))
+    Ok(method.filter(|method| !Adapter::knows(method)))
 }
 
 fn foreign(path: &Path, method: &str) -> Result<(Value, String), String> {
@@ -95,7 +98,7 @@ fn foreign(path: &Path, method: &str) -> Result<(Value, String), String> {
         table.row([tensor.name.clone(), tensor.dtype.to_string(), shape(&tensor.shape)]);
     }
     let text = format!(
-        "{}: {} adapter (papilio merges BOFT only), {} in adapter_model.safetensors\n\n{}",
+        "{}: {} adapter (not a rotation that papilio knows), {} in adapter_model.safetensors\n\n{}",
         printable(path.display()),
         printable(method),
         count(tensors.len(), "tensor"),
@@ -108,17 +111,18 @@ fn foreign(path: &Path, method: &str) -> Result<(Value, String), String> {
 fn adapter(path: &Path) -> Result<(Value, String), String> {
     let adapter = Adapter::open(path).map_err(|e| e.to_string())?;
     adapter.warnings().iter().for_each(|warning| complain("warning", warning));
-    let mut table = Table::new(["layer", "n", "b", "m", "parameters", "outputs"]);
+    let mut table = Table::new(["layer", "method", "side", "n", "b", "m", "parameters", "outputs"]);
     let mut layers = Vec::new();
     for layer in adapter.layers() {
-        let (size, parameters, outputs) = (layer.shape, layer.shape.num_params(), layer.outputs());
+        let found = layer.structure();
         layers.push(json!({
-            "name": layer.module, "n": size.n(), "block": size.block, "stages": size.stages,
-            "parameters": parameters, "outputs": outputs,
+            "name": layer.module, "n": found.n, "block": found.block, "stages": found.stages,
+            "parameters": found.parameters, "outputs": found.outputs, "method": found.method, "side": found.side.name(),
         }));
-        let numbers = [size.n(), size.block, size.stages, parameters, outputs].map(|x| x.to_string());
-        let [n, b, m, parameters, outputs] = numbers;
-        table.row([layer.module.clone(), n, b, m, parameters, outputs]);
+        let or_none = |size: Option<usize>, none: &str| size.map_or(none.to_string(), |n| n.to_string());
+        let (n, outputs) = (or_none(found.n, "the weight's"), or_none(found.outputs, ""));
+        let [b, m, parameters] = [found.block, found.stages, found.parameters].map(|x| x.to_string());
+        table.row([layer.module.clone(), found.method, found.side.name().into(), n, b, m, parameters, outputs]);
     }
     let replaced: Vec<Value> = adapter
         .replacements()
@@ -126,8 +130,9 @@ fn adapter(path: &Path) -> Result<(Value, String), String> {
         .map(|r| json!({"name": r.name, "dtype": r.tensor.dtype.to_string(), "shape": r.tensor.shape}))
         .collect();
     let mut text = format!(
-        "{}: BOFT adapter, {}{}\n\n{}",
+        "{}: {} adapter, {}{}\n\n{}",
         printable(path.display()),
+        adapter.dialect(),
         count(adapter.layers().len(), "layer"),
         match adapter.config().and_then(|c| c.peft_version.as_ref()) {
             Some(version) => format!(", written by PEFT {}", printable(version)),
@@ -144,8 +149,9 @@ fn adapter(path: &Path) -> Result<(Value, String), String> {
         text.push('\n');
         text += &table.render();
     }
+    let kind = adapter.dialect().rsplit('-').next();
     let value = json!({
-        "kind": "boft", "path": path.to_string_lossy(), "layers": layers, "replaced": replaced,
+        "kind": kind, "dialect": adapter.dialect(), "path": path.to_string_lossy(), "layers": layers, "replaced": replaced,
         "permutations": adapter.has_permutations(), "warnings": adapter.warnings(),
     });
     Ok((value, text))

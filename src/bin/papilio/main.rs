@@ -17,7 +17,7 @@ mod text;
 mod topology;
 mod verify;
 
-/// Structured orthogonal matrices on the command line: merge BOFT adapters into their base model, look into model
+/// Structured orthogonal matrices on the command line: merge orthogonal adapters into their base model, look into model
 /// files, check that a matrix is orthogonal, compare topologies, find the fast algorithm of a given matrix, time your sizes.
 #[derive(Debug, Parser)]
 #[command(name = "papilio", version, max_term_width = 100, arg_required_else_help = true, after_help = EXIT)]
@@ -29,6 +29,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Merge(merge::Arguments),
+    Unmerge(merge::UnmergeArguments),
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
     Topology(topology::Arguments),
@@ -56,6 +57,7 @@ enum Outcome {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Merge(arguments) => arguments.run(),
+        Command::Unmerge(arguments) => arguments.run(),
         Command::Inspect(arguments) => arguments.run(),
         Command::Verify(arguments) => arguments.run(),
         Command::Topology(arguments) => arguments.run(),

@@ -165,17 +165,18 @@ fn matrix(path: &Path, tensor: Option<&str>) -> papilio::Result<Finding> {
 fn adapter(path: &Path) -> papilio::Result<Finding> {
     let adapter = Adapter::open(path)?;
     adapter.warnings().iter().for_each(|warning| complain("warning", warning));
-    let mut table = Table::new(["layer", "n", "b", "m", "‖RᵀR − I‖ ≤", "ratio"]);
+    let mut table = Table::new(["layer", "method", "n", "b", "m", "‖RᵀR − I‖ ≤", "ratio"]);
     let (mut worst_ratio, mut worst_defect) = (0.0f64, 0.0f64);
     for layer in adapter.layers() {
-        let defect = adapter.rotation(layer)?.realize()?.certificate()?.defect;
-        let n = layer.shape.n();
+        let defect = adapter.sides(layer, None)?.defect()?;
+        let found = layer.structure();
+        let n = found.n.unwrap_or(found.block);
         let ratio = defect / (n as f64 * f64::EPSILON);
         worst_ratio = if ratio <= worst_ratio { worst_ratio } else { ratio };
         worst_defect = if defect <= worst_defect { worst_defect } else { defect };
-        let [n, b, m] = [n, layer.shape.block, layer.shape.stages].map(|x| x.to_string());
-        table.row([layer.module.clone(), n, b, m, format!("{defect:.1e}"), number(ratio)]);
+        let [n, b, m] = [n, found.block, found.stages].map(|x| x.to_string());
+        table.row([layer.module.clone(), found.method, n, b, m, format!("{defect:.1e}"), number(ratio)]);
     }
-    let text = format!("{}: BOFT adapter\n\n{}\n", printable(path.display()), table.render());
+    let text = format!("{}: {} adapter\n\n{}\n", printable(path.display()), adapter.dialect(), table.render());
     Ok(Finding { ratio: worst_ratio, defect: worst_defect, text })
 }

@@ -1,0 +1,130 @@
+//! The inverse of a merge: W = L⁻¹·diag(1/s)·W'·R⁻ᵀ.
+//!
+//! Exactly orthogonal sides are undone by their transposes, with the error of one application. Others, truncated series above
+//! all, by the inverses of their blocks: F⁻¹ = P·diag(B_j⁻¹)·Pᵀ, stages in reverse order.
+
+use std::string::ToString;
+use std::vec::Vec;
+
+use super::{Sides, acting_block, run};
+use crate::batch::BatchMut;
+use crate::dense;
+use crate::error::{Error, Result, check_length};
+use crate::orthogonal::Orthogonal;
+use crate::parallel::Parallelism;
+use crate::plan::{Op, Plan, Source, Workspace};
+
+/// What takes a merge back: the inverses of the rotations, and the factors to divide by.
+#[derive(Debug, Clone)]
+pub struct Undo(Sides);
+
+impl Sides {
+    /// What takes a merge back. Blocks that are not orthogonal are inverted once, here.
+    ///
+    /// # Errors
+    /// [`Error::Domain`] for a singular block or a scale of 0, which no one can undo.
+    pub fn inverse(&self) -> Result<Undo> {
+        if let Some(at) = self.scale.iter().flatten().position(|s| *s == 0.0) {
+            let (what, expected) = (std::format!("scale of output {at}"), "a factor other than 0, to be undone");
+            return Err(Error::Domain { what, expected, got: "0".to_string() });
+        }
+        self.map(inverted).map(Undo)
+    }
+}
+
+impl Undo {
+    /// Whether rows may be taken in portions.
+    pub fn is_row_by_row(&self) -> bool {
+        self.0.is_row_by_row()
+    }
+
+    /// Rows `first ..` of W' become those of W, as [`Sides::rotate_rows`].
+    ///
+    /// # Errors
+    /// Those of [`Sides::rotate_rows`].
+    pub fn rotate_rows(
+        &self,
+        first: usize,
+        n: usize,
+        rows: &mut [f64],
+        par: Parallelism,
+        ws: &Workspace,
+    ) -> Result<()> {
+        let scale = self.0.scale_of_rows(first, n, rows)?;
+        for (row, s) in rows.chunks_exact_mut(n.max(1)).zip(scale.into_iter().flatten()) {
+            row.iter_mut().for_each(|w| *w /= s);
+        }
+        match &self.0.right {
+            Some(right) => run(right, &mut BatchMut::rows(rows, n)?, Op::None, par, ws),
+            None => Ok(()),
+        }
+    }
+
+    /// W' becomes W.
+    ///
+    /// # Errors
+    /// Those of [`Sides::merge`].
+    pub fn merge(&self, shape: &[usize], weight: &mut [f64], par: Parallelism, ws: &Workspace) -> Result<()> {
+        let (rows, columns) = self.0.matrix(shape)?;
+        check_length("weight", rows.saturating_mul(columns), weight.len())?;
+        if weight.is_empty() {
+            return Ok(());
+        }
+        self.0.stretch(columns, weight, |w, s| *w /= s);
+        if let Some(left) = &self.0.left {
+            run(left, &mut BatchMut::columns(weight, rows)?, Op::None, par, ws)?;
+        }
+        if let Some(right) = &self.0.right {
+            run(right, &mut BatchMut::rows(weight, columns)?, Op::None, par, ws)?;
+        }
+        Ok(())
+    }
+
+    /// b' becomes b.
+    ///
+    /// # Errors
+    /// Those of [`Sides::merge_bias`].
+    pub fn merge_bias(&self, bias: &mut [f64], ws: &Workspace) -> Result<()> {
+        if !self.0.turns_bias {
+            return Ok(());
+        }
+        if let Some(scale) = &self.0.scale {
+            check_length("bias", scale.len(), bias.len())?;
+            bias.iter_mut().zip(scale).for_each(|(b, s)| *b /= s);
+        }
+        if let Some(left) = &self.0.left {
+            check_length("bias", left.n(), bias.len())?;
+            run(left, &mut BatchMut::rows(bias, left.n())?, Op::None, Parallelism::None, ws)?;
+        }
+        Ok(())
+    }
+}
+
+/// Q⁻¹: Qᵀ if every stage is orthogonal.
+fn inverted(q: &Orthogonal<f64>) -> Result<Orthogonal<f64>> {
+    if q.plan().is_exact() {
+        return Ok(q.adjoint());
+    }
+    let mut stages = Vec::new();
+    for (k, stage) in q.plan().stages().iter().enumerate().rev() {
+        if stage.vectors().is_some() {
+            // Reflections undo themselves in reverse order: those of a plan that has series beside them are turned alone.
+            let (what, expected) = ("inverse of an adapter", "reflections without series beside them");
+            return Err(Error::Unsupported { what, expected, got: std::format!("both, in stage {k}") });
+        }
+        let b = stage.layout().block_size();
+        let mut inverses = Vec::new();
+        for j in 0..stage.layout().num_blocks() {
+            let mut block = acting_block(q, k, j)?;
+            let mut inverse: Vec<f64> = (0..b * b).map(|at| f64::from(u8::from(at.is_multiple_of(b + 1)))).collect();
+            dense::solve(b, &mut block, &mut inverse).map_err(|_| Error::Domain {
+                what: std::format!("block {j} of stage {k}"),
+                expected: "an invertible block, to be undone",
+                got: "a singular one".to_string(),
+            })?;
+            inverses.extend(inverse);
+        }
+        stages.push((stage.layout().clone(), Source::Fixed(inverses.into())));
+    }
+    Orthogonal::new::<f64>(Plan::from_stages(q.n(), stages)?, [])
+}
