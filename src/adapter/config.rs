@@ -63,6 +63,11 @@ impl PeftConfig {
         }
     }
 
+    /// All fields, as they are in the file.
+    pub(super) fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
     /// A field that is true or false.
     pub fn flag(&self, field: &str) -> Option<bool> {
         self.fields.get(field)?.as_bool()

@@ -29,13 +29,19 @@ use crate::error::Result;
 use crate::storage::{Container, FloatType, TensorInfo, field_error, file_error, is_npy, tensor_error};
 
 mod config;
+mod convert;
 pub mod dialect;
+mod draft;
+mod extract;
+mod low_rank;
 mod merge;
 mod sides;
 
 pub use config::PeftConfig;
+pub use convert::{ConvertOptions, ConvertTo, ConvertedLayer, convert};
 pub use dialect::{Hint, Numbers, Side, Structure};
 pub use dialect::{peft_boft, peft_psoft};
+pub use extract::{ExtractOptions, ExtractReport, ExtractedLayer, extract};
 pub use merge::{
     LayerReport, MergeEvent, MergeOptions, MergeReport, PRESERVED_LIMIT, PreservedLayer, PreservedOptions,
     PreservedReport, Progress, Strength, merge, preserved, unmerge,

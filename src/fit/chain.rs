@@ -26,6 +26,10 @@ pub(super) fn by_windows<W: Wide>(
     find: impl Fn(&Chain, &[W]) -> Result<Found<W>>,
 ) -> Result<Found<W>> {
     check(target.n(), stages, options.group, W::IS_COMPLEX)?;
+    if !target.is_orthogonal() {
+        let (what, expected) = ("factorization in one pass", "an orthogonal target");
+        return Err(Error::Unsupported { what, expected, got: "a correlation".into() });
+    }
     let chain = Chain::of(stages).ok_or_else(|| Error::Unsupported {
         what: "factorization in one pass",
         expected: "layouts that chain: strided, of one unit, each distance the one before times its radix",

@@ -92,7 +92,39 @@ impl<W: Wide> Target<W> {
         Ok((target, Float::sqrt(moved * 2.0 * n as f64)))
     }
 
+    /// Any matrix M, for [`alternating`](super::alternating) sweeps alone, which find the product with the largest Re tr(QᴴM): the
+    /// orthogonal Procrustes problem. It is taken at ‖M‖_F = √n, so that e = ‖Q − M‖²_F/(2n) = 1 − Re tr(QᴴM)/n as for orthogonal ones;
+    /// e does not come near 0 then. One-pass methods and bounds do not hold for it, and [`fit`](super::fit()) refuses it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`Error::Domain`] for M = 0.
+    pub fn correlation(n: usize, entries: &[W]) -> Result<Self> {
+        let mut target = Self::unmeasured(n, entries)?;
+        let unit = entries.iter().fold(0.0, |most: f64, x| most.max(x.re().abs()).max(x.im().abs()));
+        let square = |x: W| (x.re() / unit) * (x.re() / unit) + (x.im() / unit) * (x.im() / unit);
+        let norm = Float::sqrt(entries.iter().map(|x| square(*x)).sum::<f64>());
+        if unit == 0.0 {
+            let (what, expected) = ("target".to_string(), "a matrix other than 0");
+            return Err(Error::Domain { what, expected, got: "0".to_string() });
+        }
+        let factor = Float::sqrt(n as f64) / norm;
+        for x in &mut target.entries {
+            *x = W::from_parts(x.re() / unit * factor, x.im() / unit * factor);
+        }
+        Ok(target)
+    }
+
     fn finite(n: usize, entries: &[W]) -> Result<Self> {
+        let target = Self::unmeasured(n, entries)?;
+        Ok(Self { ratio: ratio(n, entries)?, ..target })
+    }
+
+    /// Whether it is orthogonal, as all but those of [`correlation`](Self::correlation) are.
+    pub(super) fn is_orthogonal(&self) -> bool {
+        self.ratio.is_finite()
+    }
+
+    fn unmeasured(n: usize, entries: &[W]) -> Result<Self> {
         if n == 0 || n > u32::MAX as usize {
             return Err(Error::Size { what: "target", expected: "1 <= n < 2^32".to_string(), got: n.to_string() });
         }
@@ -101,7 +133,7 @@ impl<W: Wide> Target<W> {
             let got = format!("{:?} in row {}, column {}", entries[at], at / n, at % n);
             return Err(Error::Domain { what: "target".to_string(), expected: "finite numbers", got });
         }
-        Ok(Self { n, entries: entries.to_vec(), ratio: ratio(n, entries)? })
+        Ok(Self { n, entries: entries.to_vec(), ratio: f64::INFINITY })
     }
 
     /// Rows and columns.

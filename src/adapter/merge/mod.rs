@@ -22,7 +22,7 @@ use crate::storage::{Checkpoint, FloatType, Output, file_error, parent};
 
 mod companions;
 mod model_config;
-mod names;
+pub(super) mod names;
 mod preserved;
 mod resolve;
 mod singular;
@@ -276,7 +276,7 @@ fn report(
     }
 }
 
-fn interrupted(at: impl Into<String>) -> Error {
+pub(super) fn interrupted(at: impl Into<String>) -> Error {
     Error::Interrupted { what: "merge", expected: "to run to its end", got: format!("an interruption {}", at.into()) }
 }
 

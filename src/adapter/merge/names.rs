@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::storage::{Checkpoint, tensor_error};
 
 /// Modules of a base by their flattened names and all ends of these.
-pub(super) struct Names<'a> {
+pub(in crate::adapter) struct Names<'a> {
     base: &'a Checkpoint,
     whole: HashMap<String, Vec<&'a str>>,
     ends: HashMap<String, Vec<&'a str>>,
@@ -22,7 +22,7 @@ pub(super) struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// `flattened` tells whether there are flattened names to be found.
-    pub(super) fn new(base: &'a Checkpoint, flattened: bool) -> Self {
+    pub(in crate::adapter) fn new(base: &'a Checkpoint, flattened: bool) -> Self {
         let (mut whole, mut ends) = (HashMap::<String, Vec<&str>>::new(), HashMap::<String, Vec<&str>>::new());
         for tensor in base.tensors().filter(|_| flattened) {
             let Some(module) = tensor.name.strip_suffix(".weight") else { continue };
@@ -37,7 +37,7 @@ impl<'a> Names<'a> {
     }
 
     /// The module of a layer, if the base has it.
-    pub(super) fn module(&self, adapter: &Adapter, layer: &Layer) -> Result<Option<String>> {
+    pub(in crate::adapter) fn module(&self, adapter: &Adapter, layer: &Layer) -> Result<Option<String>> {
         let Some(path) = adapter.dialect.grammar.flat_path(&layer.module) else {
             return Ok(self.base.get(&format!("{}.weight", layer.module)).map(|_| layer.module.clone()));
         };

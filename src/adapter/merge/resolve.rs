@@ -193,12 +193,12 @@ fn add_layers<'a>(base: &Checkpoint, names: &Names<'_>, adapter: &'a Adapter, wo
             let expected = "a Linear weight [out, in] or a convolution's [out, c, …]";
             return Err(tensor_error(shard.path(), &weight, expected, format!("shape {:?}", tensor.shape)));
         }
-        layer.form.check_weight(&tensor.shape).or_else(|misfit| {
+        layer.form.check_weight(&tensor.shape).map_err(|misfit| {
             let tensor_name = layer.tensors.get(misfit.parameter).map_or(layer.first(), |tensor| &tensor.name);
             let expected = misfit
                 .expected
                 .unwrap_or_else(|| format!("sizes that fit the base tensor `{weight}` of shape {:?}", tensor.shape));
-            Err(tensor_error(adapter.file().path(), tensor_name, expected, misfit.got))
+            tensor_error(adapter.file().path(), tensor_name, expected, misfit.got)
         })?;
         let part = Part { adapter, layer };
         work.entry(weight).or_default().0.push(part);

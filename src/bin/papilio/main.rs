@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod convert;
+mod extract;
 mod fit;
 mod inspect;
 mod merge;
@@ -30,6 +32,8 @@ struct Arguments {
 enum Command {
     Merge(merge::Arguments),
     Unmerge(merge::UnmergeArguments),
+    Convert(convert::Arguments),
+    Extract(extract::Arguments),
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
     Topology(topology::Arguments),
@@ -58,6 +62,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Merge(arguments) => arguments.run(),
         Command::Unmerge(arguments) => arguments.run(),
+        Command::Convert(arguments) => arguments.run(),
+        Command::Extract(arguments) => arguments.run(),
         Command::Inspect(arguments) => arguments.run(),
         Command::Verify(arguments) => arguments.run(),
         Command::Topology(arguments) => arguments.run(),

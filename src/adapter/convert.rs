@@ -1,0 +1,368 @@
+//! One dialect to another, where that is exact, and to a low-rank sum, where it is not.
+//!
+//! - R of one block-diagonal Cayley stage is the same in PEFT's OFT (exact) and in BOFT with one factor, M = S, s = 1.
+//! - L of one block-diagonal Cayley stage is the same in LyCORIS's diag-oft and kohya's OFT, M = q/2, with a constraint that
+//!   does not bind; and it is what PEFT up to 0.13 called OFT.
+//! - L and R are different groups acting on W: nothing turns the one into the other. Truncated series are not Cayley's map.
+//! - Any dialect is W' = W + ΔW for a given base, and ΔW ≈ B·A with r columns (LoRA): the best such sum is the truncated
+//!   singular value decomposition. Rotations are not of low rank; what is lost is told for every layer.
+
+use core::ops::ControlFlow;
+use std::format;
+use std::path::PathBuf;
+use std::string::{String, ToString};
+use std::vec;
+use std::vec::Vec;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::dialect::peft_boft::Shape;
+use super::draft::{Draft, float_type};
+use super::low_rank;
+use super::merge::{MergeEvent, Progress, interrupted, names::Names};
+use super::sides::View;
+use super::{Adapter, Hint, Layer, Sides};
+use crate::error::{Error, Result};
+use crate::layout::Sharing;
+use crate::orthogonal::Orthogonal;
+use crate::parallel::Parallelism;
+use crate::plan::{Source, Workspace};
+use crate::storage::{Checkpoint, FloatType, tensor_error};
+
+/// What to make of an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConvertTo {
+    /// PEFT's BOFT.
+    PeftBoft,
+    /// PEFT's OFT since 0.18, exact.
+    PeftOft,
+    /// LyCORIS's diag-oft.
+    LycorisDiagOft,
+    /// kohya's OFT.
+    Kohya,
+    /// PEFT's LoRA of this rank, which is not exact.
+    Lora(usize),
+}
+
+impl ConvertTo {
+    /// `peft-boft`, `peft-oft`, `lycoris-diag-oft`, `kohya-oft`, `lora`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PeftBoft => "peft-boft",
+            Self::PeftOft => "peft-oft",
+            Self::LycorisDiagOft => "lycoris-diag-oft",
+            Self::Kohya => "kohya-oft",
+            Self::Lora(_) => "lora",
+        }
+    }
+}
+
+/// What to convert, and where to.
+#[derive(Debug, Clone)]
+pub struct ConvertOptions {
+    /// The adapter.
+    pub adapter: PathBuf,
+    /// Its dialect, if it does not say it itself.
+    pub dialect: Option<Hint>,
+    /// What it becomes.
+    pub to: ConvertTo,
+    /// The base model: for LoRA, for numbers that follow from the shapes of weights, and for names that have to be unflattened.
+    pub base: Option<PathBuf>,
+    /// The output: a directory for PEFT's, else a file.
+    pub out: PathBuf,
+    /// Replace an existing output.
+    pub force: bool,
+}
+
+/// One converted layer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ConvertedLayer {
+    /// Path of the module, as in the output.
+    pub name: String,
+    /// ‖ΔW − B·A‖_F/‖ΔW‖_F for LoRA; 0 for exact conversions.
+    pub error: f64,
+    /// Numbers stored.
+    pub numbers: usize,
+}
+
+/// Converts an adapter. `tell` hears of progress and may stop it.
+///
+/// # Errors
+/// [`Error::Unsupported`] naming the layer, if there is no exact conversion or it needs a base; those of [`Adapter::open_as`];
+/// [`Error::File`](crate::Error::File) for an output that cannot be written; [`Error::Interrupted`](crate::Error::Interrupted).
+pub fn convert(
+    options: &ConvertOptions,
+    mut tell: impl FnMut(MergeEvent<'_>) -> ControlFlow<()>,
+) -> Result<Vec<ConvertedLayer>> {
+    let adapter = Adapter::open_as(&options.adapter, options.dialect)?;
+    let base = options.base.as_ref().map(|path| Checkpoint::open(path)).transpose()?;
+    let names = base.as_ref().map(|base| Names::new(base, true));
+    let mut draft = match options.to {
+        ConvertTo::PeftBoft => Draft::peft("BOFT", json!({})),
+        ConvertTo::PeftOft => Draft::peft("OFT", json!({})),
+        ConvertTo::Lora(r) => {
+            let fields = json!({"r": r, "lora_alpha": r, "lora_dropout": 0.0, "use_rslora": false, "use_dora": false});
+            Draft::peft("LORA", fields)
+        }
+        ConvertTo::LycorisDiagOft | ConvertTo::Kohya => Draft::flat(),
+    };
+    let is_flat = matches!(options.to, ConvertTo::LycorisDiagOft | ConvertTo::Kohya);
+    if is_flat && !adapter.replacements().is_empty() {
+        let name = &adapter.replacements()[0].name;
+        return Err(refused(
+            name,
+            options.to,
+            "a tensor that was trained as a whole, which this dialect has not".into(),
+        ));
+    }
+    let mut layers = Vec::new();
+    for (done, layer) in adapter.layers().iter().enumerate() {
+        let (done, total) = (done as u64, adapter.layers().len() as u64);
+        if tell(MergeEvent::Portion(Progress { done, total, tensor: &layer.module })).is_break() {
+            return Err(interrupted(format!("at `{}`", layer.module)));
+        }
+        let found = match &names {
+            Some(names) => names.module(&adapter, layer)?,
+            None => None,
+        };
+        let weight = match (&base, &found) {
+            (Some(base), Some(module)) => base.get(&format!("{module}.weight")),
+            _ => None,
+        };
+        if let Some((_, tensor)) = weight {
+            let misfit = layer.form.check_weight(&tensor.shape).err();
+            if let Some(misfit) = misfit {
+                let expected = misfit.expected.unwrap_or_else(|| format!("sizes that fit shape {:?}", tensor.shape));
+                return Err(tensor_error(adapter.file().path(), layer.first(), expected, misfit.got));
+            }
+        }
+        let path = match adapter.dialect.grammar.flat_path(&layer.module) {
+            Some(path) if is_flat => path.to_string(),
+            Some(_) => found.clone().ok_or_else(|| {
+                refused(
+                    &layer.module,
+                    options.to,
+                    "a flattened name, for which a base with the module is needed".into(),
+                )
+            })?,
+            None => layer.module.clone(),
+        };
+        let shape = weight.map(|(_, tensor)| &tensor.shape[..]);
+        let sides = adapter.sides(layer, shape)?;
+        let one = Work { layer, sides, path: &path, shape, to: options.to, dtype: float_type(layer) };
+        let (error, numbers) = match (options.to, weight) {
+            (ConvertTo::PeftBoft, _) => (0.0, one.boft(&mut draft)?),
+            (ConvertTo::PeftOft, _) => (0.0, one.oft(&mut draft)?),
+            (ConvertTo::LycorisDiagOft, _) => (0.0, one.diag_oft(&mut draft, "lycoris_", None)?),
+            (ConvertTo::Kohya, _) => (0.0, one.diag_oft(&mut draft, "oft_unet_", Some(()))?),
+            (ConvertTo::Lora(rank), Some((file, tensor))) => one.lora(&mut draft, rank, file.read_finite(tensor)?)?,
+            (ConvertTo::Lora(_), None) => return Err(one.refused("no base with its weight".into())),
+        };
+        layers.push(ConvertedLayer { name: path.clone(), error, numbers });
+    }
+    if !is_flat {
+        draft.add_replacements(&adapter)?;
+    }
+    draft.set(sizes(options.to, &adapter));
+    draft.write(&options.out, options.force)?;
+    Ok(layers)
+}
+
+/// Sizes that PEFT wants in the configuration, those of the first layer. (OFT's may differ from layer to layer: PEFT adjusts
+/// them to the widths, as it did when it trained.)
+fn sizes(to: ConvertTo, adapter: &Adapter) -> serde_json::Value {
+    let Some(first) = adapter.layers().first().map(Layer::structure) else { return json!({}) };
+    match to {
+        ConvertTo::PeftBoft => json!({
+            "boft_block_size": first.block, "boft_block_num": 0, "boft_dropout": 0.0,
+            "boft_n_butterfly_factor": first.stages,
+        }),
+        ConvertTo::PeftOft => json!({
+            "r": 0, "oft_block_size": first.block, "block_share": first.n.is_none(), "coft": false, "eps": 6e-5,
+            "module_dropout": 0.0, "use_cayley_neumann": false, "num_cayley_neumann_terms": 5,
+        }),
+        _ => json!({}),
+    }
+}
+
+fn refused(module: &str, to: ConvertTo, got: String) -> Error {
+    Error::Unsupported { what: "conversion", expected: exact(to), got: format!("`{module}`: {got}") }
+}
+
+fn exact(to: ConvertTo) -> &'static str {
+    match to {
+        ConvertTo::PeftBoft => {
+            "a rotation of the inputs by Cayley blocks, block-diagonal or of BOFT's factors (peft-boft)"
+        }
+        ConvertTo::PeftOft => {
+            "a rotation of the inputs by one block-diagonal factor of Cayley blocks, without scale (peft-oft)"
+        }
+        ConvertTo::LycorisDiagOft => {
+            "a rotation of the outputs by one block-diagonal factor of Cayley blocks (lycoris-diag-oft)"
+        }
+        ConvertTo::Kohya => {
+            "a rotation of the outputs by one block-diagonal factor of Cayley blocks, without scale (kohya-oft)"
+        }
+        ConvertTo::Lora(_) => "a base model with the weight of the layer, by --base (lora)",
+    }
+}
+
+/// A layer on its way.
+struct Work<'a> {
+    layer: &'a Layer,
+    sides: Sides,
+    path: &'a str,
+    shape: Option<&'a [usize]>,
+    to: ConvertTo,
+    dtype: FloatType,
+}
+
+/// A rotation whose stages are all of Cayley blocks: for each stage, its block size and the skew matrices of its blocks.
+struct Skews {
+    block: usize,
+    blocks: usize,
+    shared: bool,
+    /// Upper triangles of A, for each stage.
+    stages: Vec<Vec<f64>>,
+}
+
+impl Work<'_> {
+    fn refused(&self, got: String) -> Error {
+        refused(&self.layer.module, self.to, got)
+    }
+
+    /// The stages of a rotation that is BOFT with m factors (m = 1: block-diagonal).
+    fn skews(&self, q: &Orthogonal<f64>) -> Result<Skews> {
+        let plan = q.plan();
+        let (block, m) = match plan.stages().first() {
+            Some(stage) => (stage.layout().block_size(), plan.num_stages()),
+            None => return Err(self.refused("a rotation without blocks".into())),
+        };
+        let shape = Shape { stages: m, blocks: plan.n() / block.max(1), block };
+        let wanted = shape.plan::<f64>().map_err(|e| self.refused(e.to_string()))?;
+        let mut skews = Skews { block, blocks: shape.blocks, shared: false, stages: Vec::new() };
+        for (stage, same) in plan.stages().iter().zip(wanted.stages()) {
+            let Source::Chart { chart, sharing } = stage.source() else {
+                return Err(self.refused("blocks that are given as they are".into()));
+            };
+            let layouts = (0..shape.blocks).all(|j| {
+                (stage.layout().num_blocks() == shape.blocks) && stage.layout().indices(j).eq(same.layout().indices(j))
+            });
+            if chart.id() != "Cayley" || !layouts {
+                let method = self.layer.structure().method;
+                return Err(self.refused(format!("{method}, with {} blocks", chart.id())));
+            }
+            skews.shared = *sharing == Sharing::All;
+            let sign = if stage.is_adjoint() { -1.0 } else { 1.0 };
+            skews.stages.push(q.theta()[stage.theta()].iter().map(|x| sign * x).collect());
+        }
+        Ok(skews)
+    }
+
+    /// R, if it is all there is besides a scale.
+    fn right(&self) -> Result<&Orthogonal<f64>> {
+        match &self.sides {
+            Sides { view: View::Weight, left: None, right: Some(right), turns_bias: false, .. } => Ok(right),
+            _ => Err(self.refused(self.layer.structure().method)),
+        }
+    }
+
+    fn boft(&self, draft: &mut Draft) -> Result<usize> {
+        let skews = self.skews(self.right()?)?;
+        let (m, b, blocks) = (skews.stages.len(), skews.block, skews.blocks);
+        let is_convolution = self.shape.is_some_and(|shape| shape.len() == 4);
+        let scale = match (&self.sides.scale, self.shape) {
+            (Some(scale), _) => scale.clone(),
+            (None, Some(shape)) => vec![1.0; shape.first().copied().unwrap_or(0)],
+            (None, None) => return Err(self.refused("one without a scale, whose length is in the base alone".into())),
+        };
+        let mut stored = Vec::new();
+        for theta in &skews.stages {
+            let squares = squares(b, theta, 1.0);
+            let copies = if skews.shared { blocks } else { 1 };
+            (0..copies).for_each(|_| stored.extend_from_slice(&squares));
+        }
+        let scale_shape = if is_convolution { [1, scale.len()] } else { [scale.len(), 1] };
+        draft.add(self.path, "boft_R", self.dtype, &[m, blocks, b, b], &stored);
+        draft.add(self.path, "boft_s", self.dtype, &scale_shape, &scale);
+        Ok(stored.len() + scale.len())
+    }
+
+    fn oft(&self, draft: &mut Draft) -> Result<usize> {
+        let skews = self.skews(self.right()?)?;
+        if skews.stages.len() != 1 || !self.is_unscaled() {
+            return Err(self.refused(format!("{} factors, or a scale", skews.stages.len())));
+        }
+        let pairs = skews.block * (skews.block - 1) / 2;
+        let theta = &skews.stages[0];
+        draft.add(self.path, "oft_R.weight", self.dtype, &[theta.len() / pairs.max(1), pairs], theta);
+        Ok(theta.len())
+    }
+
+    fn is_unscaled(&self) -> bool {
+        self.sides.scale.iter().flatten().all(|s| *s == 1.0)
+    }
+
+    /// LyCORIS's, or kohya's with a constraint that is as long as q.
+    fn diag_oft(&self, draft: &mut Draft, front: &str, kohya: Option<()>) -> Result<usize> {
+        let left = match &self.sides {
+            Sides { view: View::Weight, left: Some(left), right: None, turns_bias: false, .. } => left,
+            _ => return Err(self.refused(self.layer.structure().method)),
+        };
+        let skews = self.skews(left)?;
+        if skews.stages.len() != 1 || (kohya.is_some() && !self.is_unscaled()) {
+            return Err(self.refused(format!("{} factors, or a scale", skews.stages.len())));
+        }
+        let (b, blocks) = (skews.block, skews.blocks);
+        let copies = if skews.shared { blocks } else { 1 };
+        let squares = squares(b, &skews.stages[0], 0.5).repeat(copies);
+        let module = format!("{front}{}", self.path.replace('.', "_"));
+        draft.add(&module, "oft_blocks", self.dtype, &[blocks, b, b], &squares);
+        let length = (2.0 * copies as f64 * skews.stages[0].iter().map(|x| x * x).sum::<f64>()).sqrt();
+        let alpha = match kohya {
+            Some(()) => (2.0 * length / (b * blocks) as f64).max(1.0),
+            None => 0.0,
+        };
+        draft.add(&module, "alpha", FloatType::F32, &[], &[alpha]);
+        if let (None, Some(scale)) = (kohya, &self.sides.scale) {
+            let mut shape = vec![1; self.shape.map_or(2, <[usize]>::len)];
+            shape[0] = scale.len();
+            draft.add(&module, "rescale", self.dtype, &shape, scale);
+        }
+        Ok(squares.len() + 1)
+    }
+
+    fn lora(&self, draft: &mut Draft, rank: usize, weight: Vec<f64>) -> Result<(f64, usize)> {
+        let shape = self.shape.unwrap_or_default();
+        let &[out, inner] = shape else {
+            return Err(self.refused(format!("a weight of shape {shape:?}; only matrices become LoRA here")));
+        };
+        let mut delta = weight.clone();
+        self.sides.merge(shape, &mut delta, Parallelism::Rayon, &Workspace::new())?;
+        delta.iter_mut().zip(&weight).for_each(|(d, w)| *d -= w);
+        let (b, a, error) = low_rank::nearest(out, inner, &delta, rank)?;
+        let rank = a.len() / inner.max(1);
+        draft.add(self.path, "lora_A.weight", FloatType::F32, &[rank, inner], &a);
+        draft.add(self.path, "lora_B.weight", FloatType::F32, &[out, rank], &b);
+        Ok((error, a.len() + b.len()))
+    }
+}
+
+/// Whole squares c·A from upper triangles of A.
+pub(super) fn squares(b: usize, theta: &[f64], c: f64) -> Vec<f64> {
+    let pairs = b * (b - 1) / 2;
+    let mut stored = vec![0.0; theta.len() / pairs.max(1) * b * b];
+    for (block, theta) in stored.chunks_exact_mut(b * b).zip(theta.chunks_exact(pairs.max(1))) {
+        let mut theta = theta.iter();
+        for i in 0..b {
+            for j in i + 1..b {
+                let x = c * theta.next().copied().unwrap_or(0.0);
+                (block[i * b + j], block[j * b + i]) = (x, -x);
+            }
+        }
+    }
+    stored
+}
