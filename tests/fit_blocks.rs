@@ -1,10 +1,11 @@
-//! Sweeps: the best blocks of any condition, against known singular values; rotations, whose signs stages share.
+//! Sweeps: the best blocks of any condition, against known singular values; rotations, whose signs stages share. Bounds, against singular
+//! values of the parts of a target.
 
 use std::ops::ControlFlow;
 
 use papilio::fit::{self, Fit, Group, Options, Target};
 use papilio::topology::{AnyButterfly, BlockDiagonal, Butterfly, GroupAndShuffle, Monarch};
-use papilio::{Source, StageLayout, Topology};
+use papilio::{Source, StageLayout, Topology, Wide, c64, synthesis};
 
 const EPS: f64 = f64::EPSILON;
 
@@ -108,5 +109,54 @@ fn rotations_share_their_signs() {
                 assert!(blocks.chunks_exact(b * b).all(|block| determinant(b, block) > 0.0), "{topology:?}");
             }
         }
+    }
+}
+
+/// 1 − (1/n)·Σ of the u largest singular values of all parts of the first split, by faer. Stages are `radices`, cut in the middle.
+fn least<W: Wide>(target: &Target<W>, u: usize, radices: &[usize]) -> f64 {
+    let (n, k) = (target.n(), radices.len() / 2);
+    let s = u * radices[..k].iter().product::<usize>();
+    let (q, mut gain) = (n / s, 0.0);
+    for t in 0..s / u {
+        for j in 0..q {
+            let part = faer::Mat::from_fn(q * u, s, |i, c| {
+                let x = target.entries()[(i / u * s + t * u + i % u) * n + j * s + c];
+                c64::new(x.re(), x.im())
+            });
+            gain += part.singular_values().unwrap()[..u].iter().sum::<f64>();
+        }
+    }
+    1.0 - gain / n as f64
+}
+
+/// A bound that is above what is possible is none. Parts of a transform with two rows exchanged have rows that are orthogonal to the
+/// singular vector that counts.
+#[test]
+fn no_product_is_below_the_bound() {
+    fn check<W: Wide>(what: &str, target: &Target<W>, u: usize, radices: &[usize]) -> Fit<W> {
+        let topology = Butterfly { unit: u, radix: radices[0], stages: Some(radices.len()) };
+        let stages = fit::layouts(target.n(), &topology).unwrap();
+        let found = fit::hierarchical(target, &stages, &Options::default()).unwrap();
+        let (bound, truth) = (found.bound.unwrap(), least(target, u, radices));
+        assert!(bound <= truth + 1e-15 && bound >= truth - 1e-8, "{what}: {bound}, but {truth}");
+        found
+    }
+    let n = 16;
+    let hadamard = synthesis::hadamard::<f64>(n).unwrap();
+    let mut q = Target::of(&hadamard).unwrap().entries().to_vec();
+    for (i, j) in [(0, 1), (2, 3)] {
+        (0..n).for_each(|k| q.swap(i * n + k, j * n + k));
+    }
+    // The Hadamard matrix itself has e = 1/4.
+    let found = check("exchanged", &Target::new(n, &q).unwrap(), 1, &[2; 4]);
+    assert!(found.bound.unwrap() < 0.14 && found.error < 0.4, "{} {}", found.bound.unwrap(), found.error);
+    for plan in [synthesis::dct3::<f64>(8).unwrap(), synthesis::dct4(8).unwrap(), synthesis::haar(8).unwrap()] {
+        check("transform of 8", &Target::of(&plan).unwrap(), 1, &[2; 3]);
+    }
+    for seed in 0..3 {
+        check("Haar", &Target::<f64>::haar(64, Group::Full, seed).unwrap(), 1, &[2; 6]);
+        check("Haar", &Target::<f64>::haar(64, Group::Full, seed).unwrap(), 4, &[2; 4]);
+        check("Haar", &Target::<f64>::haar(48, Group::Full, seed).unwrap(), 3, &[4; 2]);
+        check("Haar", &Target::<c64>::haar(32, Group::Full, seed).unwrap(), 2, &[2; 4]);
     }
 }

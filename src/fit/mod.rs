@@ -63,6 +63,7 @@ mod explore;
 mod greedy;
 mod hierarchical;
 mod jacobi;
+mod ky_fan;
 mod packing;
 mod partners;
 mod pass;
