@@ -98,7 +98,7 @@ pub(super) fn exact<W: Wide>(
 fn phase<W: Wide>(m: &mut W, parity: i8) -> Sign {
     let size = Scalar::abs(*m);
     if W::IS_COMPLEX {
-        *m = if size > 0.0 { *m * W::from_real(1.0 / size) } else { W::one() };
+        *m = if size > f64::MIN_POSITIVE { *m * W::from_real(1.0 / size) } else { W::one() };
         return Sign { loss: 0.0, sign: 0 };
     }
     let best = if m.re() < 0.0 { -1 } else { 1 };
@@ -114,7 +114,7 @@ fn pair<W: Wide>(m: &mut [W], parity: i8) -> Sign {
     let norm = (square(m[0]) + square(m[1])) + (square(m[2]) + square(m[3]));
     let (turn, size, sign) = if W::IS_COMPLEX {
         let size = Scalar::abs(det);
-        (if size > 0.0 { det * W::from_real(1.0 / size) } else { W::one() }, size, 0)
+        (if size > f64::MIN_POSITIVE { det * W::from_real(1.0 / size) } else { W::one() }, size, 0)
     } else {
         let best = if det.re() < 0.0 { -1 } else { 1 };
         let sign = if parity == 0 { best } else { parity };
