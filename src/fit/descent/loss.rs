@@ -154,13 +154,14 @@ impl<T: Scalar, F: FnMut(&[T], &mut [T]) -> Result<()>> BlackBox<T, F> {
     /// [`Error::Size`] for n = 0, an empty batch, and more numbers than memory can hold.
     pub fn new(n: usize, batch: usize, seed: u64, apply: F) -> Result<Self> {
         let len = n.saturating_mul(batch);
-        let mut inputs = Vec::new();
-        if len == 0 || inputs.try_reserve_exact(len).is_err() {
+        let (mut inputs, mut images) = (Vec::new(), Vec::new());
+        if len == 0 || inputs.try_reserve_exact(len).is_err() || images.try_reserve_exact(len).is_err() {
             let expected = "at least one vector, and as many as fit the memory".to_string();
             return Err(Error::Size { what: "batch of probes", expected, got: format!("{batch} of length {n}") });
         }
         inputs.resize(len, T::one());
-        let pairs = LeastSquares { images: inputs.clone(), inputs, scale: 1.0 / len as f64 };
+        images.resize(len, T::one());
+        let pairs = LeastSquares { images, inputs, scale: 1.0 / len as f64 };
         Ok(Self { apply, seed, pairs })
     }
 }
