@@ -12,7 +12,6 @@ use alloc::vec::Vec;
 
 use num_traits::Float;
 
-use crate::dense::EPS;
 use crate::error::{Error, Result};
 use crate::parallel::{Parallelism, for_each};
 use crate::scalar::Wide;
@@ -86,7 +85,7 @@ fn real_polar(n: usize, x: &mut [f64]) -> Result<()> {
     for _ in 0..CONVERGING {
         let defect = step(n, x, &mut scratch, CONVERGE, near);
         // One more step has been done than the defect knows of; it is cubed by each.
-        if defect <= 1e-6 || defect <= n as f64 * EPS {
+        if defect <= 1e-6 {
             return Ok(());
         }
         if defect.is_nan() || defect >= 4.0 * last {
