@@ -23,7 +23,7 @@ use super::alternating::{check, from_blocks};
 use super::packing::Packing;
 use super::partners::Partners;
 use super::polar::nearest;
-use super::{Fit, Group, Options, Progress, Stop, Target, rounding};
+use super::{Fit, Group, Options, Progress, Stop, Target, rounding, square};
 use crate::dense::EPS;
 use crate::error::Result;
 use crate::parallel::Parallelism;
@@ -159,8 +159,4 @@ impl<W: Wide> Residual<W> {
         self.measure(j);
         g
     }
-}
-
-fn square<W: Wide>(z: W) -> f64 {
-    z.re() * z.re() + z.im() * z.im()
 }

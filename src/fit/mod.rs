@@ -56,8 +56,10 @@ use crate::topology::Topology;
 mod alternating;
 mod assignment;
 mod automatic;
+mod block_polar;
 mod chain;
 mod corner;
+mod dense_polar;
 mod descent;
 mod explore;
 mod greedy;
@@ -70,9 +72,7 @@ mod pass;
 mod permuted;
 mod polar;
 mod products;
-mod project;
 mod projection;
-mod quintic;
 mod rank;
 mod raw;
 mod relax;
@@ -293,11 +293,17 @@ fn written_out<W: Wide>(plan: &Plan<W>, parallelism: Parallelism) -> Result<Vec<
     Ok(images)
 }
 
-/// The error e that rounding leaves in a product of so many stages. Relative errors of exact products are about ½·√m·eps, those that sweeps end
-/// with up to 1.5·√m·eps where there are few coordinates; some eps more are for blocks and for the target's own.
+/// The error e that rounding leaves in a product of so many stages. Errors of directions grow like √m·eps, those of lengths, which
+/// have the same sign in all blocks, like ½m·eps; some eps more are for blocks and for the target's own.
 fn rounding(stages: usize) -> f64 {
-    let relative = 4.0 * EPS * (1.0 + Float::sqrt(stages as f64));
+    let relative = EPS * (4.0 + stages as f64);
     0.5 * relative * relative
+}
+
+/// |z|²
+#[inline(always)]
+fn square<W: Wide>(z: W) -> f64 {
+    z.re() * z.re() + z.im() * z.im()
 }
 
 /// Σ dim of the group over all blocks.

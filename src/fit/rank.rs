@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use num_traits::Float;
 
 use super::ky_fan::ky_fan;
+use super::square;
 use crate::dense::{EPS, hermitian_eigen};
 use crate::scalar::{Scalar, Wide};
 use crate::simd::{Isa, Job, Lanes, dispatch};
@@ -132,7 +133,7 @@ fn pivots<W: Wide>(u: usize, s: usize, m: &[W], r: &mut [W]) {
         if k + 1 < u {
             for (left, m) in left.iter_mut().zip(m.chunks_exact(s)) {
                 let z = dot(m, &row[..s]);
-                *left -= z.re() * z.re() + z.im() * z.im();
+                *left -= square(z);
             }
             left[best] = f64::NEG_INFINITY;
         }

@@ -14,7 +14,8 @@ use alloc::vec::Vec;
 
 use num_traits::Float;
 
-use super::project::polar;
+use super::dense_polar::polar;
+use super::square;
 use crate::dense::{EPS, ORTHOGONAL, one_norm, subtract_gram};
 use crate::error::{Error, Result, check_length};
 use crate::generator::Generator;
@@ -179,7 +180,7 @@ pub(super) fn distance<W: Wide>(
             let mut parts = [0.0; 8];
             for (j, x) in x[..n].iter().enumerate() {
                 let d = *x - y(chunk * ROWS + r, j);
-                parts[j % 8] += d.re() * d.re() + d.im() * d.im();
+                parts[j % 8] += square(d);
             }
             *sum = parts.iter().sum::<f64>();
         }
@@ -193,8 +194,8 @@ fn measure<W: Wide>(n: usize, entries: &[W]) -> (f64, f64) {
     if n <= EXACT {
         let mut e = vec![W::zero(); n * n];
         subtract_gram(n, entries, &mut e);
-        let square = e.iter().map(|x| x.re() * x.re() + x.im() * x.im()).sum::<f64>();
-        return (one_norm(n, &e) / unit, Float::sqrt(square));
+        let sum = e.iter().map(|x| square(*x)).sum::<f64>();
+        return (one_norm(n, &e) / unit, Float::sqrt(sum));
     }
     let mut generator = Generator::new(0x0007_a96e_7000);
     let probes: Vec<[f64; PROBES]> = (0..n).map(|_| core::array::from_fn(|_| generator.sign())).collect();
@@ -206,7 +207,7 @@ fn measure<W: Wide>(n: usize, entries: &[W]) -> (f64, f64) {
     for (back, probe) in back.iter().zip(&probes) {
         for (z, x) in back.iter().zip(probe) {
             let d = *z - W::from_real(*x);
-            sum += d.re() * d.re() + d.im() * d.im();
+            sum += square(d);
         }
     }
     let defect = Float::sqrt(sum / PROBES as f64);

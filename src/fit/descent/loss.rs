@@ -11,6 +11,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use super::super::square;
 use crate::error::{Error, Result, check_length};
 use crate::generator::Generator;
 use crate::scalar::Scalar;
@@ -91,7 +92,7 @@ impl<T: Scalar> LeastSquares<T> {
     }
 
     fn rescale(&mut self) -> Result<()> {
-        let sum: f64 = self.inputs.iter().map(|x| square(*x)).sum();
+        let sum: f64 = self.inputs.iter().map(|x| square(x.to_wide())).sum();
         if !(sum > 0.0 && sum < f64::INFINITY) {
             return Err(Error::Domain {
                 what: "inputs of a loss".to_string(),
@@ -124,7 +125,7 @@ impl<T: Scalar> Loss<T> for LeastSquares<T> {
         let mut sum = 0.0;
         for ((y, t), g) in y.iter().zip(&self.images).zip(gradient) {
             let d = (*y - *t).to_wide();
-            sum += d.re() * d.re() + d.im() * d.im();
+            sum += square(d);
             *g = T::from_wide(T::Wide::from_real(self.scale) * d);
         }
         0.5 * self.scale * sum
@@ -187,9 +188,4 @@ impl<T: Scalar, F: FnMut(&[T], &mut [T]) -> Result<()>> Loss<T> for BlackBox<T, 
     fn evaluate(&self, y: &[T], gradient: &mut [T]) -> f64 {
         self.pairs.evaluate(y, gradient)
     }
-}
-
-fn square<T: Scalar>(x: T) -> f64 {
-    let x = x.to_wide();
-    x.re() * x.re() + x.im() * x.im()
 }
