@@ -100,6 +100,16 @@ fn text_says_what_was_found() {
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
+    // Rotations at 2/n from a rotation.
+    let other =
+        ["fit", "haar:4", "--group", "special", "--topology", "block-diagonal", "--seed", "5", "--seconds", "0"];
+    let other = stdout(&papilio(&other));
+    assert!(other.contains("e = 0.4") || other.contains("e = 0.5"), "{other}");
+    assert!(!other.contains("determinant"), "{other}");
+    let goal = stdout(&papilio(&["fit", "haar:8", "--goal", "0.9", "--seconds", "0"]));
+    assert!(goal.contains("at its goal after") && !goal.contains("exact"), "{goal}");
+    let exact = stdout(&papilio(&["fit", "hadamard:8", "--seconds", "0"]));
+    assert!(exact.contains("exact after one pass"), "{exact}");
     let reflection = papilio(&["fit", "hadamard:2", "--group", "special", "--seconds", "0"]);
     assert!(stdout(&reflection).contains("determinant −1"), "{}", stdout(&reflection));
 }
@@ -189,6 +199,9 @@ fn a_budget_finds_the_structure() {
     assert!(tried.iter().any(|row| row["name"] == "BOFT(4, 2)" && row["pareto"] == true));
     let svg = std::fs::read_to_string(&picture).unwrap();
     assert!(svg.contains("BOFT(4, 2)") && svg.contains("effective dimension"));
+    // Without a goal, digits of rounding do not buy parameters.
+    let found = run(&["hadamard:16", "--budget", "200"]);
+    assert_eq!(found["parameters"], 32, "{found}");
     let table = stdout(&papilio(&["fit", "haar:8", "--budget", "20", "--seconds", "0"]));
     assert!(table.contains("structure") && table.contains("BOFT(1, 2)"), "{table}");
     refused(&["fit", "haar:8", "--budget", "20", "--topology", "boft"], &["--topology"]);
@@ -222,6 +235,24 @@ fn bad_arguments_are_told() {
     refused(&["fit", "haar:8", "--chart", "Nope", "--out", "x.safetensors"], &["Nope", "Cayley"]);
     refused(&["fit", "haar:8", "--chart", "Cayley", "--out", "x.safetensors"], &["--group special"]);
     refused(&["fit", "haar:8", "--out", "no/such/directory/x.safetensors"], &["parent directory"]);
+    refused(
+        &[
+            "fit",
+            "haar:8",
+            "--topology",
+            "block-diagonal",
+            "--block",
+            "4",
+            "--chart",
+            "Givens",
+            "--out",
+            "x.safetensors",
+        ],
+        &["Givens"],
+    );
+    for same in [["--out", "x.npy", "--dense-out", "x.npy"], ["--plot", "./x.svg", "--dense-out", "x.svg"]] {
+        refused(&[&["fit", "haar:8"], &same[..]].concat(), &["a file of its own"]);
+    }
     refused(&["fit", "haar:8", "--goal", "NaN"], &["not negative"]);
     refused(&["fit", "haar:8", "--block", "0"], &["--block"]);
     assert!(!Path::new("x.safetensors").exists());
@@ -231,13 +262,25 @@ fn bad_arguments_are_told() {
 #[test]
 fn an_interrupt_keeps_the_best_so_far() {
     let directory = TempDir::new().unwrap();
-    let script = "\"$PAPILIO\" fit haar:192 --topology brick --tolerance 0 --sweeps 100000000 --seconds 0 --json --out q.safetensors \
-                  & fit=$!; sleep 2; kill -INT $fit; wait $fit";
-    let output = command::shell(script, directory.path());
+    // Again and again until it ends, but not for ever: the first may come before anybody listens.
+    let interrupted = |fit: &str| {
+        let script = format!(
+            "\"$PAPILIO\" fit {fit} & fit=$!; \
+             (sleep 2; for i in $(seq 100); do kill -INT $fit || exit 0; sleep 0.3; done; kill -KILL $fit) 2>/dev/null & wait $fit"
+        );
+        command::shell(&script, directory.path())
+    };
+    let output = interrupted(
+        "haar:192 --topology brick --tolerance 0 --sweeps 100000000 --seconds 0 --json --out q.safetensors",
+    );
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     let found = json(&output);
     assert_eq!(found["stop"], "interrupted");
     assert!(number(&found, "error") < 1.0 && !stderr(&output).contains("error"));
     let q = Orthogonal::<f64>::load(directory.path().join("q.safetensors")).unwrap();
     assert_eq!(q.n(), 192);
+    // Also while times are taken.
+    let output = interrupted("hadamard:64 --seconds 1000 --json");
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert_eq!(json(&output)["stop"], "interrupted");
 }

@@ -7,7 +7,7 @@ use papilio::fit::{self, Budget, Candidate, Exploration, Group, Options, Stop, T
 use papilio::generator::Generator;
 use papilio::topology::{AnyButterfly, BlockDiagonal, Brick, Butterfly, RandomPairings, Repeated};
 use papilio::transmission::{Dimension, Network};
-use papilio::{Error, Parallelism, Wide, c64};
+use papilio::{Error, Parallelism, StageLayout, Topology, Wide, c64};
 
 fn haar<W: Wide>(n: usize, seed: u64) -> Target<W> {
     Target::haar(n, Group::Full, seed).unwrap()
@@ -118,8 +118,10 @@ fn exact_rows_are_equally_good() {
     assert!(exact.len() > 3, "several families have it");
     let marked: Vec<_> = exact.iter().filter(|row| row.pareto).map(|row| row.parameters).collect();
     assert_eq!(marked, [80], "5·16, the butterfly");
-    let cheapest = found.cheapest(1e-26).unwrap();
-    assert_eq!((cheapest.parameters, cheapest.candidate.name.as_str()), (80, "BOFT(5, 2)"));
+    for row in [found.cheapest(1e-26), found.cheapest(0.0), found.best()] {
+        let row = row.unwrap();
+        assert_eq!((row.parameters, row.candidate.name.as_str()), (80, "BOFT(5, 2)"));
+    }
     assert!(found.cheapest(-1.0).is_none());
 }
 
@@ -258,6 +260,24 @@ fn bits_depend_on_the_seed_alone() {
     assert!(2 * differ > one.rows.len());
 }
 
+/// A stage with more coordinates than there are numbers.
+#[derive(Debug)]
+struct Endless;
+
+impl Topology for Endless {
+    fn name(&self) -> &'static str {
+        "endless"
+    }
+
+    fn num_stages(&self, _: usize) -> papilio::Result<usize> {
+        Ok(1)
+    }
+
+    fn stage(&self, _: usize, _: usize) -> StageLayout {
+        StageLayout::Strided { unit: 1, radix: usize::MAX, distance: 2, groups: 1 }
+    }
+}
+
 #[test]
 fn own_candidates_are_taken_as_they_are() {
     let target = haar::<f64>(16, 7);
@@ -281,6 +301,9 @@ fn own_candidates_are_taken_as_they_are() {
     let wrong = [Candidate::new("butterfly", "radix 3", Butterfly::classic(3))];
     let error = fit::explore(&target, &wrong, &Budget::default(), &hasty(), go_on).unwrap_err();
     assert!(matches!(error, Error::Size { .. }), "{error}");
+    // Layouts that no plan takes are refused before anything is counted.
+    let endless = [Candidate::new("endless", "endless", Endless)];
+    assert!(fit::explore(&target, &endless, &Budget::default(), &hasty(), go_on).is_err());
     let none = fit::explore(&target, &[], &Budget::default(), &hasty(), go_on).unwrap();
     assert!(none.rows.is_empty() && none.best().is_none() && !none.interrupted);
     let blocks = [Candidate::new("blocks", "dense", BlockDiagonal::new(16))];

@@ -78,6 +78,22 @@ fn a_planted_order_is_found() {
     case::<c64>(32);
 }
 
+/// Orders that no start has, two rows being exchanged: one assignment finds them. (Not always: it is a local search.)
+#[test]
+fn an_order_that_is_no_start_is_found() {
+    let n = 64;
+    let layouts = fit::layouts(n, &Butterfly::classic(2)).unwrap();
+    for (seed, i, j) in [(10, 5, 40), (12, 7, 40)] {
+        let mut q = planted::<f64>(n, &layouts, seed);
+        (0..n).for_each(|k| q.swap(i * n + k, j * n + k));
+        let target = Target::new(n, &q).unwrap();
+        let found = fit::permuted(&target, &layouts, Sides::Rows, &Options::default(), &mut go).unwrap();
+        assert!(found.fit.relative_frobenius <= 48.0 * EPS, "{seed}: {:e}", found.fit.relative_frobenius);
+        assert_eq!((found.fit.stop, found.rows[i], found.rows[j]), (Stop::Exact, j, i));
+        check(&target, &found);
+    }
+}
+
 /// Rows out of place in an otherwise perfect butterfly, one with the other sign. No start has this order: it is a local search, which gains much
 /// and need not find all.
 #[test]

@@ -118,6 +118,34 @@ fn matrices_of_few_digits_are_taken_back_to_the_group() {
     }
 }
 
+/// In half precision n·eps is above 1 soon: what is orthogonal must be told from what is not all the same.
+#[test]
+fn half_precision_is_no_excuse() {
+    // To 11 and 8 binary digits, f16 and bf16 (T. Dekker, Numer. Math. 18, 1971).
+    let round = |x: f64, eps: f64| {
+        let c = x * (eps / f64::EPSILON + 1.0);
+        c - (c - x)
+    };
+    for n in [2, 3, 5, 16, 64, 256, 300, 512] {
+        let q = Target::<f64>::haar(n, Group::Full, n as u64).unwrap();
+        let gaussian = Target::<f64>::haar(2 * n, Group::Full, 1).unwrap(); // any corner: nearly Gaussian, far from orthogonal
+        let corner = |size: f64| -> Vec<f64> {
+            (0..n * n).map(|at| size * gaussian.entries()[at / n * 2 * n + at % n]).collect()
+        };
+        for eps in [1.0 / 1024.0, 1.0 / 128.0] {
+            let rounded: Vec<f64> = q.entries().iter().map(|x| round(*x, eps)).collect();
+            let (target, moved) = Target::stored(n, &rounded, eps).unwrap();
+            assert!(target.orthogonality_ratio() < 30.0 && moved <= eps * (n as f64).sqrt(), "n = {n}: {moved}");
+            let mut wrong = vec![vec![0.0; n * n], corner(1.0), corner(2f64.sqrt()), corner(0.02)];
+            wrong.push(rounded.iter().map(|x| x * (1.0 + 2.0 * eps.max(0.01))).collect());
+            for (case, wrong) in wrong.iter().enumerate() {
+                let found = Target::stored(n, wrong, eps);
+                assert!(matches!(found, Err(Error::Domain { .. })), "n = {n}, eps = {eps}, case {case}");
+            }
+        }
+    }
+}
+
 #[test]
 fn impossible_targets_are_errors() {
     for n in [0, usize::MAX, 1 << 31] {

@@ -36,7 +36,7 @@ pub(crate) use double_double::DoubleDouble;
 pub use exponential::exp_skew;
 pub(crate) use exponential::{Series, closed_dexp, exponentials, is_closed};
 pub use gram::{defect, orthogonality_ratio};
-pub(crate) use gram::{subtract_gram, subtract_gram_on};
+pub(crate) use gram::{one_norm, subtract_gram, subtract_gram_on};
 #[cfg(feature = "rand")]
 pub(crate) use haar::haar_rotation;
 pub(crate) use jacobi::{annihilating, hermitian_eigen};

@@ -1,9 +1,11 @@
 //! Alternating block polar sweeps (Procrustes): one stage after the other is set to its best blocks, all others held.
 //!
-//! Every visit is a maximum in closed form, so the error never grows, and there is no step to choose. A sweep costs 5n²b·m
-//! multiply-adds. Where sweeps have become slow they go past the maximum (`relax.rs`), still without loss.
+//! Every visit is a maximum in closed form, so the error never grows, and there is no step to choose. A sweep costs about 3n²b·m
+//! multiply-adds: two products with the blocks of a stage on its way to the next, and one with all of them when it begins. Where
+//! sweeps have become slow they go past the maximum (`relax.rs`), still without loss.
 //!
-//! Over the reals a run may rest in a wrong component: `trap.rs` leads out of it. Rotations are what sweeps over O(b) find with the right
+//! Over the reals a run may rest in a wrong component: `trap.rs` leads out of it, at the price of one sweep that raises the error; if nothing comes
+//! of it, the blocks from before are the result. Rotations are what sweeps over O(b) find with the right
 //! signs (`signs.rs`).
 
 use alloc::vec;
@@ -14,8 +16,7 @@ use super::polar::nearest;
 use super::signs::Signs;
 use super::sweep::Sweeper;
 use super::trap::Trap;
-use super::{Fit, Group, Options, Progress, Start, Stop, Target};
-use crate::dense::EPS;
+use super::{Fit, Group, Options, Progress, Start, Stop, Target, rounding};
 use crate::error::{Error, Result};
 use crate::generator::Generator;
 use crate::layout::StageLayout;
@@ -38,22 +39,37 @@ pub fn alternating<W: Wide>(
     watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Fit<W>> {
     check(target.n(), stages, options.group, W::IS_COMPLEX)?;
-    let mut best: Option<Fit<W>> = None;
-    for restart in 0..options.restarts.max(1) {
+    runs(target, stages, None, options, watch)
+}
+
+/// As many runs as [`Options::restarts`] says; the first one from the blocks that are given, the next one (or the first) from
+/// [`Options::start`], all others from random blocks.
+pub(super) fn runs<W: Wide>(
+    target: &Target<W>,
+    stages: &[StageLayout],
+    first: Option<Vec<Vec<W>>>,
+    options: &Options,
+    watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Fit<W>> {
+    let started = usize::from(first.is_some());
+    let random = |restart: usize| -> Vec<Vec<W>> {
         let mut generator = Generator::new(options.seed.wrapping_add(restart as u64));
-        let start = if restart > 0 { Start::Random } else { options.start };
-        let blocks = stages.iter().map(|layout| initial(layout, start, options.group, &mut generator)).collect();
-        let fit = from_blocks(target, stages, blocks, restart, options, watch)?;
-        let (stop, better) = (fit.stop, best.as_ref().is_none_or(|best| fit.error < best.error));
-        best = if better { Some(fit) } else { best };
-        if matches!(stop, Stop::Exact | Stop::Interrupted) {
-            if let Some(best) = &mut best {
-                best.stop = stop;
-            }
+        let start = if restart > started { Start::Random } else { options.start };
+        stages.iter().map(|layout| initial(layout, start, options.group, &mut generator)).collect()
+    };
+    let mut best = from_blocks(target, stages, first.unwrap_or_else(|| random(0)), 0, options, watch)?;
+    for restart in 1..options.restarts {
+        if matches!(best.stop, Stop::Exact | Stop::Interrupted) {
             break;
         }
+        let fit = from_blocks(target, stages, random(restart), restart, options, watch)?;
+        let stop = fit.stop;
+        best = if fit.error < best.error { fit } else { best };
+        if matches!(stop, Stop::Exact | Stop::Interrupted) {
+            best.stop = stop;
+        }
     }
-    best.ok_or(Error::Unsupported { what: "fit", expected: "a start", got: alloc::string::String::new() })
+    Ok(best)
 }
 
 /// Sweeps from given blocks.
@@ -71,7 +87,7 @@ pub(super) fn from_blocks<W: Wide>(
     let mut curve = vec![sweeper.error()];
     let mut trap = None;
     let mut judged = 1; // the first sweep that is compared with the one before
-    let exact = 0.5 * (4.0 * EPS) * (4.0 * EPS);
+    let exact = rounding(stages.len());
     let stop = loop {
         let (sweep, error) = (curve.len() - 1, curve[curve.len() - 1]);
         if watch(&Progress { restart, sweep, error }).is_break() {
@@ -114,7 +130,7 @@ pub(super) fn initial<W: Wide>(layout: &StageLayout, start: Start, group: Group,
             })
         }
         Start::Random => {
-            // Near enough to a Gaussian, and the same on every machine: the polar factor is Haar distributed then.
+            // Nearly Gaussian, and the same on every machine: the polar factor nearly has the Haar measure then.
             let mut normal = || (0..12).map(|_| generator.uniform()).sum::<f64>() - 6.0;
             blocks.fill_with(|| {
                 let re = normal();

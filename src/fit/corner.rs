@@ -7,7 +7,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::pass::{Order, Pass, Picked};
+use super::pass::{Pass, Picked, Rows};
 use super::products::products;
 use crate::scalar::{Scalar, Wide};
 
@@ -51,7 +51,7 @@ impl<W: Wide> Pass<'_, W> {
 }
 
 /// Blocks j and k of a stage where block j has rows that the next stage wants in columns of block k.
-fn pairs(order: &Order, next: &Order) -> Option<Vec<(usize, usize)>> {
+fn pairs(order: &Rows, next: &Rows) -> Option<Vec<(usize, usize)>> {
     let blocks = order.rows.len() / order.b;
     if order.owner.contains(&None) {
         return None;

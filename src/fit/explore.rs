@@ -11,17 +11,15 @@
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-use num_traits::Float;
-
+use super::alternating::check;
 use super::automatic::fit;
-use super::{Fit, Options, Progress, Stop, Target, layouts, num_parameters};
-use crate::dense::EPS;
+use super::{Fit, Options, Progress, Stop, Target, layouts, num_parameters, rounding};
 use crate::error::{Error, Result};
 use crate::layout::StageLayout;
 use crate::parametrization::Cayley;
 use crate::plan::{Plan, Source};
-use crate::scalar::{Wide, c64};
-use crate::transmission::{Dimension, RankOptions, Transmission};
+use crate::scalar::{Scalar, Wide, c64};
+use crate::transmission::{Cost, Dimension, RankOptions};
 
 mod candidates;
 mod pareto;
@@ -91,6 +89,11 @@ pub struct Row<W: Wide> {
 }
 
 impl<W: Wide> Row<W> {
+    /// Its error; 0 where that is of rounding.
+    fn rated(&self) -> f64 {
+        if self.fit.error <= rounding(self.stages) { 0.0 } else { self.fit.error }
+    }
+
     /// The effective dimension, or its bound where it is not known.
     pub fn effective_dimension(&self) -> usize {
         self.dimension.map_or(self.dimension_bound, |found| found.value())
@@ -109,14 +112,14 @@ pub struct Exploration<W: Wide> {
 }
 
 impl<W: Wide> Exploration<W> {
-    /// The row with the fewest parameters among those with an error of at most `error`.
+    /// The row with the fewest parameters among those with an error of at most `error`, or (unless that is negative) of rounding.
     pub fn cheapest(&self, error: f64) -> Option<&Row<W>> {
-        self.rows.iter().filter(|row| row.fit.error <= error).min_by_key(|row| row.parameters)
+        self.rows.iter().filter(|row| row.rated() <= error).min_by_key(|row| row.parameters)
     }
 
-    /// The row with the smallest error; of equal ones, that with the fewest parameters.
+    /// The row with the smallest error; of equal ones, that with the fewest parameters. Errors of rounding are equal.
     pub fn best(&self) -> Option<&Row<W>> {
-        self.rows.iter().min_by(|a, b| a.fit.error.total_cmp(&b.fit.error))
+        self.rows.iter().min_by(|a, b| a.rated().total_cmp(&b.rated()).then(a.parameters.cmp(&b.parameters)))
     }
 }
 
@@ -142,7 +145,7 @@ impl<W: Wide> Exploration<W> {
 /// ```
 ///
 /// # Errors
-/// Those of [`fit`](super::fit()); of candidates that do not fit the target's size; and those of [`Transmission::with`].
+/// Those of [`fit`](super::fit()); of candidates that do not fit the target's size; and [`Error::Size`] without memory for a Jacobian.
 pub fn explore<W: Wide>(
     target: &Target<W>,
     candidates: &[Candidate],
@@ -153,7 +156,9 @@ pub fn explore<W: Wide>(
     let n = target.n();
     let mut all = Vec::with_capacity(candidates.len());
     for candidate in candidates {
-        let parameters = num_parameters::<W>(&layouts(n, &*candidate.topology)?);
+        let stages = layouts(n, &*candidate.topology)?;
+        check(n, &stages, options.group, W::IS_COMPLEX)?;
+        let parameters = num_parameters::<W>(&stages);
         if parameters <= budget.parameters {
             all.push((parameters, candidate));
         }
@@ -168,20 +173,20 @@ pub fn explore<W: Wide>(
         }
         let mut tell = |fit| watch(&Step { index, count: all.len(), candidate, fit });
         let stages = layouts(n, &*candidate.topology)?;
-        let report = match report::<W>(n, &stages, budget.rank, &mut || tell(None)) {
+        let (dimension, bound, cost) = match report::<W>(n, &stages, budget.rank, &mut || tell(None)) {
             Err(Error::Interrupted { .. }) => {
                 interrupted = true;
                 break;
             }
             report => report?,
         };
-        let dimension_bound = usize::try_from(report.dimension_bound).unwrap_or(usize::MAX);
-        if report.dimension.map_or(dimension_bound, |found| found.value()) > budget.dimension {
+        let dimension_bound = usize::try_from(bound).unwrap_or(usize::MAX);
+        if dimension.map_or(dimension_bound, |found| found.value()) > budget.dimension {
             continue;
         }
         let fit = fit(target, &stages, options, &mut |progress| tell(Some(*progress)))?;
         interrupted = fit.stop == Stop::Interrupted;
-        if fit.error <= budget.error {
+        if fit.error <= budget.error.max(rounding(stages.len())) {
             reached.push(&candidate.family);
         }
         rows.push(Row {
@@ -189,9 +194,9 @@ pub fn explore<W: Wide>(
             block: stages.iter().map(StageLayout::block_size).max().unwrap_or(0),
             stages: stages.len(),
             parameters: num_parameters::<W>(&stages),
-            dimension: report.dimension,
+            dimension,
             dimension_bound,
-            flops: report.cost.multiply_adds.saturating_mul(if W::IS_COMPLEX { 8 } else { 2 }),
+            flops: cost.multiply_adds.saturating_mul(if W::IS_COMPLEX { 8 } else { 2 }),
             fit,
             pareto: false,
             pareto_dimension: false,
@@ -200,16 +205,14 @@ pub fn explore<W: Wide>(
             break;
         }
     }
-    mark(n, &mut rows, options.goal);
+    mark(&mut rows, options.goal);
     Ok(Exploration { rows, interrupted })
 }
 
 /// Marks both fronts. Errors below the goal are as good as the goal, and those of rounding as good as none.
-fn mark<W: Wide>(n: usize, rows: &mut [Row<W>], goal: f64) {
-    let rounding = 8.0 * EPS * Float::log2(n as f64).max(1.0);
-    let least = goal.max(0.5 * rounding * rounding);
+fn mark<W: Wide>(rows: &mut [Row<W>], goal: f64) {
     let front = |price: fn(&Row<W>) -> usize| {
-        let points = rows.iter().map(|row| (price(row) as f64, row.fit.error.max(least)));
+        let points = rows.iter().map(|row| (price(row) as f64, row.rated().max(goal)));
         pareto(&points.collect::<Vec<_>>())
     };
     let (by_parameters, by_dimension) = (front(|row| row.parameters), front(Row::effective_dimension));
@@ -218,19 +221,24 @@ fn mark<W: Wide>(n: usize, rows: &mut [Row<W>], goal: f64) {
     }
 }
 
-/// Dimension and cost, which depend on the wiring alone.
+type Report = (Option<Dimension>, u64, Cost);
+
+/// Dimension and what it cannot exceed, and the cost, which depend on the wiring alone.
 fn report<W: Wide>(
     n: usize,
     stages: &[StageLayout],
     most: usize,
     watch: &mut dyn FnMut() -> ControlFlow<()>,
-) -> Result<Transmission> {
-    let rank = RankOptions { most, ..RankOptions::default() };
+) -> Result<Report> {
+    fn of<T: Scalar>(plan: &Plan<T>, most: usize, watch: &mut dyn FnMut() -> ControlFlow<()>) -> Result<Report> {
+        let (dimension, bound) = Dimension::of(plan, &RankOptions { most, ..RankOptions::default() }, |_| watch())?;
+        Ok((dimension, bound, Cost::of(plan)))
+    }
     if W::IS_COMPLEX {
         let stages = stages.iter().map(|layout| (layout.clone(), Source::chart(Cayley)));
-        Transmission::with(&Plan::<c64>::from_stages(n, stages)?, &rank, |_| watch())
+        of(&Plan::<c64>::from_stages(n, stages)?, most, watch)
     } else {
         let stages = stages.iter().map(|layout| (layout.clone(), Source::chart(Cayley)));
-        Transmission::with(&Plan::<f64>::from_stages(n, stages)?, &rank, |_| watch())
+        of(&Plan::<f64>::from_stages(n, stages)?, most, watch)
     }
 }

@@ -23,14 +23,14 @@ use super::alternating::{check, from_blocks};
 use super::packing::Packing;
 use super::partners::Partners;
 use super::polar::nearest;
-use super::{Fit, Group, Options, Progress, Stop, Target};
+use super::{Fit, Group, Options, Progress, Stop, Target, rounding, square};
 use crate::dense::EPS;
 use crate::error::Result;
 use crate::parallel::Parallelism;
 use crate::scalar::{Scalar, Wide};
 use crate::simd::Isa;
 
-/// Gains up to this are those of rounding errors in Z, and so is an error of this for each block.
+/// Gains up to this are those of rounding errors in Z.
 const FLAT: f64 = 16.0 * EPS * EPS;
 
 /// At most `rotations` blocks of size 2 on freely chosen pairs, then at most [`Options::sweeps`] sweeps that polish them; start, seed and
@@ -69,14 +69,14 @@ pub fn greedy<W: Wide>(
         if watch(&Progress { restart: 0, sweep: done, error }).is_break() {
             break Stop::Interrupted;
         }
-        if error <= options.goal.max(0.5 * FLAT) {
+        if error <= options.goal.max(rounding(done + 1)) {
             break Stop::Exact;
         }
         if done == rotations {
             break Stop::Sweeps;
         }
         let Some((_, i, j)) = partners.best().filter(|(gain, ..)| *gain > FLAT) else {
-            break if error <= FLAT * (done + 1) as f64 { Stop::Exact } else { Stop::Converged };
+            break Stop::Converged;
         };
         packing.push(i, j, residual.turn(i, j));
         partners.update(i, j, |p, q| residual.gain(p, q));
@@ -159,8 +159,4 @@ impl<W: Wide> Residual<W> {
         self.measure(j);
         g
     }
-}
-
-fn square<W: Wide>(z: W) -> f64 {
-    z.re() * z.re() + z.im() * z.im()
 }

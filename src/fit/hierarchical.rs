@@ -13,8 +13,8 @@
 //! once; all later splits together are a √n-th of it.
 //!
 //! *Bound.* For orthogonal X and Y, Re tr(QᴴR) is a sum of ⟨part, X_t[:, J]·Y_J[t, :]⟩ ≤ Σ_{i≤u} σ_i(part). So every orthogonal product of these
-//! layouts has e ≥ 1 − (1/n)·Σ_parts Σ_{i≤u} σ_i: [`Fit::bound`], from the first split (up to the convergence of its iterations). What the fit is
-//! above that is what could be gained at most.
+//! layouts has e ≥ 1 − (1/n)·Σ_parts Σ_{i≤u} σ_i: [`Fit::bound`], from the first split, with sums that are bounded from above (`rank.rs`). What the
+//! fit is above that is what could be gained at most.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -24,7 +24,7 @@ use super::polar::nearest;
 use super::rank::Parts;
 use super::relax::inner;
 use super::{Fit, Options, Target};
-use crate::dense;
+use crate::dense::{self, EPS};
 use crate::error::Result;
 use crate::layout::StageLayout;
 use crate::parallel::{Parallelism, for_each};
@@ -45,21 +45,28 @@ pub fn hierarchical<W: Wide>(target: &Target<W>, stages: &[StageLayout], options
 
 /// The blocks of all stages, and the bound.
 pub(super) fn factors<W: Wide>(target: &Target<W>, stages: &[StageLayout], options: &Options) -> Result<Found<W>> {
-    let find = |chain: &Chain, a: &[W]| Ok(split(a, target.n(), chain.unit, &chain.radices, options.parallelism));
+    let find = |chain: &Chain, a: &[W]| Ok(split(a, target.n(), chain.unit, &chain.radices, true, options.parallelism));
     let (blocks, gain) = by_windows(target, stages, options, find)?;
     Ok((blocks, (1.0 - gain / target.n() as f64).max(0.0)))
 }
 
 /// The blocks of each stage in the order of its layout, for the leading window of a matrix with rows at a distance of `pitch`, and the
-/// gain that no orthogonal product exceeds.
-fn split<W: Wide>(a: &[W], pitch: usize, u: usize, radices: &[usize], parallelism: Parallelism) -> Found<W> {
+/// gain that no orthogonal product exceeds, if that is wanted.
+fn split<W: Wide>(
+    a: &[W],
+    pitch: usize,
+    u: usize,
+    radices: &[usize],
+    bounded: bool,
+    parallelism: Parallelism,
+) -> Found<W> {
     if let [radix] = radices {
         let b = u * radix;
         let mut block: Vec<W> = a.chunks(pitch).take(b).flat_map(|row| row[..b].iter().copied()).collect();
         let wanted = block.clone();
         nearest(b, &mut block, &[0], Isa::detect(), Parallelism::None);
-        let gain = inner(&wanted, &block);
-        return (vec![block], gain);
+        let gain = inner(&wanted, &block); // Σσ, to rounding
+        return (vec![block], gain * (1.0 + 16.0 * b as f64 * EPS));
     }
     let k = radices.len() / 2;
     let s = u * radices[..k].iter().product::<usize>();
@@ -70,7 +77,7 @@ fn split<W: Wide>(a: &[W], pitch: usize, u: usize, radices: &[usize], parallelis
     let mut gains = vec![0.0; t];
     let items = x.chunks_exact_mut(q * u * q * u).zip(rows.chunks_exact_mut(q * u * s)).zip(&mut gains).enumerate();
     for_each(parallelism, items.collect(), |(t, ((x, rows), gain))| {
-        *gain = Parts { a: &a[t * u * pitch..], pitch, u, s, q }.factor(x, rows);
+        Parts { a: &a[t * u * pitch..], pitch, u, s, q }.factor(x, rows, bounded.then_some(gain));
     });
     let mut y = vec![W::zero(); q * s * s];
     for (t, rows) in rows.chunks_exact(q * u * s).enumerate() {
@@ -115,6 +122,6 @@ fn below<W: Wide>(all: &mut [W], w: usize, u: usize, radices: &[usize], parallel
     let count = all.len() / (w * w).max(1);
     let mut found: Vec<Vec<Vec<W>>> = vec![Vec::new(); count];
     let items: Vec<_> = all.chunks_exact(w * w).zip(&mut found).collect();
-    for_each(parallelism, items, |(x, found)| *found = split(x, w, u, radices, Parallelism::None).0);
+    for_each(parallelism, items, |(x, found)| *found = split(x, w, u, radices, false, Parallelism::None).0);
     found
 }

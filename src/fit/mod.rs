@@ -7,7 +7,7 @@
 //! | function | what it does |
 //! |---|---|
 //! | [`fit`] | chooses among the following |
-//! | [`alternating`] | sweeps of block polar factors: monotone, for every wiring |
+//! | [`alternating`] | sweeps of block polar factors: monotone (but where a wrong determinant is left), for every wiring |
 //! | [`hierarchical`] | one pass over butterflies: exact in their class, and a bound of what can be reached |
 //! | [`explore`] | tries many wirings: which one? |
 //! | [`projection`] | one pass over butterflies of radix 2, by eigenvectors |
@@ -44,7 +44,7 @@ use alloc::vec::Vec;
 use num_traits::Float;
 
 use crate::batch::BatchMut;
-use crate::dense;
+use crate::dense::{self, EPS};
 use crate::error::{Error, Result};
 use crate::layout::{Sharing, StageLayout};
 use crate::parallel::Parallelism;
@@ -56,22 +56,23 @@ use crate::topology::Topology;
 mod alternating;
 mod assignment;
 mod automatic;
+mod block_polar;
 mod chain;
 mod corner;
+mod dense_polar;
 mod descent;
 mod explore;
 mod greedy;
 mod hierarchical;
 mod jacobi;
+mod ky_fan;
 mod packing;
 mod partners;
 mod pass;
 mod permuted;
 mod polar;
 mod products;
-mod project;
 mod projection;
-mod quintic;
 mod rank;
 mod raw;
 mod relax;
@@ -105,7 +106,7 @@ pub enum Group {
 /// Where sweeps begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Start {
-    /// Blocks drawn from the Haar measure of their group.
+    /// Blocks drawn nearly from the Haar measure of their group.
     #[default]
     Random,
     /// Identity blocks: for targets near the identity.
@@ -118,11 +119,11 @@ pub enum Start {
 pub struct Options {
     /// Which blocks are allowed.
     pub group: Group,
-    /// Where sweeps begin; restarts after the first are random.
+    /// Where sweeps begin; further runs begin with random blocks.
     pub start: Start,
     /// Of the stream that random starts come from. The same seed gives the same fit, bit by bit, on any number of threads.
     pub seed: u64,
-    /// Runs; the best is kept.
+    /// Runs from different starts; the best is kept.
     pub restarts: usize,
     /// Sweeps of a run, at most.
     pub sweeps: usize,
@@ -188,7 +189,8 @@ pub struct Fit<W: Wide> {
     pub error: f64,
     /// ‖Q − R‖_F/‖Q‖_F = √(2e)
     pub relative_frobenius: f64,
-    /// The error before the first sweep, and after each.
+    /// The error before the first sweep, and after each. It does not grow, but for a sweep that leads out of a wrong determinant; if that
+    /// leads nowhere, `error` is that of the blocks from before.
     pub curve: Vec<f64>,
     /// Sweeps of the run that was best.
     pub sweeps: usize,
@@ -289,6 +291,19 @@ fn written_out<W: Wide>(plan: &Plan<W>, parallelism: Parallelism) -> Result<Vec<
     let columns = BatchMut::columns(&mut images, n)?;
     plan.apply_in_place(&factors, columns, Op::None, parallelism, &mut Workspace::new())?;
     Ok(images)
+}
+
+/// The error e that rounding leaves in a product of so many stages. Errors of directions grow like √m·eps, those of lengths, which
+/// have the same sign in all blocks, like ½m·eps; some eps more are for blocks and for the target's own.
+fn rounding(stages: usize) -> f64 {
+    let relative = EPS * (4.0 + stages as f64);
+    0.5 * relative * relative
+}
+
+/// |z|²
+#[inline(always)]
+fn square<W: Wide>(z: W) -> f64 {
+    z.re() * z.re() + z.im() * z.im()
 }
 
 /// Σ dim of the group over all blocks.

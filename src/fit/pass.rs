@@ -23,7 +23,7 @@ const STRIP: usize = 32;
 pub(super) const ROUND: usize = 8;
 
 /// Where the rows of a stage are.
-pub(super) struct Order {
+pub(super) struct Rows {
     pub(super) b: usize,
     /// The coordinates of all blocks one after the other, then those in no block.
     pub(super) rows: Vec<usize>,
@@ -33,7 +33,7 @@ pub(super) struct Order {
     pub(super) owner: Vec<Option<usize>>,
 }
 
-impl Order {
+impl Rows {
     pub(super) fn new(n: usize, layout: &StageLayout) -> Self {
         let mut rows: Vec<usize> = (0..layout.num_blocks()).flat_map(|j| layout.indices(j)).collect();
         let (b, covered) = (layout.block_size(), rows.len());
@@ -73,7 +73,7 @@ pub(super) struct Picked<W> {
 
 impl<W: Wide> Picked<W> {
     /// From all of Z.
-    pub(super) fn of(z: &[W], pitch: usize, order: &Order) -> Self {
+    pub(super) fn of(z: &[W], pitch: usize, order: &Rows) -> Self {
         let n = order.owner.len();
         let mut rows = vec![W::zero(); n * order.b];
         for (i, (to, row)) in rows.chunks_exact_mut(order.b).zip(z.chunks_exact(pitch)).enumerate() {
@@ -83,20 +83,20 @@ impl<W: Wide> Picked<W> {
     }
 
     /// All Zⱼⱼ, one after the other.
-    pub(super) fn parts(&self, order: &Order) -> Vec<W> {
+    pub(super) fn parts(&self, order: &Rows) -> Vec<W> {
         let row = |i: &usize| self.rows[self.place[*i] * order.b..][..order.b].iter().copied();
         order.rows[..order.covered].iter().flat_map(row).collect()
     }
 }
 
 pub(super) struct Pass<'a, W: Wide> {
-    pub(super) order: &'a Order,
+    pub(super) order: &'a Rows,
     /// B, row-major one after the other, and B'.
     pub(super) left: &'a [W],
     pub(super) blocks: &'a [W],
     /// The stage with B'.
     pub(super) right: (&'a Plan<W>, &'a Factors<W>),
-    pub(super) next: &'a Order,
+    pub(super) next: &'a Rows,
     pub(super) pitch: usize,
     pub(super) parallelism: Parallelism,
     pub(super) workspace: &'a Workspace,

@@ -66,7 +66,7 @@ pub fn permuted<W: Wide>(
     check(n, stages, options.group, W::IS_COMPLEX)?;
     let identity: Vec<usize> = (0..n).collect();
     let mut best: Option<Permuted<W>> = None;
-    for (start, order) in starts(n, options).into_iter().enumerate() {
+    for (start, order) in starts(n, options).enumerate() {
         let mut pairs = vec![[order.clone(), identity.clone()]];
         if sides == Sides::Both && start > 0 {
             pairs.push([identity.clone(), order.clone()]);
@@ -96,7 +96,7 @@ fn search<W: Wide>(
     watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Permuted<W>> {
     let short = Options { sweeps: options.sweeps.min(SWEEPS), restarts: 1, ..options.clone() };
-    let mut now = reordered(target, &rows, &columns)?;
+    let mut now = target.reordered(&rows, &columns);
     let mut found = fit(&now, stages, &short, watch)?;
     let mut curve = vec![found.error];
     let each: &[Side] = if sides == Sides::Both { &[Side::Rows, Side::Columns] } else { &[Side::Rows] };
@@ -106,7 +106,7 @@ fn search<W: Wide>(
             break;
         }
         let side = each[round % each.len()];
-        let (order, blocks) = side.best(&now, stages, &found, options.group == Group::Full)?;
+        let (order, blocks) = side.best(&now, stages, &found, options)?;
         if order.iter().enumerate().all(|(i, to)| i == *to) {
             resting += 1;
             continue;
@@ -114,7 +114,7 @@ fn search<W: Wide>(
         resting = 0;
         let moved = if side == Side::Rows { &mut rows } else { &mut columns };
         moved.iter_mut().for_each(|i| *i = order[*i]);
-        now = reordered(target, &rows, &columns)?;
+        now = target.reordered(&rows, &columns);
         found = from_blocks(&now, stages, blocks, 0, &short, watch)?;
         if found.stop != Stop::Interrupted {
             let fresh = fit(&now, stages, &short, watch)?;
@@ -135,16 +135,6 @@ fn search<W: Wide>(
     Ok(Permuted { rows, columns, fit: found, curve })
 }
 
-/// The target in the order of R.
-fn reordered<W: Wide>(target: &Target<W>, rows: &[usize], columns: &[usize]) -> Result<Target<W>> {
-    let (n, entries) = (target.n(), target.entries());
-    let mut to = vec![W::zero(); n * n];
-    for (row, i) in entries.chunks_exact(n).zip(rows) {
-        row.iter().zip(columns).for_each(|(x, j)| to[i * n + j] = *x);
-    }
-    Target::new(n, &to)
-}
-
 #[derive(Clone, Copy, PartialEq)]
 enum Side {
     Rows,
@@ -158,9 +148,9 @@ impl Side {
         target: &Target<W>,
         stages: &[StageLayout],
         found: &Fit<W>,
-        free: bool,
+        options: &Options,
     ) -> Result<(Vec<usize>, Vec<Vec<W>>)> {
-        let n = target.n();
+        let (n, parallelism, free) = (target.n(), options.parallelism, options.group == Group::Full);
         // Row i of A: the inner products of row (column) i of the target with all those of R.
         let mut a = target.entries().to_vec();
         if self == Side::Columns {
@@ -168,7 +158,6 @@ impl Side {
         }
         let op = if self == Side::Rows { Op::Conj } else { Op::Adjoint };
         let factors = found.plan().realize::<f64>(&[])?;
-        let parallelism = crate::parallel::Parallelism::default();
         found.plan().apply_in_place(&factors, BatchMut::rows(&mut a, n)?, op, parallelism, &mut Workspace::new())?;
         // The block that may turn a row (column): the last (first) one that names its coordinate.
         let mut places = vec![None; if free { n } else { 0 }];
@@ -185,7 +174,7 @@ impl Side {
         for (i, to) in order.iter().enumerate() {
             let (x, Some((k, j, row))) = (a[i * n + to], place(*to)) else { continue };
             let (b, size) = (stages[k].block_size(), Scalar::abs(x));
-            let phase = if size > 0.0 { x * W::from_real(1.0 / size) } else { W::one() };
+            let phase = if size > f64::MIN_POSITIVE { x * W::from_real(1.0 / size) } else { W::one() };
             for l in 0..b {
                 let at = if self == Side::Rows { row * b + l } else { l * b + row };
                 let entry = &mut blocks[k][j * b * b + at];
@@ -196,26 +185,30 @@ impl Side {
     }
 }
 
-/// The orders to start from, as where each row goes.
-fn starts(n: usize, options: &Options) -> Vec<Vec<usize>> {
-    let identity: Vec<usize> = (0..n).collect();
-    let mut all = vec![identity.clone()];
-    if n.is_power_of_two() && n > 2 {
-        let reversed = |i: usize| i.reverse_bits() >> (n.leading_zeros() + 1);
-        let makhoul = |i: usize| if i.is_multiple_of(2) { i / 2 } else { n - 1 - i / 2 };
-        all.push((0..n).map(reversed).collect());
-        all.push((0..n).map(|i| i ^ (i >> 1)).collect());
-        all.push((0..n).map(|i| reversed(i ^ (i >> 1))).collect());
-        all.push((0..n).map(makhoul).collect());
-        all.push((0..n).map(|i| reversed(makhoul(i))).collect());
-    }
+/// The orders to start from, as where each row goes, made one by one.
+fn starts(n: usize, options: &Options) -> impl Iterator<Item = Vec<usize>> {
+    let reversed = move |i: usize| i.reverse_bits() >> (n.leading_zeros() + 1);
+    let gray = |i: usize| i ^ (i >> 1);
+    let makhoul = move |i: usize| if i.is_multiple_of(2) { i / 2 } else { n - 1 - i / 2 };
+    let known = move |start: usize| -> Vec<usize> {
+        let place = |i: usize| match start {
+            0 => i,
+            1 => reversed(i),
+            2 => gray(i),
+            3 => reversed(gray(i)),
+            4 => makhoul(i),
+            _ => reversed(makhoul(i)),
+        };
+        (0..n).map(place).collect()
+    };
+    let count = if n.is_power_of_two() && n > 2 { 6 } else { 1 };
     let mut generator = Generator::new(options.seed);
-    for _ in 1..options.restarts {
-        let mut order = identity.clone();
+    let random = (1..options.restarts).map(move |_| {
+        let mut order: Vec<usize> = (0..n).collect();
         generator.shuffle(&mut order);
-        all.push(order);
-    }
-    all
+        order
+    });
+    (0..count).map(known).chain(random)
 }
 
 #[cfg(test)]
@@ -231,10 +224,10 @@ mod tests {
         let stages = super::super::layouts(n, topology).unwrap();
         let options = Options { group, sweeps: 3, ..Options::default() };
         let found = fit(&target, &stages, &options, &mut |_| ControlFlow::Continue(())).unwrap();
-        let (order, blocks) = side.best(&target, &stages, &found, group == Group::Full).unwrap();
+        let (order, blocks) = side.best(&target, &stages, &found, &options).unwrap();
         let identity: Vec<usize> = (0..n).collect();
         let (rows, columns) = if side == Side::Rows { (&order, &identity) } else { (&identity, &order) };
-        let moved = reordered(&target, rows, columns).unwrap();
+        let moved = target.reordered(rows, columns);
         let r = found.matrix(Parallelism::None).unwrap();
         let at = |q: &[W], i: usize, k: usize| if side == Side::Rows { q[i * n + k] } else { q[k * n + i] };
         let inner = |i: usize, to: usize| {

@@ -10,7 +10,7 @@
 //!
 //! M + C is the best rotation and M − C the best reflection, with gains √(‖M‖²_F ± 2 det M): no angle is ever formed.
 //!
-//! *Larger blocks* by products alone (`quintic.rs`). Where that settles nothing, and where singular vectors are wanted, by one-sided
+//! *Larger blocks* by products alone (`block_polar.rs`). Where that settles nothing, and where singular vectors are wanted, by one-sided
 //! Jacobi rotations (Hestenes 1958; Demmel & Veselić 1992: columns become orthogonal to working precision *relative to their lengths*,
 //! so U is good however small σ is). Eight blocks run side by side, one per lane. Columns that vanish are completed by unit vectors.
 
@@ -19,7 +19,8 @@ use alloc::vec::Vec;
 
 use num_traits::Float;
 
-use super::quintic::{piece, polar};
+use super::block_polar::{piece, polar};
+use super::square;
 use crate::dense::{EPS, determinant_sign};
 use crate::parallel::{Parallelism, for_each};
 use crate::scalar::{Scalar, Wide};
@@ -98,7 +99,7 @@ pub(super) fn exact<W: Wide>(
 fn phase<W: Wide>(m: &mut W, parity: i8) -> Sign {
     let size = Scalar::abs(*m);
     if W::IS_COMPLEX {
-        *m = if size > 0.0 { *m * W::from_real(1.0 / size) } else { W::one() };
+        *m = if size > f64::MIN_POSITIVE { *m * W::from_real(1.0 / size) } else { W::one() };
         return Sign { loss: 0.0, sign: 0 };
     }
     let best = if m.re() < 0.0 { -1 } else { 1 };
@@ -109,12 +110,11 @@ fn phase<W: Wide>(m: &mut W, parity: i8) -> Sign {
 }
 
 fn pair<W: Wide>(m: &mut [W], parity: i8) -> Sign {
-    let square = |z: W| z.re() * z.re() + z.im() * z.im();
     let det = m[0] * m[3] - m[1] * m[2];
     let norm = (square(m[0]) + square(m[1])) + (square(m[2]) + square(m[3]));
     let (turn, size, sign) = if W::IS_COMPLEX {
         let size = Scalar::abs(det);
-        (if size > 0.0 { det * W::from_real(1.0 / size) } else { W::one() }, size, 0)
+        (if size > f64::MIN_POSITIVE { det * W::from_real(1.0 / size) } else { W::one() }, size, 0)
     } else {
         let best = if det.re() < 0.0 { -1 } else { 1 };
         let sign = if parity == 0 { best } else { parity };
@@ -186,7 +186,7 @@ impl Jacobi {
                 (u[at], v[at]) = (number(&self.a, at), number(&self.v, at));
             }
             for (sigma, u) in sigma.iter_mut().zip(u.chunks_exact_mut(b)) {
-                *sigma = Float::sqrt(u.iter().map(|x| x.re() * x.re() + x.im() * x.im()).sum::<f64>());
+                *sigma = Float::sqrt(u.iter().map(|x| square(*x)).sum::<f64>());
             }
             complete(b, &mut u, &mut sigma);
             // In the units of the block, which may have been scaled.
@@ -237,7 +237,7 @@ fn complete<W: Wide>(b: usize, u: &mut [W], sigma: &mut [f64]) {
             continue;
         }
         // Of the unit vectors, the one that the others leave most of; the k-th if none is better.
-        let taken = |i: usize| u.chunks_exact(b).map(|u| u[i].re() * u[i].re() + u[i].im() * u[i].im()).sum::<f64>();
+        let taken = |i: usize| u.chunks_exact(b).map(|u| square(u[i])).sum::<f64>();
         let best = (0..b).map(|i| (k + i) % b).min_by(|i, j| {
             let (x, y) = (taken(*i), taken(*j));
             if (x - y).abs() < 0.5 / b as f64 { core::cmp::Ordering::Equal } else { x.total_cmp(&y) }
@@ -249,7 +249,7 @@ fn complete<W: Wide>(b: usize, u: &mut [W], sigma: &mut [f64]) {
                 let dot = row.iter().zip(other).fold(W::zero(), |sum, (x, o)| sum + *x * Scalar::conj(*o));
                 row.iter_mut().zip(other).for_each(|(x, o)| *x = *x - dot * *o);
             }
-            let length = Float::sqrt(row.iter().map(|x| x.re() * x.re() + x.im() * x.im()).sum::<f64>());
+            let length = Float::sqrt(row.iter().map(|x| square(*x)).sum::<f64>());
             row.iter_mut().for_each(|x| *x = *x * W::from_real(1.0 / length));
         }
         u[k * b..(k + 1) * b].copy_from_slice(&row);

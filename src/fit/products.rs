@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
-use super::quintic::{PACKED, piece};
+use super::block_polar::{PACKED, piece};
 use crate::dense::pack::{Pack, Packed};
 use crate::dense::register::Memory;
 use crate::dense::{Product, blocks, product_on};

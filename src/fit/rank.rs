@@ -1,15 +1,21 @@
 //! The best approximations of rank u of the parts of a split, by orthogonal iteration.
 //!
-//! M ≈ L·R: rows R start as the u rows of M that pivoted Gram–Schmidt finds; then L ← M Rᴴ, R ← orth(orth(L)ᴴ M) until the energy ‖L‖²_F has
-//! come to rest. Where the rank *is* u, one round is exact to rounding. In the end both factors get a fair share of the singular values: with
-//! LᴴL = VΣ²Vᴴ, L ← L·VΣ^{−½}Vᴴ and R ← VΣ^{½}Vᴴ·R.
+//! M ≈ L·R: rows R start as the u rows of M that pivoted Gram–Schmidt finds; then R ← orth(Lᴴ M), L ← M Rᴴ until the energy ‖L‖²_F has
+//! come to rest. Where the rank *is* u, one round is exact to rounding. Rows that are orthogonal to a singular vector would never find it
+//! (a transform with two rows exchanged is full of them); so a little of all rows is mixed in at first. In the end both factors get a fair
+//! share of the singular values: with LᴴL = VΣ²Vᴴ, L ← L·VΣ^{−½}Vᴴ and R ← VΣ^{½}Vᴴ·R.
+//!
+//! ‖L‖'s singular values are Ritz values, sums of which are *at most* those of M. From above there are √u·‖M‖_F, which is the sum where all u are
+//! equal and no others are left, as in the class; and where that says too little, `ky_fan.rs`.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use num_traits::Float;
 
-use crate::dense::hermitian_eigen;
+use super::ky_fan::ky_fan;
+use super::square;
+use crate::dense::{EPS, hermitian_eigen};
 use crate::scalar::{Scalar, Wide};
 use crate::simd::{Isa, Job, Lanes, dispatch};
 
@@ -17,6 +23,10 @@ use crate::simd::{Isa, Job, Lanes, dispatch};
 const ROUNDS: usize = 12;
 /// Energy that still counts as at rest.
 const REST: f64 = 1e-9;
+/// How much of the other rows is mixed in.
+const MIXED: f64 = 0.05;
+/// √u·‖M‖_F is as good as the sum of singular values where it is above the one that is found by this part of it at most.
+const TIGHT: f64 = 1e-13;
 /// Accumulators of a sum.
 const LANES: usize = 8;
 
@@ -30,12 +40,10 @@ pub(super) struct Parts<'a, W> {
 }
 
 impl<W: Wide> Parts<'_, W> {
-    /// L of all parts side by side in `x` (qu × qu), R of all parts one below the other in `rows` (u × s each). Returns the sum of the
-    /// parts' u largest singular values.
-    pub(super) fn factor(&self, x: &mut [W], rows: &mut [W]) -> f64 {
-        let mut gain = 0.0;
-        dispatch::<f64, _>(Isa::detect(), Factor { parts: self, x, rows, gain: &mut gain });
-        gain
+    /// L of all parts side by side in `x` (qu × qu), R of all parts one below the other in `rows` (u × s each). Adds to `bound`, if there is
+    /// one, at least the sum of the parts' u largest singular values.
+    pub(super) fn factor(&self, x: &mut [W], rows: &mut [W], bound: Option<&mut f64>) {
+        dispatch::<f64, _>(Isa::detect(), Factor { parts: self, x, rows, bound });
     }
 }
 
@@ -43,12 +51,12 @@ struct Factor<'a, 'b, W> {
     parts: &'a Parts<'b, W>,
     x: &'a mut [W],
     rows: &'a mut [W],
-    gain: &'a mut f64,
+    bound: Option<&'a mut f64>,
 }
 
 impl<W: Wide> Job<f64> for Factor<'_, '_, W> {
     #[inline(always)]
-    fn run<S: Lanes<f64>>(self, _: S) {
+    fn run<S: Lanes<f64>>(mut self, _: S) {
         let Parts { a, pitch, u, s, q } = *self.parts;
         let height = q * u;
         let (mut m, mut l) = (vec![W::zero(); height * s], vec![W::zero(); height * u]);
@@ -56,7 +64,13 @@ impl<W: Wide> Job<f64> for Factor<'_, '_, W> {
             for (i, row) in m.chunks_exact_mut(s).enumerate() {
                 row.copy_from_slice(&a[(i / u * s + i % u) * pitch + j * s..][..s]);
             }
-            *self.gain += low_rank(u, s, &m, &mut l, r);
+            let found = low_rank(u, s, &m, &mut l, r);
+            if let Some(bound) = &mut self.bound {
+                let most = Float::sqrt(u as f64 * squares(&m));
+                let tight = most - found <= TIGHT * most;
+                let rounded = most * (1.0 + (m.len() / LANES + LANES) as f64 * EPS);
+                **bound += if tight { rounded } else { rounded.min(ky_fan(u, s, &m)) };
+            }
             for (x, l) in self.x.chunks_exact_mut(height).zip(l.chunks_exact(u)) {
                 x[j * u..(j + 1) * u].copy_from_slice(l);
             }
@@ -69,31 +83,42 @@ impl<W: Wide> Job<f64> for Factor<'_, '_, W> {
 fn low_rank<W: Wide>(u: usize, s: usize, m: &[W], l: &mut [W], r: &mut [W]) -> f64 {
     pivots(u, s, m, r);
     let total: f64 = squares(m);
-    let (mut energy, mut before) = (0.0, f64::NEG_INFINITY);
-    for _ in 0..ROUNDS {
-        // L ← M Rᴴ
-        for (l, m) in l.chunks_exact_mut(u).zip(m.chunks_exact(s)) {
-            for (l, r) in l.iter_mut().zip(r.chunks_exact(s)) {
-                *l = dot(m, r);
-            }
-        }
-        let last = before;
-        (before, energy) = (energy, squares(l));
-        if energy - before <= REST * total && last >= 0.0 {
-            break;
-        }
+    let mut energy = left(u, s, m, l, r);
+    for round in 0..ROUNDS {
         // R ← orth(Lᴴ M): with orthonormal columns in place of L the rows come in the same order.
         let scale = if energy > 0.0 { 1.0 / Float::sqrt(energy) } else { 0.0 };
+        let mixed = if round == 0 { MIXED / Float::sqrt((m.len() / s) as f64) } else { 0.0 };
         r.fill(W::zero());
-        for (l, m) in l.chunks_exact(u).zip(m.chunks_exact(s)) {
-            for (l, r) in l.iter().zip(r.chunks_exact_mut(s)) {
-                let f = Scalar::conj(*l) * W::from_real(scale);
+        for (i, (l, m)) in l.chunks_exact(u).zip(m.chunks_exact(s)).enumerate() {
+            for (k, (l, r)) in l.iter().zip(r.chunks_exact_mut(s)).enumerate() {
+                let f = Scalar::conj(*l) * W::from_real(scale) + W::from_real(mixed * sign(i, k));
                 r.iter_mut().zip(m).for_each(|(r, m)| *r += f * *m);
             }
         }
         orthonormal(s, r);
+        let before = energy;
+        energy = left(u, s, m, l, r);
+        if energy >= (1.0 - REST) * total || round > 0 && energy - before <= REST * total {
+            break;
+        }
     }
     balance(u, s, l, r, energy)
+}
+
+/// L ← M Rᴴ; returns ‖L‖²_F.
+#[inline(always)]
+fn left<W: Wide>(u: usize, s: usize, m: &[W], l: &mut [W], r: &[W]) -> f64 {
+    for (l, m) in l.chunks_exact_mut(u).zip(m.chunks_exact(s)) {
+        l.iter_mut().zip(r.chunks_exact(s)).for_each(|(l, r)| *l = dot(m, r));
+    }
+    squares(l)
+}
+
+/// ±1 without a pattern that a transform could have.
+#[inline(always)]
+fn sign(i: usize, k: usize) -> f64 {
+    let mixed = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (k as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
+    if mixed.wrapping_mul(mixed | 1) >> 63 == 0 { 1.0 } else { -1.0 }
 }
 
 /// The u rows of M that stick out most, orthonormal.
@@ -108,7 +133,7 @@ fn pivots<W: Wide>(u: usize, s: usize, m: &[W], r: &mut [W]) {
         if k + 1 < u {
             for (left, m) in left.iter_mut().zip(m.chunks_exact(s)) {
                 let z = dot(m, &row[..s]);
-                *left -= z.re() * z.re() + z.im() * z.im();
+                *left -= square(z);
             }
             left[best] = f64::NEG_INFINITY;
         }
@@ -187,7 +212,7 @@ fn balance<W: Wide>(u: usize, s: usize, l: &mut [W], r: &mut [W], energy: f64) -
 
 /// x·yᴴ, in a fixed order that fills registers.
 #[inline(always)]
-fn dot<W: Wide>(x: &[W], y: &[W]) -> W {
+pub(super) fn dot<W: Wide>(x: &[W], y: &[W]) -> W {
     let mut sums = [W::zero(); LANES];
     let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
     let rest = xs.remainder().iter().zip(ys.remainder());
@@ -201,6 +226,6 @@ fn dot<W: Wide>(x: &[W], y: &[W]) -> W {
 }
 
 #[inline(always)]
-fn squares<W: Wide>(x: &[W]) -> f64 {
+pub(super) fn squares<W: Wide>(x: &[W]) -> f64 {
     dot(x, x).re()
 }

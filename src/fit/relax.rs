@@ -10,7 +10,7 @@
 //! what is won is looked at.) Errors stay monotone, and sweeps to machine precision are two to four times fewer; Haar targets come
 //! to rest lower.
 //!
-//! The eigenvalues of (1 − τ) + τE are at least 2τ − 1 in size, whatever E: a few products find that polar factor (`quintic.rs`), which has
+//! The eigenvalues of (1 − τ) + τE are at least 2τ − 1 in size, whatever E: a few products find that polar factor (`block_polar.rs`), which has
 //! the determinant of P if det E = 1.
 
 use super::polar::nearest;

@@ -46,11 +46,10 @@ impl<W: Wide> Target<W> {
         if group == Group::Full || determinant_sign(n, &mut target.entries().to_vec()) > 0 {
             return Ok(target);
         }
-        entries[..n].iter_mut().for_each(|x| *x = -*x);
-        Ok(Self::project(n, &entries)?.0)
+        Ok(target.reflected(0))
     }
 
-    /// A product of random blocks of these layouts, from the Haar measure of `group`.
+    /// A product of random blocks of these layouts, nearly from the Haar measure of `group`.
     ///
     /// # Errors
     /// As [`haar`](Self::haar), and as [`alternating`](super::alternating) for the layouts and the group.

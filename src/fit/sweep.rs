@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use bytemuck::cast_slice;
 
-use super::pass::{Order, Pass, Picked, ROUND};
+use super::pass::{Pass, Picked, ROUND, Rows};
 use super::polar::{Sign, exact, nearest};
 use super::products::products;
 use super::raw::Raw;
@@ -31,8 +31,8 @@ use crate::scalar::Wide;
 use crate::simd::Isa;
 
 /// A stage and its present blocks, row-major one after the other.
-pub(super) struct Blocks<W: Wide> {
-    order: Order,
+pub(super) struct Visited<W: Wide> {
+    order: Rows,
     plan: Plan<W>,
     pub(super) blocks: Vec<W>,
     /// The determinant that each block must have; 0 for any.
@@ -43,12 +43,12 @@ pub(super) struct Blocks<W: Wide> {
     wanted: Vec<W>,
 }
 
-impl<W: Wide> Blocks<W> {
+impl<W: Wide> Visited<W> {
     fn new(n: usize, layout: &StageLayout, blocks: Vec<W>) -> Result<Self> {
         let plan = Plan::from_stages(n, [(layout.clone(), Source::chart(Raw))])?;
         let count = layout.num_blocks();
         let wanted = vec![W::zero(); blocks.len()];
-        Ok(Self { order: Order::new(n, layout), plan, blocks, parity: vec![0; count], signs: vec![1; count], wanted })
+        Ok(Self { order: Rows::new(n, layout), plan, blocks, parity: vec![0; count], signs: vec![1; count], wanted })
     }
 
     /// The determinants of the best blocks of the last visit, and what others would have cost.
@@ -62,7 +62,7 @@ pub(super) struct Sweeper<'a, W: Wide> {
     target: &'a [W],
     /// All stages.
     whole: Plan<W>,
-    pub(super) stages: Vec<Blocks<W>>,
+    pub(super) stages: Vec<Visited<W>>,
     /// Distance of the rows of Z: never a multiple of a page, whose lines would all compete for the same places of a cache.
     pitch: usize,
     z: Vec<W>,
@@ -85,7 +85,7 @@ impl<'a, W: Wide> Sweeper<'a, W> {
         parallelism: Parallelism,
     ) -> Result<Self> {
         let whole = Plan::from_stages(n, layouts.iter().map(|layout| (layout.clone(), Source::chart(Raw))))?;
-        let stages = layouts.iter().zip(blocks).map(|(layout, blocks)| Blocks::new(n, layout, blocks));
+        let stages = layouts.iter().zip(blocks).map(|(layout, blocks)| Visited::new(n, layout, blocks));
         let stages = stages.collect::<Result<_>>()?;
         let round = n.next_multiple_of(ROUND);
         let pitch = if (round * size_of::<W>()).is_multiple_of(512) { round + ROUND } else { round };

@@ -3,6 +3,9 @@
 //! *Is it orthogonal?* Up to n = 256 LAPACK's ratio ‖I − QᴴQ‖₁/(n·eps) decides, exactly. Forming QᴴQ of a larger matrix would take longer
 //! than the whole fit; there E = I − QᴴQ is measured by 8 vectors of random signs, ‖E‖²_F = E‖Ex‖², and ‖E‖_F takes the place of
 //! ‖E‖₁ (they agree for errors spread evenly, and a single entry off by δ shows as δ in every probe).
+//!
+//! *Rounded matrices.* Entries rounded to a precision of machine epsilon eps are off by eps/2 of their size, so that ‖E‖_F ≤ eps·√n to first order.
+//! Ratios in units of that eps say nothing in half precision, where n·eps is above 1 soon.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -11,8 +14,9 @@ use alloc::vec::Vec;
 
 use num_traits::Float;
 
-use super::project::polar;
-use crate::dense::{EPS, ORTHOGONAL, orthogonality_ratio};
+use super::dense_polar::polar;
+use super::square;
+use crate::dense::{EPS, ORTHOGONAL, one_norm, subtract_gram};
 use crate::error::{Error, Result, check_length};
 use crate::generator::Generator;
 use crate::parallel::{Parallelism, for_each};
@@ -22,6 +26,10 @@ use crate::simd::{Isa, Job, Lanes, dispatch};
 /// Matrices up to this size are measured exactly.
 const EXACT: usize = 256;
 const PROBES: usize = 8;
+/// ‖I − QᴴQ‖_F of a matrix in few digits that is orthogonal to a ratio of 30 is at most this.
+const ROUNDED: f64 = 0.01;
+/// Of no orthogonal matrix, whatever the precision, it is more.
+const MOST: f64 = 0.5;
 /// Rows that a thread takes at a time.
 const ROWS: usize = 32;
 
@@ -31,6 +39,8 @@ pub struct Target<W: Wide> {
     n: usize,
     entries: Vec<W>,
     ratio: f64,
+    /// ‖I − QᴴQ‖_F
+    defect: f64,
 }
 
 impl<W: Wide> Target<W> {
@@ -41,13 +51,13 @@ impl<W: Wide> Target<W> {
     /// finite, named with its place, and for a matrix that is not orthogonal, with its defect.
     pub fn new(n: usize, entries: &[W]) -> Result<Self> {
         let target = Self::finite(n, entries)?;
-        target.check(EPS)?;
+        target.check()?;
         Ok(target)
     }
 
     /// Takes a matrix that was orthogonal before it was rounded to a precision with machine epsilon `eps` (2⁻²³ for `f32`, 2⁻⁷ for
-    /// `bf16`): one that is orthogonal to a ratio of 30 in units of n·`eps`. What the rounding did is undone by
-    /// [`project`](Self::project); returned with ‖Q − entries‖_F.
+    /// `bf16`): ‖I − QᴴQ‖_F is at most 30·n·`eps`, and of the coarser precisions at most 1/100 or 2·√n·`eps`, whichever is larger, and ½. What the
+    /// rounding did is undone by [`project`](Self::project); returned with ‖Q − entries‖_F.
     ///
     /// ```
     /// use papilio::fit::Target;
@@ -61,19 +71,31 @@ impl<W: Wide> Target<W> {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn stored(n: usize, entries: &[W], eps: f64) -> Result<(Self, f64)> {
-        Self::finite(n, entries)?.check(if eps > EPS && eps < 1.0 { eps } else { EPS })?;
-        Self::project(n, entries)
+        let target = Self::finite(n, entries)?;
+        if !(eps > EPS && eps < 1.0) {
+            target.check()?;
+        } else {
+            let size = n as f64;
+            let limit = (ORTHOGONAL * size * eps).min(ROUNDED).max(2.0 * Float::sqrt(size) * eps).min(MOST);
+            if target.defect.is_nan() || target.defect > limit {
+                return Err(Error::Domain {
+                    what: "target".to_string(),
+                    expected: "an orthogonal matrix whose entries were rounded, or its projection asked for",
+                    got: format!("a defect of ‖I − QᴴQ‖_F = {:e}, more than {limit:e}", target.defect),
+                });
+            }
+        }
+        target.projected(entries)
     }
 
-    fn check(&self, eps: f64) -> Result<()> {
-        let ratio = self.ratio * (EPS / eps);
-        if ratio <= ORTHOGONAL {
+    fn check(&self) -> Result<()> {
+        if self.ratio <= ORTHOGONAL {
             return Ok(());
         }
         Err(Error::Domain {
             what: "target".to_string(),
             expected: "an orthogonal matrix: ratio ‖I − QᴴQ‖/(n·eps) at most 30, or its projection asked for",
-            got: format!("ratio {ratio:e}, a defect of {:e}", ratio * self.n as f64 * eps),
+            got: format!("ratio {:e}, a defect of {:e}", self.ratio, self.ratio * self.n as f64 * EPS),
         })
     }
 
@@ -83,13 +105,33 @@ impl<W: Wide> Target<W> {
     /// As [`new`](Self::new), but for matrices that are not orthogonal: only [`Error::Domain`] for one so near to a singular
     /// matrix that nothing is nearest.
     pub fn project(n: usize, entries: &[W]) -> Result<(Self, f64)> {
-        let mut target = Self::finite(n, entries)?;
-        if target.ratio.is_nan() || target.ratio > 1.0 {
-            polar(n, &mut target.entries)?;
-            target.ratio = ratio(n, &target.entries)?;
+        Self::finite(n, entries)?.projected(entries)
+    }
+
+    fn projected(mut self, entries: &[W]) -> Result<(Self, f64)> {
+        let n = self.n;
+        if self.ratio.is_nan() || self.ratio > 1.0 {
+            polar(n, &mut self.entries)?;
+            (self.ratio, self.defect) = measure(n, &self.entries);
         }
-        let moved = distance(n, &target.entries, n, |i, j| entries[i * n + j], Parallelism::default());
-        Ok((target, Float::sqrt(moved * 2.0 * n as f64)))
+        let moved = distance(n, &self.entries, n, |i, j| entries[i * n + j], Parallelism::default());
+        Ok((self, Float::sqrt(moved * 2.0 * n as f64)))
+    }
+
+    /// Row i and column j become rows\[i\] and columns\[j\]; orders are permutations, so it is as orthogonal as before.
+    pub(super) fn reordered(&self, rows: &[usize], columns: &[usize]) -> Self {
+        let n = self.n;
+        let mut entries = vec![W::zero(); n * n];
+        for (row, i) in self.entries.chunks_exact(n).zip(rows) {
+            row.iter().zip(columns).for_each(|(x, j)| entries[i * n + j] = *x);
+        }
+        Self { entries, ..*self }
+    }
+
+    /// All signs of a row are reversed.
+    pub(super) fn reflected(mut self, row: usize) -> Self {
+        self.entries[row * self.n..][..self.n].iter_mut().for_each(|x| *x = -*x);
+        self
     }
 
     /// Any matrix M, for [`alternating`](super::alternating) sweeps alone, which find the product with the largest Re tr(QᴴM): the
@@ -116,7 +158,8 @@ impl<W: Wide> Target<W> {
 
     fn finite(n: usize, entries: &[W]) -> Result<Self> {
         let target = Self::unmeasured(n, entries)?;
-        Ok(Self { ratio: ratio(n, entries)?, ..target })
+        let (ratio, defect) = measure(n, entries);
+        Ok(Self { ratio, defect, ..target })
     }
 
     /// Whether it is orthogonal, as all but those of [`correlation`](Self::correlation) are.
@@ -133,7 +176,7 @@ impl<W: Wide> Target<W> {
             let got = format!("{:?} in row {}, column {}", entries[at], at / n, at % n);
             return Err(Error::Domain { what: "target".to_string(), expected: "finite numbers", got });
         }
-        Ok(Self { n, entries: entries.to_vec(), ratio: f64::INFINITY })
+        Ok(Self { n, entries: entries.to_vec(), ratio: f64::INFINITY, defect: f64::INFINITY })
     }
 
     /// Rows and columns.
@@ -146,7 +189,8 @@ impl<W: Wide> Target<W> {
         &self.entries
     }
 
-    /// LAPACK's ratio, or its estimate.
+    /// ‖I − QᴴQ‖/(n·2⁻⁵²): LAPACK's ratio, with the 1-norm, up to n = 256; above, an estimate with the Frobenius norm in its place, from 8
+    /// products with random signs.
     pub fn orthogonality_ratio(&self) -> f64 {
         self.ratio
     }
@@ -168,7 +212,7 @@ pub(super) fn distance<W: Wide>(
             let mut parts = [0.0; 8];
             for (j, x) in x[..n].iter().enumerate() {
                 let d = *x - y(chunk * ROWS + r, j);
-                parts[j % 8] += d.re() * d.re() + d.im() * d.im();
+                parts[j % 8] += square(d);
             }
             *sum = parts.iter().sum::<f64>();
         }
@@ -176,10 +220,14 @@ pub(super) fn distance<W: Wide>(
     sums.iter().sum::<f64>() / (2.0 * n as f64)
 }
 
-/// ‖I − QᴴQ‖/(n·eps) in the 1-norm, or the Frobenius norm by probes.
-fn ratio<W: Wide>(n: usize, entries: &[W]) -> Result<f64> {
+/// ‖I − QᴴQ‖/(n·eps) in the 1-norm, and ‖I − QᴴQ‖_F; for large n the Frobenius norm by probes serves for both.
+fn measure<W: Wide>(n: usize, entries: &[W]) -> (f64, f64) {
+    let unit = n as f64 * EPS;
     if n <= EXACT {
-        return orthogonality_ratio(n, entries);
+        let mut e = vec![W::zero(); n * n];
+        subtract_gram(n, entries, &mut e);
+        let sum = e.iter().map(|x| square(*x)).sum::<f64>();
+        return (one_norm(n, &e) / unit, Float::sqrt(sum));
     }
     let mut generator = Generator::new(0x0007_a96e_7000);
     let probes: Vec<[f64; PROBES]> = (0..n).map(|_| core::array::from_fn(|_| generator.sign())).collect();
@@ -191,10 +239,11 @@ fn ratio<W: Wide>(n: usize, entries: &[W]) -> Result<f64> {
     for (back, probe) in back.iter().zip(&probes) {
         for (z, x) in back.iter().zip(probe) {
             let d = *z - W::from_real(*x);
-            sum += d.re() * d.re() + d.im() * d.im();
+            sum += square(d);
         }
     }
-    Ok(Float::sqrt(sum / PROBES as f64) / (n as f64 * EPS))
+    let defect = Float::sqrt(sum / PROBES as f64);
+    (defect / unit, defect)
 }
 
 /// `images` ← Q·probes, `back` ← Qᴴ·images.

@@ -90,6 +90,21 @@ pub enum Dimension {
 }
 
 impl Dimension {
+    /// That of a plan as [`Transmission::with`] has it, without reachability, and what it cannot exceed.
+    pub(crate) fn of<T: Scalar>(
+        plan: &Plan<T>,
+        options: &RankOptions,
+        progress: impl FnMut(f64) -> ControlFlow<()>,
+    ) -> Result<(Option<Self>, u64)> {
+        let network = Network::of(plan);
+        let closed = if dimension::has_rotations(plan) { network.rotation_dimension() } else { None };
+        let dimension = match closed {
+            Some(value) => Some(Self::ClosedForm(value)),
+            None => jacobian_rank(plan, options, progress)?.filter(JacobianRank::is_clear).map(Self::Rank),
+        };
+        Ok((dimension, dimension::bound(plan)))
+    }
+
     /// The number.
     pub fn value(&self) -> usize {
         match self {
@@ -135,11 +150,7 @@ impl Transmission {
     ) -> Result<Self> {
         let network = Network::of(plan);
         let reach = network.reachability_with(&mut progress)?;
-        let closed = if dimension::has_rotations(plan) { network.rotation_dimension() } else { None };
-        let dimension = match closed {
-            Some(value) => Some(Dimension::ClosedForm(value)),
-            None => jacobian_rank(plan, options, progress)?.filter(JacobianRank::is_clear).map(Dimension::Rank),
-        };
+        let (dimension, dimension_bound) = Dimension::of(plan, options, progress)?;
         Ok(Self {
             n: plan.n(),
             densities: reach.densities().collect(),
@@ -147,7 +158,7 @@ impl Transmission {
             free_edges: network.free_edges(),
             paths: network.paths(),
             params: plan.num_params(),
-            dimension_bound: dimension::bound(plan),
+            dimension_bound,
             dimension,
             cost: Cost::of(plan),
         })

@@ -1,6 +1,6 @@
 //! `papilio fit`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use papilio::{Element, Isa, Parallelism, Plan, Scalar, StageLayout, Topology, Wi
 use crate::Outcome;
 use crate::bench::case::{self, Contender, Settings};
 use crate::bench::topology;
-use crate::text::{complain, print, print_json};
+use crate::signals::Interruption;
+use crate::text::{complain, print, print_json, printable};
 use crate::topology::files;
 use crate::topology::registry::{ENTRIES, Entry, Request};
 
@@ -35,7 +36,7 @@ use target::{Given, Named};
 /// adds SIGMA·G/√N, G Gaussian, and takes the polar factor.
 ///
 /// The blocks of the wiring are free orthogonal (unitary) blocks. Wirings that chain, such as butterflies, are factorized in one pass, exactly if
-/// the target is in their class; sweeps of polar factors then lower the error, never raise it. e = ‖Q − R‖²_F/(2n) is 0 for an exact fit and 1 for
+/// the target is in their class; sweeps of polar factors then lower the error (and raise it once to leave a wrong determinant). e = ‖Q − R‖²_F/(2n) is 0 for an exact fit and 1 for
 /// a product that has nothing to do with the target; most matrices are far from every fast one.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -82,7 +83,7 @@ pub(crate) struct Arguments {
     /// Seed of random targets, wirings and starts
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Runs from different random starts; the best counts
+    /// Runs from different starts, the product of one pass first if there is one, then random ones; the best counts
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = positive)]
     restarts: usize,
     /// Sweeps of a run, at most
@@ -145,14 +146,15 @@ JSON:
   orthogonality_ratio  a rigorous bound on ‖RᴴR − I‖₂, over n·2⁻⁵²
   parameters           dimension of the groups that the blocks come from
   effective_dimension  how many directions the product can move in; null where that is not known
-  stop                 exact, converged, sweeps, interrupted, or direct for methods without sweeps
+  stop                 exact (or at the goal), converged, sweeps, interrupted, or direct for methods without sweeps
   bound                no orthogonal product of this wiring has a smaller e; null where that is not known
   apply_ns             for one vector of a batch of 64 in double precision on one thread; dense_apply_ns by a dense product (faer)
   curve                e before the first sweep, and after each
   tried                with --budget all structures: {\"name\", \"block\", \"stages\", \"parameters\", \"effective_dimension\", \"flops\",
                        \"error\", \"sweeps\", \"apply_ns\", \"pareto\", \"pareto_dimension\"}; else null
 
-An interrupt (Ctrl-C) ends the fit after the present sweep; the best product so far is told and written.
+An interrupt (Ctrl-C) ends the fit after the present sweep; the best product so far is told and written. What cannot be written is told after
+the report.
 
 Exit codes: 0 done, whatever the error; 2 bad usage or input, or outputs that cannot be written; 130 interrupted";
 
@@ -208,8 +210,10 @@ struct Finding {
     moved: Option<f64>,
     known: Option<(&'static str, usize)>,
     topology: String,
-    /// Of all blocks.
-    special: bool,
+    /// At 2/n from a target of determinant −1, by rotations.
+    reflection: bool,
+    /// More than rounding is left: an exact stop was the goal.
+    goal: bool,
     block: usize,
     stages: usize,
     error: f64,
@@ -229,6 +233,9 @@ struct Finding {
     written: Vec<PathBuf>,
 }
 
+/// What was found, and whether its files could be written.
+type Outputs = (Finding, Result<(), String>);
+
 /// A product, and how it was found.
 struct Found<W: Wide> {
     fit: fit::Fit<W>,
@@ -237,6 +244,21 @@ struct Found<W: Wide> {
     seconds: f64,
     interrupted: bool,
     tried: Option<Vec<Tried>>,
+}
+
+/// Where a path leads, for comparison.
+fn place(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = parent.canonicalize().unwrap_or_else(|_| parent.to_path_buf());
+    path.file_name().map_or(parent.clone(), |name| parent.join(name))
+}
+
+/// Whether an error is 2/n and the target a reflection: what keeps rotations away from it.
+fn is_reflection<W: Wide>(target: &Target<W>, error: f64) -> bool {
+    let n = target.n();
+    !W::IS_COMPLEX
+        && (error * n as f64 * 0.5 - 1.0).abs() < 0.05
+        && faer::Mat::from_fn(n, n, |i, j| target.entries()[i * n + j].re()).determinant() < 0.0
 }
 
 impl Arguments {
@@ -256,11 +278,16 @@ impl Arguments {
             Given::Real(target) => self.fit::<f64, f32>(target, &named, "real")?,
             Given::Complex(target) => self.fit::<c64, c32>(target, &named, "complex")?,
         };
+        let Some((finding, written)) = finding else {
+            complain("interrupted", "before anything was tried");
+            return Ok(Outcome::Interrupted);
+        };
         if self.json {
             print_json(&report::json(&finding))?;
         } else {
             print(&report::text(&finding))?;
         }
+        written?;
         if finding.stop == Stop::Interrupted {
             complain("interrupted", "this is the best so far");
             return Ok(Outcome::Interrupted);
@@ -270,6 +297,13 @@ impl Arguments {
 
     /// Before any work: whether the outputs may be written, as far as can be seen.
     fn check_outputs(&self) -> Result<(), String> {
+        let all: Vec<&PathBuf> = [&self.out, &self.dense_out, &self.plot, &self.pareto].into_iter().flatten().collect();
+        for (at, path) in all.iter().enumerate() {
+            if all[..at].iter().any(|other| place(other) == place(path)) {
+                let path = printable(path.display());
+                return Err(format!("{path}: expected a file of its own for each output, got the same for two"));
+            }
+        }
         for path in [&self.out, &self.dense_out].into_iter().flatten() {
             drop(Output::file(path, self.force).map_err(|e| e.to_string())?);
         }
@@ -318,20 +352,26 @@ impl Arguments {
         self.topology.or_else(named).ok_or_else(|| "no such topology".to_string())
     }
 
-    fn fit<W, S>(&self, target: &Target<W>, named: &Named, field: &'static str) -> Result<Finding, String>
+    /// What was found, if anything was, and whether it could be written.
+    fn fit<W, S>(&self, target: &Target<W>, named: &Named, field: &'static str) -> Result<Option<Outputs>, String>
     where
         W: Wide + Element<Scalar = W> + faer::traits::ComplexField,
         S: Scalar<Wide = W>,
     {
         let told = |e: papilio::Error| e.to_string();
         let n = target.n();
-        let chart = self.chart::<W>()?;
-        let found = if let Some(budget) = self.budget { self.best(target, budget)? } else { self.single(target)? };
+        let chart = self.chart::<W>(n)?;
+        let interruption = Interruption::listen();
+        let found = match self.budget {
+            Some(budget) => self.best(target, budget, &interruption)?,
+            None => Some(self.single(target, &interruption)?),
+        };
+        let Some(found) = found else { return Ok(None) };
         let fit = &found.fit;
         let layouts = || fit.plan().stages().iter().map(papilio::Stage::layout);
         let factors = fit.plan().realize::<f64>(&[]).map_err(told)?;
         let defect = verify::certificate(fit.plan(), &factors).map_err(told)?.defect;
-        let (apply_ns, dense_apply_ns) = self.times(fit.plan(), true)?;
+        let (apply_ns, dense_apply_ns) = self.times(fit.plan(), true, &interruption)?;
         let mut finding = Finding {
             name: named.name.clone(),
             n,
@@ -339,7 +379,8 @@ impl Arguments {
             moved: named.moved,
             known: named.known,
             topology: found.topology,
-            special: self.group == Blocks::Special,
+            reflection: self.group == Blocks::Special && is_reflection(target, fit.error),
+            goal: fit.relative_frobenius > 16.0 * f64::EPSILON * layouts().len().max(1) as f64,
             block: layouts().map(StageLayout::block_size).max().unwrap_or(1),
             stages: layouts().len(),
             error: fit.error,
@@ -348,7 +389,7 @@ impl Arguments {
             parameters: fit.num_parameters(),
             dimension: found.dimension,
             sweeps: fit.sweeps,
-            stop: if found.interrupted { Stop::Interrupted } else { fit.stop },
+            stop: if found.interrupted || interruption.came() { Stop::Interrupted } else { fit.stop },
             bound: fit.bound,
             seconds: found.seconds,
             apply_ns,
@@ -357,12 +398,17 @@ impl Arguments {
             tried: found.tried,
             written: Vec::new(),
         };
-        self.write::<W, S>(fit, chart, &mut finding)?;
-        Ok(finding)
+        let written = self.write::<W, S>(fit, chart, &mut finding);
+        Ok(Some((finding, written)))
     }
 
     /// Nanoseconds for one vector, and those of a dense product.
-    fn times<W>(&self, plan: &Plan<W>, dense: bool) -> Result<(Option<f64>, Option<f64>), String>
+    fn times<W>(
+        &self,
+        plan: &Plan<W>,
+        dense: bool,
+        interruption: &Interruption,
+    ) -> Result<(Option<f64>, Option<f64>), String>
     where
         W: Wide + Element<Scalar = W> + faer::traits::ComplexField,
     {
@@ -378,7 +424,7 @@ impl Arguments {
             naive: false,
             time: Duration::from_secs_f64(if dense { self.seconds } else { 0.1 * self.seconds }),
         };
-        let times = case::measure::<W>(plan, &settings, || false)?;
+        let times = case::measure::<W>(plan, &settings, || interruption.came())?;
         let each = |seconds: f64| 1e9 * seconds / BATCH as f64;
         Ok((times.as_ref().map(|t| each(t.apply())), times.as_ref().and_then(case::Times::dense).map(each)))
     }

@@ -11,7 +11,7 @@
 //! > L(t) ≤ L(0) + 10⁻⁴·t·L'(0) and L'(t) ≥ 0.9·L'(0),
 //!
 //! the second of which makes ⟨s, y⟩ positive, so the Hessian stays so. A loss that is not finite is a step too long. The
-//! first step turns by a tenth of a radian at most, no step tries more than one: nothing depends on the scale of the loss.
+//! first try without a memory turns by a tenth of a radian, and none turns by more than one: nothing depends on the scale of the loss.
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -29,7 +29,7 @@ const ARMIJO: f64 = 1e-4;
 const CURVATURE: f64 = 0.9;
 /// Tries of a line search.
 const TRIES: usize = 40;
-/// Largest entry of the first step, and of any.
+/// Largest entry of a first try without a memory, and of any try.
 const FIRST: f64 = 0.1;
 const LONGEST: f64 = 1.0;
 /// Steps in a row that win almost nothing.
@@ -128,7 +128,8 @@ fn search(problem: &mut dyn Problem, here: &Here<'_>, direction: &[f64], longest
         return Ok(None);
     }
     let (mut low, mut high, mut best) = (0.0, f64::INFINITY, None);
-    let mut t = (longest / largest(direction)).min(1.0);
+    let size = largest(direction);
+    let (mut t, most) = ((longest / size).min(1.0), LONGEST / size);
     for _ in 0..TRIES {
         let step: Vec<f64> = direction.iter().map(|d| t * d).collect();
         let point = problem.follow(here.point, &step);
@@ -140,8 +141,11 @@ fn search(problem: &mut dyn Problem, here: &Here<'_>, direction: &[f64], longest
             if enough {
                 break;
             }
+            if t >= most {
+                break;
+            }
             low = t;
-            t = if high.is_finite() { 0.5 * (low + high) } else { 2.0 * t };
+            t = if high.is_finite() { 0.5 * (low + high) } else { (2.0 * t).min(most) };
         } else {
             high = t;
             let parabola = -0.5 * slope * t * t / (loss - here.loss - slope * t);
@@ -168,6 +172,39 @@ fn largest(x: &[f64]) -> f64 {
 mod tests {
     use super::*;
     use crate::generator::Generator;
+
+    /// cos x, and the longest step that was tried.
+    struct Cosine(f64);
+
+    impl Problem for Cosine {
+        fn dim(&self) -> usize {
+            1
+        }
+        fn prepare(&mut self, _: usize) -> Result<()> {
+            Ok(())
+        }
+        fn is_random(&self) -> bool {
+            false
+        }
+        fn evaluate(&mut self, point: &[f64], gradient: &mut [f64]) -> Result<f64> {
+            gradient[0] = -Float::sin(point[0]);
+            Ok(Float::cos(point[0]))
+        }
+        fn follow(&mut self, point: &[f64], step: &[f64]) -> Vec<f64> {
+            self.0 = self.0.max(step[0].abs());
+            vec![point[0] + step[0]]
+        }
+    }
+
+    /// From the top it becomes steeper and steeper: only the limit ends the search.
+    #[test]
+    fn no_try_turns_by_more_than_one() {
+        let (mut problem, mut gradient) = (Cosine(0.0), [0.0]);
+        let loss = problem.evaluate(&[1e-6], &mut gradient).unwrap();
+        let here = Here { point: &[1e-6], loss, gradient: &gradient };
+        let found = search(&mut problem, &here, &[FIRST], FIRST).unwrap().unwrap();
+        assert!((found.step[0] - LONGEST).abs() < 1e-15 && problem.0 <= LONGEST, "{} {}", found.step[0], problem.0);
+    }
 
     /// Against the inverse Hessian written out: from γI, oldest pair first, H ← (I − ρsyᵀ)H(I − ρysᵀ) + ρssᵀ (Nocedal & Wright, 7.16).
     #[test]

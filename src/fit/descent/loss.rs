@@ -11,6 +11,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use super::super::square;
 use crate::error::{Error, Result, check_length};
 use crate::generator::Generator;
 use crate::scalar::Scalar;
@@ -91,7 +92,7 @@ impl<T: Scalar> LeastSquares<T> {
     }
 
     fn rescale(&mut self) -> Result<()> {
-        let sum: f64 = self.inputs.iter().map(|x| square(*x)).sum();
+        let sum: f64 = self.inputs.iter().map(|x| square(x.to_wide())).sum();
         if !(sum > 0.0 && sum < f64::INFINITY) {
             return Err(Error::Domain {
                 what: "inputs of a loss".to_string(),
@@ -124,7 +125,7 @@ impl<T: Scalar> Loss<T> for LeastSquares<T> {
         let mut sum = 0.0;
         for ((y, t), g) in y.iter().zip(&self.images).zip(gradient) {
             let d = (*y - *t).to_wide();
-            sum += d.re() * d.re() + d.im() * d.im();
+            sum += square(d);
             *g = T::from_wide(T::Wide::from_real(self.scale) * d);
         }
         0.5 * self.scale * sum
@@ -154,13 +155,14 @@ impl<T: Scalar, F: FnMut(&[T], &mut [T]) -> Result<()>> BlackBox<T, F> {
     /// [`Error::Size`] for n = 0, an empty batch, and more numbers than memory can hold.
     pub fn new(n: usize, batch: usize, seed: u64, apply: F) -> Result<Self> {
         let len = n.saturating_mul(batch);
-        let mut inputs = Vec::new();
-        if len == 0 || inputs.try_reserve_exact(len).is_err() {
+        let (mut inputs, mut images) = (Vec::new(), Vec::new());
+        if len == 0 || inputs.try_reserve_exact(len).is_err() || images.try_reserve_exact(len).is_err() {
             let expected = "at least one vector, and as many as fit the memory".to_string();
             return Err(Error::Size { what: "batch of probes", expected, got: format!("{batch} of length {n}") });
         }
         inputs.resize(len, T::one());
-        let pairs = LeastSquares { images: inputs.clone(), inputs, scale: 1.0 / len as f64 };
+        images.resize(len, T::one());
+        let pairs = LeastSquares { images, inputs, scale: 1.0 / len as f64 };
         Ok(Self { apply, seed, pairs })
     }
 }
@@ -186,9 +188,4 @@ impl<T: Scalar, F: FnMut(&[T], &mut [T]) -> Result<()>> Loss<T> for BlackBox<T, 
     fn evaluate(&self, y: &[T], gradient: &mut [T]) -> f64 {
         self.pairs.evaluate(y, gradient)
     }
-}
-
-fn square<T: Scalar>(x: T) -> f64 {
-    let x = x.to_wide();
-    x.re() * x.re() + x.im() * x.im()
 }

@@ -1,13 +1,12 @@
 //! All kinds of structures within a budget, and the one to take.
 
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 use papilio::fit::{self, Budget, Row, Step, Target};
 use papilio::transmission::Dimension;
 use papilio::{Element, Wide};
 
-use super::single::{line, told};
+use super::single::{flow, line, told};
 use super::{Arguments, Found};
 use crate::signals::Interruption;
 
@@ -30,20 +29,24 @@ pub(super) struct Tried {
 }
 
 impl Arguments {
-    /// The best product of at most so many parameters, or the cheapest that reaches the goal.
-    pub(super) fn best<W>(&self, target: &Target<W>, parameters: usize) -> Result<Found<W>, String>
+    /// The best product of at most so many parameters, or the cheapest that reaches the goal; none if an interrupt came before the first.
+    pub(super) fn best<W>(
+        &self,
+        target: &Target<W>,
+        parameters: usize,
+        interruption: &Interruption,
+    ) -> Result<Option<Found<W>>, String>
     where
         W: Wide + Element<Scalar = W> + faer::traits::ComplexField,
     {
         let mut budget = Budget::default();
         (budget.parameters, budget.error) = (parameters, self.goal);
         let candidates = fit::candidates(target, &budget, self.seed);
-        let interruption = Interruption::listen();
         let bar = line("");
         let mut watch = |step: &Step<'_>| {
             let doing = step.fit.map_or_else(|| "dimension".to_string(), |progress| told(&progress, self.restarts));
             bar.set_message(format!("{} of {}, {}: {doing}", step.index + 1, step.count, step.candidate.name));
-            if interruption.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            flow(interruption)
         };
         let start = Instant::now();
         let found = fit::explore(target, &candidates, &budget, &self.options(), &mut watch);
@@ -52,7 +55,7 @@ impl Arguments {
         let mut tried = Vec::new();
         for (at, row) in found.rows.iter().enumerate() {
             bar.set_message(format!("{} of {}, {}: time", at + 1, found.rows.len(), row.candidate.name));
-            let apply_ns = if interruption.came() { None } else { self.times(row.fit.plan(), false)?.0 };
+            let apply_ns = if interruption.came() { None } else { self.times(row.fit.plan(), false, interruption)?.0 };
             tried.push(Tried {
                 name: row.candidate.name.clone(),
                 block: row.block,
@@ -71,13 +74,14 @@ impl Arguments {
         bar.finish_and_clear();
         let chosen = found.cheapest(self.goal).or_else(|| found.best());
         let Some(at) = chosen.and_then(|row| found.rows.iter().position(|other| std::ptr::eq(row, other))) else {
-            let reason =
-                if found.interrupted { "interrupted before the first was tried" } else { "none is that small" };
-            return Err(format!("--budget {parameters}: expected a structure within the budget, got none: {reason}"));
+            if found.interrupted {
+                return Ok(None);
+            }
+            return Err(format!("--budget {parameters}: expected a structure within the budget, got none that small"));
         };
         let Row { candidate, dimension, fit, .. } = found.rows.swap_remove(at);
         let dimension = dimension.map(|d| d.value());
         let (topology, interrupted) = (candidate.name, found.interrupted);
-        Ok(Found { fit, topology, dimension, seconds, interrupted, tried: Some(tried) })
+        Ok(Some(Found { fit, topology, dimension, seconds, interrupted, tried: Some(tried) }))
     }
 }

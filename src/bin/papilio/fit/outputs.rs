@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use papilio::fit::Fit;
 use papilio::parametrization::{Charts, Parametrization};
-use papilio::storage::{FloatType, NpyArray};
+use papilio::storage::{FloatType, NpyArray, Output};
 use papilio::{Orthogonal, Parallelism, Scalar, Wide};
 
 use super::{Arguments, Blocks, Finding, plot};
@@ -21,10 +21,14 @@ pub(super) fn chart<W: Wide>(id: &str) -> Result<Chart<W>, String> {
 }
 
 impl Arguments {
-    /// The chart of the operator, if it is to have one: one that has the blocks that are allowed.
-    pub(super) fn chart<W: Wide>(&self) -> Result<Option<Chart<W>>, String> {
+    /// The chart of the operator, if it is to have one: one that has the blocks that are allowed, of the sizes that are known.
+    pub(super) fn chart<W: Wide>(&self, n: usize) -> Result<Option<Chart<W>>, String> {
         let Some(id) = &self.chart else { return Ok(None) };
         let chart = chart::<W>(id)?;
+        let layouts = if self.budget.is_none() { self.layouts(n)?.1 } else { Vec::new() };
+        for layout in layouts {
+            chart.num_params(layout.block_size()).map_err(|e| format!("--chart {id}: {e}"))?;
+        }
         if self.group == Blocks::Full && !W::IS_COMPLEX {
             let reflection = [-1.0, 0.0, 0.0, 1.0].map(W::from_real);
             let mut theta = vec![0.0; chart.num_params(2).map_err(|e| e.to_string())?];
@@ -41,6 +45,12 @@ impl Arguments {
         S: Scalar<Wide = W>,
     {
         let told = |e: papilio::Error| e.to_string();
+        // Whether the chart has these blocks is seen before there is any file.
+        let ready = match &self.out {
+            Some(path) if self.single => Some(ready::<S>(fit, chart, path, self.force).map_err(told)?),
+            Some(path) => Some(ready::<W>(fit, chart, path, self.force).map_err(told)?),
+            None => None,
+        };
         if let Some(path) = &self.dense_out {
             let matrix = fit.matrix(Parallelism::Rayon).map_err(told)?;
             let (shape, is_complex) = (vec![finding.n, finding.n], W::IS_COMPLEX);
@@ -59,15 +69,21 @@ impl Arguments {
             let picture = plot::pareto(&finding.name, tried)?;
             finding.written.extend(files::write(directory, &[(name, picture)], self.force)?);
         }
-        if let Some(path) = &self.out {
-            if self.single { save::<S>(fit, chart, path) } else { save::<W>(fit, chart, path) }.map_err(told)?;
+        if let (Some(path), Some(output)) = (&self.out, ready) {
+            output.commit().map_err(told)?;
             finding.written.push(path.clone());
         }
         Ok(())
     }
 }
 
-fn save<T: Scalar>(fit: &Fit<T::Wide>, chart: Option<Chart<T::Wide>>, path: &Path) -> papilio::Result<()> {
+/// The operator in a temporary beside `path`. Put in its place it replaces nothing, unless that is asked for.
+fn ready<T: Scalar>(
+    fit: &Fit<T::Wide>,
+    chart: Option<Chart<T::Wide>>,
+    path: &Path,
+    force: bool,
+) -> papilio::Result<Output> {
     let operator = match chart {
         None => Orthogonal::<T>::new(fit.to()?, [0.0; 0])?,
         Some(chart) => {
@@ -75,5 +91,7 @@ fn save<T: Scalar>(fit: &Fit<T::Wide>, chart: Option<Chart<T::Wide>>, path: &Pat
             Orthogonal::new(plan, theta)?
         }
     };
-    operator.save(path)
+    let output = Output::file(path, force)?;
+    operator.save(output.path(""))?;
+    Ok(output)
 }

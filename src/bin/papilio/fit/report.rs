@@ -102,13 +102,15 @@ pub(super) fn text(f: &Finding) -> String {
         _ => String::new(),
     };
     lines.push(("error", format!("e = {}, relative {}{bound}", error(f.error), error(f.relative_frobenius))));
-    if f.special && (f.error * f.n as f64 * 0.5 - 1.0).abs() < 0.05 {
+    if f.reflection {
         let text = "e is 2/n: rotations do not reach a target of determinant −1; --group full does";
         lines.push(("", text.to_string()));
     }
     let after = match f.stop {
-        Stop::Exact if f.sweeps == 0 => "exact after one pass".to_string(),
-        Stop::Exact => format!("exact (or at its goal) after {}", count(f.sweeps, "sweep")),
+        Stop::Exact => {
+            let after = if f.sweeps == 0 { "one pass".to_string() } else { count(f.sweeps, "sweep") };
+            format!("{} after {after}", if f.goal { "at its goal" } else { "exact" })
+        }
         Stop::Converged => format!("converged after {}", count(f.sweeps, "sweep")),
         Stop::Sweeps => format!("{}, as many as allowed", count(f.sweeps, "sweep")),
         Stop::Interrupted => format!("interrupted after {}", count(f.sweeps, "sweep")),

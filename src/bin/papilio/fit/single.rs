@@ -26,6 +26,11 @@ pub(super) fn line(first: &str) -> ProgressBar {
     bar
 }
 
+/// Whether to go on.
+pub(super) fn flow(interruption: &Interruption) -> ControlFlow<()> {
+    if interruption.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
 /// Sweep and error, and the run if there are several.
 pub(super) fn told(progress: &Progress, restarts: usize) -> String {
     let run = if restarts > 1 { format!("run {}, ", progress.restart + 1) } else { String::new() };
@@ -34,14 +39,13 @@ pub(super) fn told(progress: &Progress, restarts: usize) -> String {
 
 impl Arguments {
     /// The fit, its errors shown as they come.
-    pub(super) fn single<W: Wide>(&self, target: &Target<W>) -> Result<Found<W>, String> {
+    pub(super) fn single<W: Wide>(&self, target: &Target<W>, interruption: &Interruption) -> Result<Found<W>, String> {
         let (topology, layouts) = self.layouts(target.n())?;
         let options = self.options();
-        let interruption = Interruption::listen();
         let bar = line("one pass");
         let mut watch = |progress: &Progress| {
             bar.set_message(told(progress, self.restarts));
-            if interruption.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            flow(interruption)
         };
         let start = Instant::now();
         let fit = match self.method {
@@ -56,7 +60,7 @@ impl Arguments {
         Ok(Found {
             fit: fit.map_err(|e| e.to_string())?,
             topology: format!("{}{times}", self.entry(target.n())?.name),
-            dimension: dimension::<W>(target.n(), &topology, self.seed)?,
+            dimension: dimension::<W>(target.n(), &topology, self.seed, interruption)?,
             seconds,
             interrupted: false,
             tried: None,
@@ -65,7 +69,12 @@ impl Arguments {
 }
 
 /// How many directions the product can move in, where a theorem says or the rank is cheap.
-fn dimension<W: Wide>(n: usize, topology: &dyn Topology, seed: u64) -> Result<Option<usize>, String> {
+fn dimension<W: Wide>(
+    n: usize,
+    topology: &dyn Topology,
+    seed: u64,
+    interruption: &Interruption,
+) -> Result<Option<usize>, String> {
     let told = |e: papilio::Error| e.to_string();
     if !W::IS_COMPLEX
         && let Some(value) = Network::new(n, topology).map_err(told)?.rotation_dimension()
@@ -74,6 +83,9 @@ fn dimension<W: Wide>(n: usize, topology: &dyn Topology, seed: u64) -> Result<Op
     }
     let plan = Plan::<W>::new(n, topology, chart::<W>("Cayley")?).map_err(told)?;
     let options = RankOptions { seed, most: MOST_RANK };
-    let rank = jacobian_rank(&plan, &options, |_| ControlFlow::Continue(())).map_err(told)?;
+    let rank = match jacobian_rank(&plan, &options, |_| flow(interruption)) {
+        Err(papilio::Error::Interrupted { .. }) => None,
+        rank => rank.map_err(told)?,
+    };
     Ok(rank.filter(|rank| rank.is_clear()).map(|rank| rank.rank))
 }

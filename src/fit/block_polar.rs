@@ -22,7 +22,7 @@ use crate::simd::{Isa, Job, Lanes, dispatch};
 /// From [0.1, 1]: to within 0.45, 0.063, 0.00015 of 1.
 const FAR: [[f64; 3]; 3] =
     [[5.603695, -13.883690, 9.733413], [2.130612, -1.511648, 0.401984], [1.879156, -1.254610, 0.375461]];
-const NEAR: [f64; 3] = [15.0 / 8.0, -10.0 / 8.0, 3.0 / 8.0];
+pub(super) const NEAR: [f64; 3] = [15.0 / 8.0, -10.0 / 8.0, 3.0 / 8.0];
 /// ‖I − XᴴX‖ from which convergence of the last one is fast, and from which [`FAR`] may begin with the second.
 const CLOSE: f64 = 0.5;
 const MIDDLE: f64 = 0.9;

@@ -1,4 +1,4 @@
-//! The polar factor of a dense matrix of any size, by products alone.
+//! The polar factor of one dense matrix of any size, by products alone; `block_polar.rs` has those of many small blocks.
 //!
 //! X ← X·p(XᵀX) acts on singular values. The first steps use p(s) = 3.4445 − 4.7750 s + 2.0315 s² (K. Jordan et al., *Muon*, 2024): they
 //! multiply small σ by 3.44 and keep all of (0, 1.2] below 1.21, until all are near 1. Then σ ↦ σ(15 − 10σ² + 3σ⁴)/8, which has 1 as a
@@ -12,7 +12,8 @@ use alloc::vec::Vec;
 
 use num_traits::Float;
 
-use crate::dense::EPS;
+use super::block_polar::NEAR;
+use super::chain::adjoint;
 use crate::error::{Error, Result};
 use crate::parallel::{Parallelism, for_each};
 use crate::scalar::Wide;
@@ -23,7 +24,6 @@ const GROWING: usize = 14;
 /// Steps that converge, at most.
 const CONVERGING: usize = 20;
 const GROW: [f64; 3] = [3.4445, -4.7750, 2.0315];
-const CONVERGE: [f64; 3] = [15.0 / 8.0, -10.0 / 8.0, 3.0 / 8.0];
 
 /// Replaces a row-major n×n matrix by its polar factor.
 pub(super) fn polar<W: Wide>(n: usize, x: &mut [W]) -> Result<()> {
@@ -61,7 +61,7 @@ fn real_polar(n: usize, x: &mut [f64]) -> Result<()> {
     // ‖X‖₂² is at most ‖XᵀX‖_∞.
     let norm = {
         let [gram, ..] = &mut scratch;
-        let transposed = transpose(n, x);
+        let transposed = adjoint(n, x);
         multiply(n, &transposed, x, gram);
         gram.chunks_exact(n).map(|row| row.iter().map(|g| g.abs()).sum::<f64>()).fold(0.0, f64::max)
     };
@@ -84,9 +84,9 @@ fn real_polar(n: usize, x: &mut [f64]) -> Result<()> {
     }
     let mut last = f64::INFINITY;
     for _ in 0..CONVERGING {
-        let defect = step(n, x, &mut scratch, CONVERGE, near);
+        let defect = step(n, x, &mut scratch, NEAR, near);
         // One more step has been done than the defect knows of; it is cubed by each.
-        if defect <= 1e-6 || defect <= n as f64 * EPS {
+        if defect <= 1e-6 {
             return Ok(());
         }
         if defect.is_nan() || defect >= 4.0 * last {
@@ -105,7 +105,7 @@ fn step(
     c: [f64; 3],
     near: impl Fn(&[f64]) -> f64,
 ) -> f64 {
-    let transposed = transpose(n, x);
+    let transposed = adjoint(n, x);
     multiply(n, &transposed, x, gram);
     let defect = near(gram);
     multiply(n, gram, gram, square);
@@ -115,19 +115,6 @@ fn step(
     multiply(n, x, square, next);
     x.copy_from_slice(next);
     defect
-}
-
-fn transpose(n: usize, x: &[f64]) -> Vec<f64> {
-    const SIDE: usize = 16;
-    let mut y = vec![0.0; n * n];
-    for i in (0..n).step_by(SIDE) {
-        for j in (0..n).step_by(SIDE) {
-            for a in i..(i + SIDE).min(n) {
-                (j..(j + SIDE).min(n)).for_each(|b| y[b * n + a] = x[a * n + b]);
-            }
-        }
-    }
-    y
 }
 
 /// Rows that a thread takes at a time.
