@@ -58,7 +58,7 @@ mod assignment;
 mod automatic;
 mod chain;
 mod corner;
-mod descent;
+pub(crate) mod descent;
 mod explore;
 mod greedy;
 mod hierarchical;

@@ -120,9 +120,14 @@ pub fn tolerance(name: &str) -> f64 {
     }
 }
 
-/// Names and tensors of the golden cases that begin with `prefix`.
+/// Names and tensors of the golden cases of BOFT that begin with `prefix`.
 pub fn golden(prefix: &str) -> Vec<(String, HashMap<String, Tensor>)> {
-    let mut cases: Vec<_> = std::fs::read_dir(path("tests/data/peft_boft"))
+    golden_in("tests/data/peft_boft", prefix)
+}
+
+/// The same of another folder.
+pub fn golden_in(folder: &str, prefix: &str) -> Vec<(String, HashMap<String, Tensor>)> {
+    let mut cases: Vec<_> = std::fs::read_dir(path(folder))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .map(|file| (file.file_stem().unwrap().to_string_lossy().into_owned(), file))
