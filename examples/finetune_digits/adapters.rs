@@ -51,6 +51,15 @@ impl Method {
         }
     }
 
+    /// The rates of Adam that are tried: whole layers need smaller ones.
+    pub(crate) fn rates(self) -> &'static [f64] {
+        match self {
+            Self::None => &[0.0],
+            Self::First | Self::All => &[1e-3, 3e-3, 1e-2],
+            _ => &[3e-3, 1e-2, 3e-2, 1e-1],
+        }
+    }
+
     /// The curve of the plot that it belongs to.
     pub(crate) fn family(self) -> String {
         match self {

@@ -47,7 +47,7 @@ pub(crate) struct Camera {
 
 impl Camera {
     /// What `bend` makes of every image.
-    pub(crate) fn new(name: &'static str, all: &Set, bend: impl Fn(&[f32]) -> Vec<f32>) -> Self {
+    pub(crate) fn new(name: &'static str, all: &Set, mut bend: impl FnMut(&[f32]) -> Vec<f32>) -> Self {
         let mut images: Vec<f32> = (0..all.len()).flat_map(|at| bend(all.image(at))).collect();
         let mut mean = [0.0f32; PIXELS];
         for image in images[..KNOWN * PIXELS].chunks_exact(PIXELS) {
@@ -78,15 +78,13 @@ impl Camera {
         Self::new("pixels shuffled", all, |x| order.iter().map(|i| x[*i]).collect())
     }
 
-    /// Stray light: what falls on the left and on the right half comes back as a bright band above and one below,
-    /// x + 4·p·(a·x) + 4·q·(b·x) with unit vectors. A change of rank 2 that is no rotation, and that one of rank 2 takes back.
-    pub(crate) fn glaring(all: &Set) -> Self {
-        let sum = |x: &[f32], half: usize| -> f32 {
-            (0..PIXELS).filter(|i| i % 8 / 4 == half).map(|i| x[i]).sum::<f32>() / 32f32.sqrt()
-        };
-        Self::new("stray light", all, |x| {
-            let halves = [sum(x, 0), sum(x, 1)];
-            (0..PIXELS).map(|i| x[i] + 4.0 * halves[i / 32] / 32f32.sqrt()).collect()
+    /// A lamp flickers: all pixels are brighter by the same, up to 37.5 times the brightest grey, another amount in every image.
+    /// No rotation takes that away, W·(I − ppᵀ) does, a change of rank 1 (p the constant image).
+    pub(crate) fn flickering(all: &Set) -> Self {
+        let mut generator = Generator::new(9);
+        Self::new("flickering lamp", all, |x| {
+            let light = 37.5 * generator.uniform() as f32;
+            x.iter().map(|x| x + light).collect()
         })
     }
 }

@@ -8,12 +8,12 @@ use crate::data::{Camera, KNOWN, PIXELS};
 use crate::network::{Dense, Outcome, WIDTH};
 
 /// How much of everything.
-#[derive(Clone)]
 pub(crate) struct Effort {
     pub(crate) pretraining: usize,
     pub(crate) steps: usize,
     pub(crate) seeds: u64,
-    pub(crate) rates: Vec<f64>,
+    /// What to choose from.
+    pub(crate) rates: fn(Method) -> &'static [f64],
 }
 
 /// Labels for a new camera, and how many of them are for validation.

@@ -121,6 +121,15 @@ impl Adam {
         Ok(())
     }
 
+    /// Rate, β₁, β₂, ε and decay.
+    pub(super) fn settings(&self) -> [f64; 5] {
+        [self.rate, self.betas[0], self.betas[1], self.epsilon, self.decay]
+    }
+
+    pub(super) fn factors(&self) -> Option<&[f64]> {
+        self.factors.as_deref()
+    }
+
     /// One step against `gradient`.
     ///
     /// # Errors

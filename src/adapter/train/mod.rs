@@ -10,6 +10,7 @@
 //! | BOFT, OFT, any wiring and chart | [`Linear::boft`], [`Linear::oft`], [`Linear::new`] |
 //! | multiplicative dropout, the paper's and PEFT's | [`Dropout::draw`], [`Linear::set_mask`] |
 //! | COFT | [`Linear::constrain`], [`project`] |
+//! | training that goes on after an interruption, bit by bit the same | [`State`] |
 //! | one rate for all block sizes | [`Adam::with_factors`] of [`block_rates`] |
 //!
 //! The example `finetune_digits` trains on real data with all of it.
@@ -18,10 +19,12 @@ mod adam;
 mod blocks;
 mod dropout;
 mod linear;
+mod state;
 mod weight;
 
 pub use adam::Adam;
 pub use blocks::{block_rates, project};
 pub use dropout::{Dropout, Mask};
 pub use linear::{Gradients, Linear};
+pub use state::{Keep, State};
 pub use weight::{Dense, Weight};
