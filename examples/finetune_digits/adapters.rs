@@ -55,8 +55,8 @@ impl Method {
     pub(crate) fn rates(self) -> &'static [f64] {
         match self {
             Self::None => &[0.0],
-            Self::First | Self::All => &[1e-3, 3e-3, 1e-2],
-            _ => &[3e-3, 1e-2, 3e-2, 1e-1],
+            Self::First | Self::All => &[3e-4, 1e-3, 3e-3, 1e-2],
+            _ => &[1e-3, 3e-3, 1e-2, 3e-2, 1e-1],
         }
     }
 

@@ -31,6 +31,7 @@ mod config;
 mod merge;
 pub mod peft_boft;
 mod rotation;
+pub mod serve;
 pub mod train;
 
 pub use config::PeftConfig;
