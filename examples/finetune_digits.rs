@@ -113,7 +113,7 @@ fn methods(quick: bool) -> Vec<Method> {
     list.extend([1, 2, 4].map(|r| Method::Lora { r }));
     list.extend([4, 8, 16, 32].map(|b| Method::Oft { b }));
     list.extend([(3, 2), (6, 2), (3, 4), (5, 4), (2, 8), (4, 8)].map(|(m, b)| boft(m, b)));
-    list.extend([Method::Butterflies, Method::Shuffle]);
+    list.extend([Method::Neumann { b: 16 }, Method::Butterflies, Method::Shuffle]);
     list
 }
 
@@ -268,7 +268,7 @@ fn training(rows: &[Row], camera: &Camera, network: &[Dense; 3], effort: &Effort
                 .collect(),
         };
         if sights.iter().any(|s| s.defect.is_some()) {
-            defects.push(curve(&|s| s.defect.filter(|d| *d > 0.0)));
+            defects.push(curve(&|s| s.defect.filter(|_| s.step > 0))); // at the start, R is I
         }
         norms.push(curve(&|s| Some(s.norm)));
     }
@@ -283,7 +283,7 @@ fn training(rows: &[Row], camera: &Camera, network: &[Dense; 3], effort: &Effort
         Panel {
             title: "Spectral norm of the adapted weight over the pretrained one's".into(),
             x: x(),
-            y: Axis { label: "‖W'‖ / ‖W‖", log: false },
+            y: Axis { label: "‖W'‖ / ‖W‖", log: true },
             curves: norms,
         },
     ])

@@ -158,7 +158,12 @@ impl<T: Dense> Linear<T> {
     /// # Errors
     /// As [`Plan::realize`]; the layer is unchanged then.
     pub fn set_theta(&mut self, theta: &[f64]) -> Result<()> {
-        self.replace(theta.to_vec(), self.mask.clone(), self.eps)
+        self.replace(self.projected(theta.to_vec(), self.eps)?)
+    }
+
+    /// Exactly these parameters, which a constraint let through once: projections round, so a second one might move them.
+    pub(super) fn bring_back(&mut self, theta: &[f64]) -> Result<()> {
+        self.replace(theta.to_vec())
     }
 
     /// Other factors of the outputs.
@@ -186,7 +191,9 @@ impl<T: Dense> Linear<T> {
     /// # Errors
     /// [`Error::Length`] for a mask of another plan.
     pub fn set_mask(&mut self, mask: Option<Mask>) -> Result<()> {
-        self.replace(self.theta.clone(), mask, self.eps)
+        let factors = self.plan.realize(&masked(&self.plan, &self.theta, mask.as_ref())?)?;
+        (self.factors, self.mask) = (factors, mask);
+        Ok(())
     }
 
     /// COFT: keeps every block within PEFT's ball, ‖S‖_F ≤ eps/√(blocks of the factor), from here on. θ is
@@ -195,7 +202,9 @@ impl<T: Dense> Linear<T> {
     /// # Errors
     /// [`Error::Domain`] for an eps that is negative or not finite.
     pub fn constrain(&mut self, eps: Option<f32>) -> Result<()> {
-        self.replace(self.theta.clone(), self.mask.clone(), eps)
+        self.replace(self.projected(self.theta.clone(), eps)?)?;
+        self.eps = eps;
+        Ok(())
     }
 
     /// One step of an optimiser on θ.
@@ -205,7 +214,7 @@ impl<T: Dense> Linear<T> {
     pub fn step_theta(&mut self, adam: &mut Adam, d_theta: &[f64]) -> Result<()> {
         let mut theta = self.theta.clone();
         adam.step(&mut theta, d_theta)?;
-        self.replace(theta, self.mask.clone(), self.eps)
+        self.replace(self.projected(theta, self.eps)?)
     }
 
     /// One step on the scale.
@@ -224,13 +233,17 @@ impl<T: Dense> Linear<T> {
         adam.step(&mut self.bias, d_bias)
     }
 
-    fn replace(&mut self, mut theta: Vec<f64>, mask: Option<Mask>, eps: Option<f32>) -> Result<()> {
-        check_length("theta", self.plan.num_params(), theta.len())?;
+    fn projected(&self, mut theta: Vec<f64>, eps: Option<f32>) -> Result<Vec<f64>> {
         if let Some(eps) = eps {
             project(&self.plan, &mut theta, eps)?;
         }
-        self.factors = self.plan.realize(&masked(&self.plan, &theta, mask.as_ref())?)?;
-        (self.theta, self.mask, self.eps) = (theta, mask, eps);
+        Ok(theta)
+    }
+
+    fn replace(&mut self, theta: Vec<f64>) -> Result<()> {
+        check_length("theta", self.plan.num_params(), theta.len())?;
+        self.factors = self.plan.realize(&masked(&self.plan, &theta, self.mask.as_ref())?)?;
+        self.theta = theta;
         Ok(())
     }
 

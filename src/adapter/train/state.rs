@@ -281,7 +281,7 @@ impl<T: Dense> Keep for Linear<T> {
         let mut layer = self.clone();
         layer.set_scale(scale?)?;
         layer.set_bias(bias?)?;
-        layer.set_theta(theta?)?;
+        layer.bring_back(theta?)?;
         *self = layer;
         Ok(())
     }
