@@ -70,7 +70,7 @@ impl<T: Real> Default for Served<T> {
 /// let (first, second) = (serve(boft, Some(vec![1.5; 4]))?, serve(oft, None)?);
 ///
 /// let which = [Some(second), None, Some(first), Some(second)];
-/// let (mut x, mut y, ws) = ([1.0; 4 * 8], [0.0; 4 * 4], &mut Workspace::new());
+/// let (mut x, mut y, ws) = ([1.0f32; 4 * 8], [0.0f32; 4 * 4], &mut Workspace::new());
 /// layer.turn_inputs(&mut x, &which, Parallelism::Rayon, ws)?;
 /// // y ← x Wᵀ for all rows at once: the base model's own product
 /// layer.turn_outputs(&mut y, &which, Parallelism::Rayon, ws)?;
