@@ -90,6 +90,7 @@ fn main() -> Outcome {
     fs::write(out.join("accuracy.svg"), picture(&panels)?)?;
     let rows = table(&with_dropout(quick), &cameras[0], &network, &effort, "dropout")?;
     print(&format!("{}, with multiplicative dropout", cameras[0].name), &rows, &effort);
+    fs::write(out.join("rates.svg"), picture(&rates(&cameras[0], &network, &effort)?)?)?;
     println!("pictures and tables are in {}", out.display());
     Ok(())
 }
@@ -287,4 +288,36 @@ fn training(rows: &[Row], camera: &Camera, network: &[Dense; 3], effort: &Effort
             curves: norms,
         },
     ])
+}
+
+/// OFT of several block sizes at the same rates, plain and divided by the root of the parameters of a block.
+fn rates(camera: &Camera, network: &[Dense; 3], effort: &Effort) -> Outcome<Vec<Panel>> {
+    type Make = fn(usize) -> Method;
+    let kinds: [(&str, Make, [f64; 6]); 2] = [
+        ("the same rate for every parameter", |b| Method::Oft { b }, [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]),
+        ("rate/√k for blocks of k parameters", |b| Method::Scaled { b }, [1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0]),
+    ];
+    let mut panels = Vec::new();
+    for (title, make, rates) in kinds {
+        let jobs: Vec<(usize, f64)> = [8, 16, 32, 64].into_iter().flat_map(|b| rates.map(|rate| (b, rate))).collect();
+        let bar = bar(jobs.len(), "rates")?;
+        let point = |(b, rate): (usize, f64)| -> papilio::Result<(usize, Point)> {
+            let run = |seed| run(make(b), camera, network, (effort.steps, rate, seed), 0).map(|(run, _)| run.accuracy);
+            let (y, sd) = mean(&(0..effort.seeds).map(run).collect::<papilio::Result<Vec<_>>>()?);
+            bar.inc(1);
+            Ok((b, Point { x: rate, y, sd, open: false }))
+        };
+        let mut curves: Vec<Curve> = Vec::new();
+        for (b, point) in jobs.into_par_iter().map(point).collect::<papilio::Result<Vec<_>>>()? {
+            let name = make(b).name();
+            match curves.last_mut().filter(|curve| curve.name == name) {
+                Some(curve) => curve.points.push(point),
+                None => curves.push(Curve { name, points: vec![point] }),
+            }
+        }
+        bar.finish_and_clear();
+        let (x, y) = (Axis { label: "rate", log: true }, Axis { label: "accuracy %", log: false });
+        panels.push(Panel { title: title.into(), x, y, curves });
+    }
+    Ok(panels)
 }

@@ -1,7 +1,7 @@
 //! Ways to adapt the pretrained network: rotations, LoRA, and parts of it trained as they are.
 
 use faer::MatRef;
-use papilio::adapter::train::{Adam, Dropout, Gradients, Linear, Weight};
+use papilio::adapter::train::{Adam, Dropout, Gradients, Linear, Weight, block_rates};
 use papilio::generator::Generator;
 use papilio::parametrization::{Cayley, CayleyNeumann};
 use papilio::topology::{BlockDiagonal, Butterfly, GroupAndShuffle, Repeated};
@@ -19,6 +19,8 @@ pub(crate) enum Method {
     Boft { m: usize, b: usize, dropout: Option<Dropout> },
     /// Blocks of b.
     Oft { b: usize },
+    /// Blocks of b, the rate divided by the root of their parameters.
+    Scaled { b: usize },
     /// Blocks of b by PEFT's default, the series of five terms.
     Neumann { b: usize },
     /// Two classic butterflies one after the other: what BOFT leaves out.
@@ -40,7 +42,7 @@ impl Method {
         match self {
             Self::None => "no adaptation".into(),
             Self::Boft { m, b, .. } => format!("BOFT m = {m}, b = {b}"),
-            Self::Oft { b } => format!("OFT b = {b}"),
+            Self::Oft { b } | Self::Scaled { b } => format!("OFT b = {b}"),
             Self::Neumann { b } => format!("OFT b = {b}, series"),
             Self::Butterflies => "two butterflies".into(),
             Self::Shuffle => "group and shuffle, b = 8".into(),
@@ -95,8 +97,13 @@ impl Method {
                 };
                 Box::new(Rotated::new(&a, plan, dropout, rate, seed)?)
             }
-            Self::Oft { b } => {
-                Box::new(Rotated::new(&a, Plan::new(PIXELS, &BlockDiagonal::new(b), Cayley)?, None, rate, seed)?)
+            Self::Oft { b } | Self::Scaled { b } => {
+                let plan = Plan::new(PIXELS, &BlockDiagonal::new(b), Cayley)?;
+                let mut first = Rotated::new(&a, plan, None, rate, seed)?;
+                if let Self::Scaled { .. } = self {
+                    first.adam = first.adam.with_factors(block_rates(first.layer.plan()))?;
+                }
+                Box::new(first)
             }
             Self::Neumann { b } => {
                 let plan = Plan::new(PIXELS, &BlockDiagonal::new(b), CayleyNeumann { order: 4 })?;
