@@ -77,7 +77,7 @@ impl<T: Dense> Weight<T> {
         self.inputs
     }
 
-    /// y ← x Wᵀ: `x` is `[batch, inputs]`, `y` `[batch, outputs]`, both overwritten or read as rows.
+    /// y ← x Wᵀ: `x` is `[batch, inputs]`, `y`, which is overwritten, `[batch, outputs]`.
     ///
     /// # Errors
     /// [`Error::Length`] unless both are whole rows of the same batch.
@@ -89,7 +89,7 @@ impl<T: Dense> Weight<T> {
         Ok(())
     }
 
-    /// x ← g W: `g` is `[batch, outputs]`, `x` `[batch, inputs]`.
+    /// x ← g W: `g` is `[batch, outputs]`, `x`, which is overwritten, `[batch, inputs]`.
     ///
     /// # Errors
     /// [`Error::Length`] unless both are whole rows of the same batch.
