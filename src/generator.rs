@@ -21,6 +21,18 @@ impl Generator {
         Self { state: seed }
     }
 
+    /// Where the stream is: `Generator::new(state)` goes on from there.
+    ///
+    /// ```
+    /// use papilio::generator::Generator;
+    /// let mut generator = Generator::new(7);
+    /// generator.next_u64();
+    /// assert_eq!(Generator::new(generator.state()), generator);
+    /// ```
+    pub fn state(&self) -> u64 {
+        self.state
+    }
+
     /// 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,6 +1,4 @@
 //! BOFT layers against PEFT: forward, gradients and merged weights of every golden case.
-//!
-//! With R the rotation, PEFT computes y = s ⊙ ((x R) Wᵀ) + bias. x R is `Op::Transpose`; the rest is spelled out here.
 #![cfg(feature = "files")]
 
 mod support;
@@ -9,17 +7,11 @@ use std::collections::HashMap;
 
 use papilio::adapter::Sides;
 use papilio::adapter::peft_boft::Shape;
-use papilio::{Batch, BatchMut, Op, Orthogonal, Parallelism, Plan, Real, Saved, Workspace};
+use papilio::adapter::train::{Dense, Gradients, Linear, Mask, Weight};
+use papilio::{BatchMut, Op, Orthogonal, Parallelism, Plan, Workspace};
 use support::{Tensor, assert_close, golden, tolerance};
 
-/// A layer in the middle of a network, and what its loss ⟨y, cotangent⟩ gives back.
-struct Layer<'a, T: Real> {
-    plan: Plan<T>,
-    theta: Vec<f64>,
-    scale: Vec<f64>,
-    case: &'a HashMap<String, Tensor>,
-}
-
+/// What a layer in the middle of a network, whose loss is ⟨y, cotangent⟩, gives back.
 struct Outcome {
     y: Vec<f64>,
     d_theta: Vec<f64>,
@@ -27,55 +19,33 @@ struct Outcome {
     d_x: Vec<f64>,
 }
 
-impl<T: Real<Wide = f64>> Layer<'_, T> {
-    fn run(&self) -> Outcome {
-        let (n, weight) = (self.plan.n(), &self.case["weight"].data);
-        let out = self.scale.len();
-        let ws = &mut Workspace::new();
-        let cast = |x: &[f64]| x.iter().map(|&x| T::from_wide(x)).collect::<Vec<T>>();
-        let wide = |x: &[T]| x.iter().map(|x| x.to_wide()).collect::<Vec<f64>>();
-        let factors = self.plan.realize(&self.theta).unwrap();
-
-        let x = cast(&self.case["x"].data);
-        let mut rotated = vec![T::nan(); x.len()];
-        let (input, output) = (Batch::rows(&x, n).unwrap(), BatchMut::rows(&mut rotated, n).unwrap());
-        self.plan.apply(&factors, input, output, Op::Transpose, Parallelism::Rayon, ws).unwrap();
-        let batch = x.len() / n;
-        let product = multiply(&wide(&rotated), weight, batch, n, out);
-        let bias = self.case.get("bias").map_or(vec![0.0; out], |b| b.data.clone());
-        let y = (0..batch * out).map(|i| self.scale[i % out] * product[i] + bias[i % out]).collect();
-
-        let cotangent = &self.case["cotangent"].data;
-        let d_scale =
-            (0..out).map(|o| (0..batch).map(|v| cotangent[v * out + o] * product[v * out + o]).sum()).collect();
-        let d_product: Vec<f64> = (0..batch * out).map(|i| cotangent[i] * self.scale[i % out]).collect();
-        let transposed: Vec<f64> = (0..n * out).map(|i| weight[i % out * n + i / out]).collect();
-        let d_rotated = cast(&multiply(&d_product, &transposed, batch, out, n));
-        let mut d_x = vec![T::nan(); x.len()];
-        let mut d_factors = vec![T::zero(); self.plan.num_entries()];
-        self.plan
-            .apply_vjp(
-                &factors,
-                Saved::Input(input),
-                Op::Transpose,
-                Batch::rows(&d_rotated, n).unwrap(),
-                Some(BatchMut::rows(&mut d_x, n).unwrap()),
-                Some(&mut d_factors),
-                Parallelism::Rayon,
-                ws,
-            )
-            .unwrap();
-        let mut d_theta = vec![0.0; self.plan.num_params()];
-        self.plan.realize_vjp(&self.theta, &factors, &d_factors, &mut d_theta).unwrap();
-        Outcome { y, d_theta, d_scale, d_x: wide(&d_x) }
+/// The case's weight, bias and numbers in a layer with these parameters; `mask` are blocks to drop.
+fn run<T: Dense>(
+    case: &HashMap<String, Tensor>,
+    plan: Plan<T>,
+    theta: &[f64],
+    scale: &[f64],
+    mask: Option<Vec<bool>>,
+) -> Outcome {
+    let cast = |name: &str| case[name].data.iter().map(|&x| T::from_wide(x)).collect::<Vec<T>>();
+    let wide = |x: &[T]| x.iter().map(|x| x.to_wide()).collect::<Vec<f64>>();
+    let ws = &mut Workspace::new();
+    let weight = Weight::new(cast("weight"), scale.len(), plan.n()).unwrap();
+    let mask = mask.map(|dropped| Mask::new(&plan, dropped).unwrap());
+    let mut layer = Linear::new(weight, plan).unwrap();
+    layer.set_theta(theta).unwrap();
+    layer.set_scale(scale).unwrap();
+    layer.set_mask(mask).unwrap();
+    if let Some(bias) = case.get("bias") {
+        layer.set_bias(&bias.data).unwrap();
     }
-}
-
-/// x Wᵀ for x of shape [batch, n] and W of shape [out, n].
-fn multiply(x: &[f64], weight: &[f64], batch: usize, n: usize, out: usize) -> Vec<f64> {
-    assert_eq!((x.len(), weight.len()), (batch * n, out * n));
-    let dot = |v: usize, o: usize| (0..n).map(|i| x[v * n + i] * weight[o * n + i]).sum();
-    (0..batch * out).map(|i| dot(i / out, i % out)).collect()
+    let (x, g) = (cast("x"), cast("cotangent"));
+    let (mut y, mut d_x) = (vec![T::nan(); g.len()], vec![T::nan(); x.len()]);
+    let (mut d_theta, mut d_scale) = (vec![0.0; theta.len()], vec![0.0; scale.len()]);
+    layer.forward(&x, &mut y, Parallelism::Rayon, ws).unwrap();
+    let wanted = Gradients { theta: Some(&mut d_theta), scale: Some(&mut d_scale), bias: None, input: Some(&mut d_x) };
+    layer.backward(&x, &g, wanted, Parallelism::Rayon, ws).unwrap();
+    Outcome { y: wide(&y), d_theta, d_scale, d_x: wide(&d_x) }
 }
 
 fn shape_and_theta(blocks: &Tensor) -> (Shape, Vec<f64>) {
@@ -103,9 +73,9 @@ fn linear_forward_and_gradients() {
         let (shape, theta) = shape_and_theta(&case["boft_R"]);
         let scale = case["boft_s"].data.clone();
         let got = if name.ends_with("f64") {
-            Layer { plan: shape.plan::<f64>().unwrap(), theta, scale, case: &case }.run()
+            run(&case, shape.plan::<f64>().unwrap(), &theta, &scale, None)
         } else {
-            Layer { plan: shape.plan::<f32>().unwrap(), theta, scale, case: &case }.run()
+            run(&case, shape.plan::<f32>().unwrap(), &theta, &scale, None)
         };
         check(&name, &case, &got);
         check_gradients(&name, &case, "", &shape.stored_gradient(&got.d_theta).unwrap(), &got.d_scale);
@@ -120,7 +90,7 @@ fn two_adapters_are_two_plans_one_after_the_other() {
     let plan = shape.plan::<f64>().unwrap().then(shape.plan().unwrap()).unwrap(); // R = R_second R_first
     let (first, second) = (&case["boft_s.first"].data, &case["boft_s.second"].data);
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).collect::<Vec<f64>>();
-    let got = Layer { plan, theta, scale: product(first, second), case: &case }.run();
+    let got = run(&case, plan, &theta, &product(first, second), None);
     check(&name, &case, &got);
     let (d_first, d_second) = got.d_theta.split_at(shape.num_params());
     for (suffix, d_theta, other) in [(".first", d_first, second), (".second", d_second, first)] {
@@ -132,15 +102,10 @@ fn two_adapters_are_two_plans_one_after_the_other() {
 #[test]
 fn dropped_blocks_are_identities_without_gradient() {
     let [(name, case)] = golden("boft_dropout_").try_into().unwrap();
-    let (shape, mut theta) = shape_and_theta(&case["boft_R"]);
-    let per_block = theta.len() / (shape.stages * shape.blocks);
-    let keep: Vec<f64> = case["mask"].data.iter().flat_map(|m| vec![1.0 - m; per_block]).collect();
-    let dropped = keep.iter().filter(|k| **k == 0.0).count();
-    assert!(dropped > 0 && dropped < keep.len());
-    theta.iter_mut().zip(&keep).for_each(|(t, k)| *t *= k);
-    let scale = case["boft_s"].data.clone();
-    let mut got = Layer { plan: shape.plan::<f64>().unwrap(), theta, scale, case: &case }.run();
-    got.d_theta.iter_mut().zip(&keep).for_each(|(g, k)| *g *= k);
+    let (shape, theta) = shape_and_theta(&case["boft_R"]);
+    let dropped: Vec<bool> = case["mask"].data.iter().map(|m| *m == 1.0).collect();
+    assert!(dropped.contains(&true) && dropped.contains(&false));
+    let got = run(&case, shape.plan::<f64>().unwrap(), &theta, &case["boft_s"].data, Some(dropped));
     check(&name, &case, &got);
     check_gradients(&name, &case, "", &shape.stored_gradient(&got.d_theta).unwrap(), &got.d_scale);
 }

@@ -35,7 +35,9 @@ mod draft;
 mod extract;
 mod low_rank;
 mod merge;
+pub mod serve;
 mod sides;
+pub mod train;
 
 pub use config::PeftConfig;
 pub use convert::{ConvertOptions, ConvertTo, ConvertedLayer, convert};

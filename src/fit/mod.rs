@@ -60,7 +60,7 @@ mod block_polar;
 mod chain;
 mod corner;
 mod dense_polar;
-mod descent;
+pub(crate) mod descent;
 mod explore;
 mod greedy;
 mod hierarchical;

@@ -4,6 +4,8 @@
 //!
 //! On a group m and v hold numbers of the algebra: every parameter is a plane of its block, and moments are carried along with
 //! the block by left translation. A step turns every plane by about `rate` radians, whatever the scale of the loss.
+//!
+//! [`Moments`] are all that it remembers.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -15,10 +17,38 @@ use super::{Course, Schedule, not_finite};
 use crate::error::Result;
 use crate::fit::Stop;
 
-const MEAN: f64 = 0.9;
-const SQUARE: f64 = 0.999;
+/// β₁ and β₂.
+pub(crate) const BETAS: [f64; 2] = [0.9, 0.999];
 /// Beside √v̂; part of the largest one that was seen, so that the scale of a loss does not matter.
 const SMALL: f64 = 1e-8;
+
+/// The running means m and v, and how much of them is still their start at zero: β₁ᵏ and β₂ᵏ.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Moments {
+    pub(crate) mean: Vec<f64>,
+    pub(crate) square: Vec<f64>,
+    pub(crate) left: [f64; 2],
+}
+
+impl Moments {
+    /// Nothing seen yet.
+    pub(crate) fn new(dim: usize) -> Self {
+        Self { mean: vec![0.0; dim], square: vec![0.0; dim], left: [1.0; 2] }
+    }
+
+    /// Takes a gradient in and puts the step −rate·m̂/(√v̂ + small) in its place.
+    pub(crate) fn advance(&mut self, gradient: &mut [f64], rate: f64, small: f64, [beta, gamma]: [f64; 2]) {
+        let left = &mut self.left;
+        *left = [left[0] * beta, left[1] * gamma];
+        let moments = self.mean.iter_mut().zip(&mut self.square);
+        for (g, (m, v)) in gradient.iter_mut().zip(moments) {
+            *m = beta * *m + (1.0 - beta) * *g;
+            *v = gamma * *v + (1.0 - gamma) * *g * *g;
+            let root = Float::sqrt(*v / (1.0 - left[1]));
+            *g = -rate * (*m / (1.0 - left[0])) / (root + small);
+        }
+    }
+}
 
 pub(super) fn adam(
     problem: &mut dyn Problem,
@@ -28,8 +58,7 @@ pub(super) fn adam(
     course: &mut Course<'_>,
 ) -> Result<Stop> {
     let dim = problem.dim();
-    let (mut gradient, mut mean, mut square) = (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
-    let (mut mean_left, mut square_left, mut largest) = (1.0, 1.0, 0.0f64);
+    let (mut gradient, mut moments, mut largest) = (vec![0.0; dim], Moments::new(dim), 0.0f64);
     for round in 0.. {
         problem.prepare(round)?;
         let loss = problem.evaluate(&point, &mut gradient)?;
@@ -43,19 +72,12 @@ pub(super) fn adam(
         if largest == 0.0 {
             return Ok(Stop::Converged);
         }
-        (mean_left, square_left) = (mean_left * MEAN, square_left * SQUARE);
         let turn = core::f64::consts::PI * round as f64 / rounds.max(1) as f64;
         let rate = match schedule {
             Schedule::Constant => rate,
             Schedule::Cosine => rate * 0.5 * (1.0 + Float::cos(turn)),
         };
-        let moments = mean.iter_mut().zip(&mut square);
-        for (g, (m, v)) in gradient.iter_mut().zip(moments) {
-            *m = MEAN * *m + (1.0 - MEAN) * *g;
-            *v = SQUARE * *v + (1.0 - SQUARE) * *g * *g;
-            let root = Float::sqrt(*v / (1.0 - square_left));
-            *g = -rate * (*m / (1.0 - mean_left)) / (root + SMALL * largest);
-        }
+        moments.advance(&mut gradient, rate, SMALL * largest, BETAS);
         point = problem.follow(&point, &gradient);
     }
     Ok(Stop::Sweeps)

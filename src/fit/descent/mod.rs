@@ -23,7 +23,7 @@ use crate::layout::StageLayout;
 use crate::plan::{Plan, Source};
 use crate::scalar::{Scalar, Wide};
 
-mod adam;
+pub(crate) mod adam;
 mod lbfgs;
 mod loss;
 mod model;

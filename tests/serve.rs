@@ -1,0 +1,133 @@
+//! Batches whose rows belong to different adapters.
+#![cfg(feature = "files")]
+
+mod support;
+
+use half::bf16;
+use papilio::adapter::serve::{Mixed, Served, Turn};
+use papilio::adapter::train::{Linear, Weight};
+use papilio::generator::Generator;
+use papilio::parametrization::{Cayley, Exponential};
+use papilio::topology::{AnyButterfly, BlockDiagonal, Butterfly};
+use papilio::{Element, Error, Parallelism, Plan, Workspace};
+use support::{assert_close, noise};
+
+const INPUTS: usize = 32;
+const OUTPUTS: usize = 12;
+
+fn turn(plan: Plan<f32>, seed: u64) -> Turn<f32> {
+    let theta = noise(seed, plan.num_params());
+    Turn::new(plan, &theta).unwrap()
+}
+
+/// Adapters of every kind: BOFT, OFT, on the other side, scales alone, nothing at all.
+fn layer() -> Mixed<f32> {
+    let scale = |seed| Some(noise(seed, OUTPUTS).into_iter().map(|s| s as f32).collect::<Vec<f32>>());
+    let boft = |m, b| Plan::new(INPUTS, &Butterfly::boft(m, b).unwrap(), Cayley).unwrap();
+    let oft = Plan::new(INPUTS, &BlockDiagonal::new(16), Exponential).unwrap();
+    let outputs = Plan::new(OUTPUTS, &AnyButterfly::new(2), Cayley).unwrap();
+    let mut layer = Mixed::new(INPUTS, OUTPUTS).unwrap();
+    for adapter in [
+        Served { inputs: Some(turn(boft(3, 4), 1)), scale: scale(2), outputs: None },
+        Served { inputs: Some(turn(boft(5, 2), 3)), ..Served::default() },
+        Served { inputs: Some(turn(oft, 4)), scale: scale(5), outputs: Some(turn(outputs.clone(), 6)) },
+        Served { outputs: Some(turn(outputs, 7)), ..Served::default() },
+        Served { scale: scale(8), ..Served::default() },
+        Served::default(),
+    ] {
+        layer.add(adapter).unwrap();
+    }
+    layer
+}
+
+/// Rows in random order, in runs, one adapter, none.
+fn assignments(batch: usize) -> Vec<Vec<Option<usize>>> {
+    let mut generator = Generator::new(batch as u64);
+    let mut any = || Some(generator.below(7) as usize).filter(|k| *k < 6);
+    let random: Vec<_> = (0..batch).map(|_| any()).collect();
+    let runs: Vec<_> = (0..batch).map(|v| Some(v * 6 / batch.max(1))).collect();
+    vec![random, runs, vec![Some(0); batch], vec![None; batch], (0..batch).map(|v| [Some(2), Some(1)][v % 2]).collect()]
+}
+
+fn check<E: Element<Scalar = f32> + PartialEq>() {
+    let (layer, ws) = (layer(), &mut Workspace::new());
+    for batch in [0, 1, 2, 7, 16, 33, 200] {
+        for which in assignments(batch) {
+            for (width, seed) in [(INPUTS, 1), (OUTPUTS, 2)] {
+                let start: Vec<E> = noise(seed, batch * width).into_iter().map(|x| E::store(x as f32)).collect();
+                let turn = |rows: &mut [E], which: &[Option<usize>], parallelism, ws: &mut Workspace| {
+                    if width == INPUTS {
+                        layer.turn_inputs(rows, which, parallelism, ws).unwrap();
+                    } else {
+                        layer.turn_outputs(rows, which, parallelism, ws).unwrap();
+                    }
+                };
+                let mut alone = start.clone();
+                for (row, which) in alone.chunks_exact_mut(width).zip(&which) {
+                    turn(row, &[*which], Parallelism::None, ws);
+                }
+                for parallelism in [Parallelism::None, Parallelism::Rayon] {
+                    let mut together = start.clone();
+                    turn(&mut together, &which, parallelism, ws);
+                    assert!(together == alone, "batch {batch}, width {width}, {which:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mixed_batch_has_the_bits_of_a_call_for_each_row() {
+    check::<f32>();
+    check::<bf16>();
+}
+
+#[test]
+fn rows_come_out_as_from_their_layer() {
+    let (layer, ws) = (layer(), &mut Workspace::new());
+    let weight: Vec<f32> = noise(9, OUTPUTS * INPUTS).into_iter().map(|w| w as f32).collect();
+    let weight = Weight::new(weight, OUTPUTS, INPUTS).unwrap();
+    let which = [Some(1), Some(0), None, Some(1), Some(0)];
+    let x: Vec<f32> = noise(10, which.len() * INPUTS).into_iter().map(|x| x as f32).collect();
+    let (mut rotated, mut y) = (x.clone(), vec![f32::NAN; which.len() * OUTPUTS]);
+    layer.turn_inputs(&mut rotated, &which, Parallelism::None, ws).unwrap();
+    weight.forward(&rotated, &mut y, Parallelism::None).unwrap();
+    layer.turn_outputs(&mut y, &which, Parallelism::None, ws).unwrap();
+    for ((x, y), which) in x.chunks(INPUTS).zip(y.chunks(OUTPUTS)).zip(&which) {
+        let (m, b, seed) = if *which == Some(0) { (3, 4, 1) } else { (5, 2, 3) };
+        let mut alone = Linear::boft(weight.clone(), m, b).unwrap();
+        if which.is_some() {
+            alone.set_theta(&noise(seed, alone.theta().len())).unwrap();
+        }
+        if *which == Some(0) {
+            alone.set_scale(&noise(2, OUTPUTS)).unwrap();
+        }
+        let mut want = vec![f32::NAN; OUTPUTS];
+        alone.forward(x, &mut want, Parallelism::None, ws).unwrap();
+        let wide = |x: &[f32]| x.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+        assert_close(&format!("{which:?}"), &wide(y), &wide(&want), 1e-6);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_nothing_is_written() {
+    assert!(matches!(Mixed::<f32>::new(0, 3), Err(Error::Size { .. })));
+    assert!(matches!(Mixed::<f32>::new(3, 0), Err(Error::Size { .. })));
+    let (mut layer, ws) = (layer(), &mut Workspace::new());
+    let other = || Some(turn(Plan::new(8, &BlockDiagonal::new(2), Cayley).unwrap(), 1));
+    assert!(matches!(layer.add(Served { inputs: other(), ..Served::default() }), Err(Error::Length { .. })));
+    assert!(matches!(layer.add(Served { outputs: other(), ..Served::default() }), Err(Error::Length { .. })));
+    let scale = Some(vec![1.0; OUTPUTS - 1]);
+    assert!(matches!(layer.add(Served { scale, ..Served::default() }), Err(Error::Length { .. })));
+    let scale = Some(vec![f32::NAN; OUTPUTS]);
+    assert!(matches!(layer.add(Served { scale, ..Served::default() }), Err(Error::Domain { .. })));
+    assert_eq!(layer.adapters().len(), 6);
+    let mut x = vec![1.0f32; 2 * INPUTS];
+    let mut refuse = |x: &mut [f32], which: &[Option<usize>]| {
+        layer.turn_inputs(x, which, Parallelism::None, ws).expect_err("it does not fit")
+    };
+    assert!(matches!(refuse(&mut x, &[Some(0), Some(6)]), Error::Index { expected: 6, got: 6, .. }));
+    assert!(matches!(refuse(&mut x, &[Some(0)]), Error::Length { expected: 2, got: 1, .. }));
+    assert!(matches!(refuse(&mut x[1..], &[Some(0)]), Error::Size { .. }));
+    assert!(x.iter().all(|x| *x == 1.0));
+}
