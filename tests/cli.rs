@@ -326,6 +326,49 @@ mod unix {
         assert!(work.path().join("d/model.safetensors").exists());
     }
 
+    /// Killed at any moment, a merge leaves the old file or the new one, or none where there was none.
+    #[test]
+    fn a_killed_merge_leaves_old_or_new() {
+        use crate::support::{Tensor, f64s, noise, write};
+        let work = TempDir::new().unwrap();
+        let [base, adapter, out] = ["base", "adapter", "out"].map(|n| work.path().join(n).with_extension("safetensors"));
+        let weight = Tensor { dtype: papilio::storage::Dtype::F32, ..f64s(&[1024, 512], noise(1, 1 << 19)) };
+        let names: Vec<String> = (0..6).map(|k| format!("l{k}.weight")).collect();
+        write(&base, &names.iter().map(|name| (name.as_str(), &weight)).collect::<Vec<_>>());
+        let (blocks, scale) = (f64s(&[2, 64, 8, 8], noise(2, 8192)), f64s(&[1024, 1], noise(3, 1024)));
+        let parts: Vec<(String, &Tensor)> = (0..6)
+            .flat_map(|k| [(format!("l{k}.boft_R"), &blocks), (format!("l{k}.boft_s"), &scale)])
+            .collect();
+        write(&adapter, &parts.iter().map(|(name, tensor)| (name.as_str(), *tensor)).collect::<Vec<_>>());
+        let command = |out: &Path| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_papilio"));
+            command.args(["merge", "--force", "--base"]).arg(&base).arg("--adapter").arg(&adapter);
+            command.arg("--out").arg(out).stdout(std::process::Stdio::null());
+            command
+        };
+        let whole = work.path().join("whole.safetensors");
+        let start = std::time::Instant::now();
+        assert!(command(&whole).status().unwrap().success());
+        let (time, want) = (start.elapsed(), fs::read(&whole).unwrap());
+        let mut killed = 0;
+        for (k, fraction) in noise(7, 24).into_iter().enumerate() {
+            let old = (k % 2 == 1).then(|| fs::read(&base).unwrap());
+            let _ = fs::remove_file(&out);
+            if let Some(old) = &old {
+                fs::write(&out, old).unwrap();
+            }
+            let mut child = command(&out).spawn().unwrap();
+            std::thread::sleep(time.mul_f64(0.5 + 0.5 * fraction));
+            let _ = child.kill(); // SIGKILL: nothing can be tidied up
+            killed += usize::from(!child.wait().unwrap().success());
+            match fs::read(&out) {
+                Ok(found) => assert!(found == want || Some(found) == old, "a partial file"),
+                Err(e) => assert!(old.is_none(), "the old file is gone: {e}"),
+            }
+        }
+        assert!(killed > 0, "no merge was killed in time");
+    }
+
     #[test]
     fn outputs_are_readable_as_the_umask_says() {
         use std::os::unix::fs::PermissionsExt;

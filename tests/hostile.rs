@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use papilio::Parallelism;
-use papilio::adapter::{Adapter, MergeOptions, PeftConfig, merge};
+use papilio::{Parallelism, Workspace};
+use papilio::adapter::{Adapter, ConvertOptions, ConvertTo, Hint, MergeOptions, PeftConfig, Strength, convert, merge, unmerge};
 use papilio::storage::{Checkpoint, Matrix, NpyArray};
 use proptest::prelude::*;
 use support::{f64s, noise, path, write};
@@ -123,6 +123,126 @@ static SEEDS: LazyLock<Seeds> = LazyLock::new(|| {
     Seeds { base, adapter, config, index: index.to_vec(), npy, work }
 });
 
+/// Small adapters of the other dialects of a layer `a` `[8, 8]`: tensors, configuration, what has to be said of them.
+fn dialects() -> Vec<(Vec<(&'static str, support::Tensor)>, String, Option<Hint>)> {
+    let numbers = |shape: &[usize], seed: u64| f64s(shape, noise(seed, shape.iter().product()));
+    let oft = r#"{"peft_type": "OFT", "peft_version": "0.18.0", "r": 2, "coft": true, "eps": 0.5, "use_cayley_neumann": "#;
+    let peft = |name: &'static str, shape: &[usize], seed: u64| (name, numbers(shape, seed));
+    let alpha = f64s(&[], vec![0.125]);
+    vec![
+        (
+            vec![peft("base_model.model.a.oft_R.weight", &[2, 6], 5)],
+            format!(r#"{oft} true, "num_cayley_neumann_terms": 5}}"#),
+            None,
+        ),
+        (vec![peft("base_model.model.a.oft_R.weight", &[1, 6], 5)], format!("{oft} false}}"), None),
+        (
+            vec![peft("base_model.model.a.oft_r", &[2, 4, 4], 6), peft("base_model.model.a.oft_s", &[8, 1], 7)],
+            r#"{"peft_type": "OFT", "r": 2, "coft": true, "eps": 0.01}"#.into(),
+            None,
+        ),
+        (vec![peft("base_model.model.a.oft_r", &[3, 3, 3], 6)], r#"{"peft_type": "OFT", "r": 3}"#.into(), None),
+        (
+            vec![peft("base_model.model.a.hra_u", &[8, 4], 8)],
+            r#"{"peft_type": "HRA", "r": 4, "apply_GS": true}"#.into(),
+            None,
+        ),
+        (
+            vec![peft("base_model.model.a.road_theta", &[4], 8), peft("base_model.model.a.road_alpha", &[4], 9)],
+            r#"{"peft_type": "ROAD", "variant": "road_1", "group_size": 4}"#.into(),
+            None,
+        ),
+        (
+            vec![peft("base_model.model.a.psoft_R.weight", &[3], 8), peft("base_model.model.a.psoft_R.vector_a", &[3], 9)],
+            r#"{"peft_type": "PSOFT", "r": 3, "psoft_alpha": 6, "use_cayley_neumann": false}"#.into(),
+            None,
+        ),
+        (
+            vec![peft("lycoris_a.oft_blocks", &[3, 2, 4, 4][1..], 5), ("lycoris_a.alpha", alpha.clone())],
+            String::new(),
+            None,
+        ),
+        (
+            vec![
+                peft("lora_unet_a.oft_blocks", &[2, 2, 4, 4], 5),
+                ("lora_unet_a.alpha", alpha.clone()),
+                peft("lora_unet_a.rescale", &[8, 1], 6),
+            ],
+            String::new(),
+            None,
+        ),
+        (vec![peft("lycoris_a.oft_diag", &[2, 4, 4], 5)], String::new(), None),
+        (
+            vec![
+                peft("oft_unet_a.oft_blocks.0", &[2, 1, 1], 5),
+                peft("oft_unet_a.oft_blocks.1", &[2, 3, 3], 6),
+                ("oft_unet_a.alpha", alpha),
+            ],
+            String::new(),
+            None,
+        ),
+        (
+            vec![peft("lora_unet_a.oft_R.weight", &[2, 6], 5), peft("lora_unet_a.oft_R.scaled_oft", &[1], 6)],
+            String::new(),
+            Some(Hint::OneTrainer),
+        ),
+    ]
+}
+
+/// Everything that can be done with an adapter file, whatever it holds. Tells whether it could be opened.
+fn everything(here: &Path, adapter: &Path, hint: Option<Hint>) -> bool {
+    let base = here.join("base.safetensors");
+    write(&base, &[("a.weight", &f64s(&[8, 8], noise(1, 64))), ("a.bias", &f64s(&[8], noise(2, 8)))]);
+    let Ok(opened) = Adapter::open_as(adapter, hint) else { return false };
+    for layer in opened.layers() {
+        let _ = (layer.structure(), format!("{layer:?}"));
+        let Ok(numbers) = opened.numbers(layer) else { continue };
+        for shape in [None, Some(&[8, 8][..]), Some(&[8][..]), Some(&[0, 8]), Some(&[9, 7, 1, 1]), Some(&[usize::MAX, 2])] {
+            let Ok(sides) = layer.sides(&numbers, shape) else { continue };
+            let _ = (sides.defect(), sides.interpolate(0.5), sides.blend(0.5), sides.truncate(1), sides.inverse().is_ok());
+            let mut weight = noise(3, 64);
+            if sides.merge(&[8, 8], &mut weight, Parallelism::None, &Workspace::new()).is_ok() {
+                let gradient = sides.vjp(&[8, 8], &noise(3, 64), &weight).unwrap();
+                let _ = layer.pull(&numbers, shape, &gradient);
+            }
+        }
+        let _ = layer.core(&numbers);
+    }
+    let out = here.join("out.safetensors");
+    for strength in [Strength::Whole, Strength::Fraction(0.5), Strength::LinearBlend(2.0), Strength::Stages(1)] {
+        let common = MergeOptions { dialect: hint, strength, force: true, ..MergeOptions::new(&base, adapter, &out) };
+        let _ = merge(&common, |_| ControlFlow::Continue(()));
+        let _ = unmerge(&common, |_| ControlFlow::Continue(()));
+    }
+    let targets =
+        [ConvertTo::PeftBoft, ConvertTo::PeftOft, ConvertTo::LycorisDiagOft, ConvertTo::Kohya, ConvertTo::Lora(2)];
+    for to in targets {
+        let options = ConvertOptions {
+            adapter: adapter.into(),
+            dialect: hint,
+            to,
+            base: Some(base.clone()),
+            out: here.join(to.name()),
+            force: true,
+        };
+        let _ = convert(&options, |_| ControlFlow::Continue(()));
+    }
+    true
+}
+
+#[test]
+fn undamaged_dialects_are_accepted() {
+    for (k, (tensors, config, hint)) in dialects().into_iter().enumerate() {
+        let here = directory(&format!("dialect{k}"));
+        let file = here.join("adapter_model.safetensors");
+        write(&file, &tensors.iter().map(|(name, tensor)| (*name, tensor)).collect::<Vec<_>>());
+        if !config.is_empty() {
+            fs::write(here.join("adapter_config.json"), &config).unwrap();
+        }
+        assert!(everything(&here, &file, hint), "{:?}", Adapter::open_as(&file, hint).unwrap_err());
+    }
+}
+
 /// What happens to a file: some bytes change, it is cut, or something is appended.
 fn damage() -> impl Strategy<Value = Vec<(u8, prop::sample::Index, u8)>> {
     let byte = prop_oneof![any::<u8>(), prop::sample::select(b"0123456789{}[]\",:-eE.".to_vec())];
@@ -197,6 +317,39 @@ proptest! {
         try_merge(&base, &adapter, &here.join("out.safetensors"));
         let _ = Matrix::read(&base, None);
         prop_assert!(fs::read_dir(&here).unwrap().count() <= 3, "a temporary was left behind");
+    }
+
+    #[test]
+    fn damaged_dialects_are_values_or_errors(
+        damage in damage(),
+        which in any::<prop::sample::Index>(),
+        in_numbers in prop::option::of((any::<prop::sample::Index>(), prop::sample::select(vec![
+            0.0, -0.0, 1e-310, 1e300, -1e300, f64::MAX, f64::MIN_POSITIVE, f64::NAN, f64::INFINITY,
+        ]))),
+        hit_config in any::<bool>(),
+    ) {
+        let (mut tensors, config, hint) = dialects().swap_remove(which.index(dialects().len()));
+        let here = directory("dialects");
+        let file = here.join("adapter_model.safetensors");
+        if let Some((at, number)) = &in_numbers {
+            let count = tensors.len();
+            let data = &mut tensors[at.index(count)].1.data;
+            let place = at.index(data.len());
+            data[place] = *number;
+        }
+        write(&file, &tensors.iter().map(|(name, tensor)| (*name, tensor)).collect::<Vec<_>>());
+        let _ = fs::remove_file(here.join("adapter_config.json"));
+        let damaged_config = if hit_config { damaged(config.as_bytes(), &damage) } else { config.clone().into_bytes() };
+        if !config.is_empty() {
+            fs::write(here.join("adapter_config.json"), damaged_config).unwrap();
+        }
+        if !hit_config && in_numbers.is_none() {
+            let bytes = fs::read(&file).unwrap();
+            fs::write(&file, damaged(&bytes, &damage)).unwrap();
+        }
+        everything(&here, &file, hint);
+        let left = fs::read_dir(&here).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
+        prop_assert_eq!(left.count(), 0, "a temporary was left behind");
     }
 
     #[test]
