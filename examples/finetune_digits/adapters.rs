@@ -289,9 +289,9 @@ mod tests {
             lora.numbers[at] -= step;
             y.iter().zip(&g).map(|(y, g)| f64::from(y * g)).sum::<f64>()
         };
-        for at in 0..gradient.len() {
+        for (at, d) in gradient.iter().enumerate() {
             let difference = value(&mut lora, at, 0.5) - value(&mut lora, at, -0.5);
-            assert!((difference - gradient[at]).abs() < 1e-5 * largest, "{at}: {difference} {}", gradient[at]);
+            assert!((difference - d).abs() < 1e-5 * largest, "{at}: {difference} {d}");
         }
     }
 }
