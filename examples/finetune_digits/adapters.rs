@@ -222,6 +222,21 @@ impl Lora {
         product(x, MatRef::from_column_major_slice(a, PIXELS, self.r), &mut u);
         u
     }
+
+    /// With respect to A, then B.
+    fn gradient(&self, x: &[f32], g: &[f32]) -> Vec<f64> {
+        let (batch, r, (a, b)) = (x.len() / PIXELS, self.r, self.factors());
+        let u = self.inner(x, &a);
+        let mut d_u = vec![0.0; batch * r];
+        let rows = MatRef::from_row_major_slice(g, batch, WIDTH);
+        product(rows, MatRef::from_row_major_slice(&b, WIDTH, r), &mut d_u);
+        let mut gradient = vec![0.0; self.numbers.len()];
+        let (d_a, d_b) = gradient.split_at_mut(r * PIXELS);
+        let columns = MatRef::from_column_major_slice(&d_u, r, batch);
+        product(columns, MatRef::from_row_major_slice(x, batch, PIXELS), d_a);
+        product(rows.transpose(), MatRef::from_row_major_slice(&u, batch, r), d_b);
+        gradient.into_iter().map(f64::from).collect()
+    }
 }
 
 impl First for Lora {
@@ -236,17 +251,7 @@ impl First for Lora {
     }
 
     fn train(&mut self, x: &[f32], g: &[f32]) -> Outcome {
-        let (batch, r, (a, b)) = (x.len() / PIXELS, self.r, self.factors());
-        let u = self.inner(x, &a);
-        let mut d_u = vec![0.0; batch * r];
-        let rows = MatRef::from_row_major_slice(g, batch, WIDTH);
-        product(rows, MatRef::from_row_major_slice(&b, WIDTH, r), &mut d_u);
-        let mut gradient = vec![0.0; self.numbers.len()];
-        let (d_a, d_b) = gradient.split_at_mut(r * PIXELS);
-        let columns = MatRef::from_column_major_slice(&d_u, r, batch);
-        product(columns, MatRef::from_row_major_slice(x, batch, PIXELS), d_a);
-        product(rows.transpose(), MatRef::from_row_major_slice(&u, batch, r), d_b);
-        let gradient: Vec<f64> = gradient.into_iter().map(f64::from).collect();
+        let gradient = self.gradient(x, g);
         self.adam.step(&mut self.numbers, &gradient)
     }
 
@@ -261,5 +266,32 @@ impl First for Lora {
         product(b, MatRef::from_row_major_slice(&a, self.r, PIXELS), &mut weight);
         weight.iter_mut().zip(&self.base.weight).for_each(|(w, base)| *w += base);
         Ok(weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ⟨y, g⟩ is linear in every number of A and of B, so a difference is its derivative.
+    #[test]
+    fn loras_gradient_is_a_difference() {
+        let mut generator = Generator::new(3);
+        let mut lora = Lora::new(Dense::random(WIDTH, PIXELS, &mut generator), 2, 0.1, 4).unwrap();
+        let mut random = |count: usize| (0..count).map(|_| generator.uniform() as f32 - 0.5).collect::<Vec<f32>>();
+        let (x, g) = (random(3 * PIXELS), random(3 * WIDTH));
+        lora.numbers = random(lora.numbers.len()).into_iter().map(f64::from).collect();
+        let gradient = lora.gradient(&x, &g);
+        let largest = gradient.iter().fold(0.0, |m: f64, d| m.max(d.abs()));
+        let value = |lora: &mut Lora, at: usize, step: f64| {
+            lora.numbers[at] += step;
+            let y = lora.forward(&x).unwrap();
+            lora.numbers[at] -= step;
+            y.iter().zip(&g).map(|(y, g)| f64::from(y * g)).sum::<f64>()
+        };
+        for (at, d) in gradient.iter().enumerate() {
+            let difference = value(&mut lora, at, 0.5) - value(&mut lora, at, -0.5);
+            assert!((difference - d).abs() < 1e-5 * largest, "{at}: {difference} {d}");
+        }
     }
 }

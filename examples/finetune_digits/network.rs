@@ -85,6 +85,20 @@ impl Dense {
         product(g, MatRef::from_row_major_slice(&self.weight, outputs, self.inputs), &mut x);
         x
     }
+
+    /// With respect to the weight, then the bias.
+    fn gradient(&self, x: &[f32], g: &[f32]) -> Vec<f64> {
+        let (batch, outputs) = (x.len() / self.inputs, self.bias.len());
+        let mut d_weight = vec![0.0; self.weight.len()];
+        let rows = MatRef::from_column_major_slice(g, outputs, batch); // gᵀ
+        product(rows, MatRef::from_row_major_slice(x, batch, self.inputs), &mut d_weight);
+        let mut gradient: Vec<f64> = d_weight.into_iter().map(f64::from).collect();
+        gradient.resize(self.weight.len() + outputs, 0.0);
+        for row in g.chunks_exact(outputs) {
+            gradient[self.weight.len()..].iter_mut().zip(row).for_each(|(d, g)| *d += f64::from(*g));
+        }
+        gradient
+    }
 }
 
 impl First for Dense {
@@ -93,16 +107,11 @@ impl First for Dense {
     }
 
     fn train(&mut self, x: &[f32], g: &[f32]) -> Outcome {
-        let (batch, outputs) = (x.len() / self.inputs, self.bias.len());
-        let Some((all, adam)) = &mut self.trained else { return Ok(()) };
-        let mut d_weight = vec![0.0; self.weight.len()];
-        let rows = MatRef::from_column_major_slice(g, outputs, batch); // gᵀ
-        product(rows, MatRef::from_row_major_slice(x, batch, self.inputs), &mut d_weight);
-        let mut gradient: Vec<f64> = d_weight.into_iter().map(f64::from).collect();
-        gradient.resize(all.len(), 0.0);
-        for row in g.chunks_exact(outputs) {
-            gradient[self.weight.len()..].iter_mut().zip(row).for_each(|(d, g)| *d += f64::from(*g));
+        if self.trained.is_none() {
+            return Ok(());
         }
+        let gradient = self.gradient(x, g);
+        let Some((all, adam)) = &mut self.trained else { return Ok(()) };
         adam.step(all, &gradient)?;
         for (w, all) in self.weight.iter_mut().chain(&mut self.bias).zip(all) {
             *w = *all as f32;
@@ -205,4 +214,72 @@ pub(crate) fn pretrained(set: &Set, steps: usize, mut tell: impl FnMut()) -> Out
     }
     let [second, third] = network.rest;
     Ok([first, second, third].map(Dense::frozen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(count: usize, generator: &mut Generator) -> Vec<f32> {
+        (0..count).map(|_| generator.uniform() as f32 - 0.5).collect()
+    }
+
+    /// ⟨y, g⟩ is linear in every number, so a difference is its derivative.
+    #[test]
+    fn the_gradient_of_a_layer_is_a_difference() {
+        let generator = &mut Generator::new(5);
+        let mut layer = Dense::random(6, 5, generator);
+        let (x, g) = (random(15, generator), random(18, generator));
+        let gradient = layer.gradient(&x, &g);
+        for (at, d) in gradient.iter().enumerate() {
+            let mut value = |step: f32| {
+                let number = if at < 30 { &mut layer.weight[at] } else { &mut layer.bias[at - 30] };
+                *number += step;
+                layer.output(&x).iter().zip(&g).map(|(y, g)| f64::from(y * g)).sum::<f64>()
+            };
+            let difference = value(1.0) - value(-1.0);
+            assert!((difference - d).abs() < 1e-5, "{at}: {difference} {d}");
+        }
+    }
+
+    /// What reaches the first layer, for one image: the derivative by its bias.
+    #[test]
+    fn the_cotangent_of_the_first_layer_is_a_difference() {
+        struct Listener(Dense, Vec<f32>);
+        impl First for Listener {
+            fn forward(&mut self, x: &[f32]) -> Outcome<Vec<f32>> {
+                self.0.forward(x)
+            }
+            fn train(&mut self, _: &[f32], g: &[f32]) -> Outcome {
+                self.1 = g.to_vec();
+                Ok(())
+            }
+            fn parameters(&self) -> usize {
+                1
+            }
+            fn weight(&self) -> Outcome<Vec<f32>> {
+                self.0.weight()
+            }
+        }
+        let generator = &mut Generator::new(6);
+        let set = Set { images: random(PIXELS, generator), labels: vec![3] };
+        let first = Dense::random(WIDTH, PIXELS, generator);
+        let rest = [Dense::random(WIDTH, WIDTH, generator), Dense::random(CLASSES, WIDTH, generator)];
+        let mut listener = Listener(first, Vec::new());
+        Network { first: &mut listener, rest: rest.clone() }.step(&set).unwrap();
+        let Listener(mut first, g) = listener;
+        let (mut wrong, mut all) = (0.0, 0.0);
+        for (at, g) in g.iter().enumerate() {
+            let mut loss = |step: f32| {
+                first.bias[at] += step;
+                Network { first: &mut first, rest: rest.clone() }.score(&set).unwrap().loss
+            };
+            let slope = (loss(0.004) - loss(-0.008)) / 0.008;
+            loss(0.004);
+            wrong += (slope - f64::from(*g)).powi(2);
+            all += f64::from(g * g);
+        }
+        // Of 256 rectifiers some have their kink on the way.
+        assert!(wrong < 0.05f64.powi(2) * all, "{wrong:e} {all:e}");
+    }
 }
