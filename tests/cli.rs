@@ -331,14 +331,14 @@ mod unix {
     fn a_killed_merge_leaves_old_or_new() {
         use crate::support::{Tensor, f64s, noise, write};
         let work = TempDir::new().unwrap();
-        let [base, adapter, out] = ["base", "adapter", "out"].map(|n| work.path().join(n).with_extension("safetensors"));
+        let [base, adapter, out] =
+            ["base", "adapter", "out"].map(|n| work.path().join(n).with_extension("safetensors"));
         let weight = Tensor { dtype: papilio::storage::Dtype::F32, ..f64s(&[1024, 512], noise(1, 1 << 19)) };
         let names: Vec<String> = (0..6).map(|k| format!("l{k}.weight")).collect();
         write(&base, &names.iter().map(|name| (name.as_str(), &weight)).collect::<Vec<_>>());
         let (blocks, scale) = (f64s(&[2, 64, 8, 8], noise(2, 8192)), f64s(&[1024, 1], noise(3, 1024)));
-        let parts: Vec<(String, &Tensor)> = (0..6)
-            .flat_map(|k| [(format!("l{k}.boft_R"), &blocks), (format!("l{k}.boft_s"), &scale)])
-            .collect();
+        let parts: Vec<(String, &Tensor)> =
+            (0..6).flat_map(|k| [(format!("l{k}.boft_R"), &blocks), (format!("l{k}.boft_s"), &scale)]).collect();
         write(&adapter, &parts.iter().map(|(name, tensor)| (name.as_str(), *tensor)).collect::<Vec<_>>());
         let command = |out: &Path| {
             let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_papilio"));

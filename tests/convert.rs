@@ -109,15 +109,17 @@ fn inputs_by_one_factor_are_oft_and_boft() {
     let model = Model::new();
     let parts = [
         ("base_model.model.net.a.oft_R.weight", f64s(&[4, 6], noise(5, 24))),
-        ("base_model.model.net.b.oft_R.weight", f64s(&[1, 28], noise(6, 28))), // one for all
+        ("base_model.model.net.b.oft_R.weight", f64s(&[1, 6], noise(6, 6))), // one for all
         ("base_model.model.conv.oft_R.weight", f64s(&[4, 6], noise(7, 24))),
     ];
     let adapter = model.adapter("oft", Some(oft(false)), &parts);
     let boft = model.agrees(&adapter, ConvertTo::PeftBoft, None);
     let shapes = tensors(&boft.join("adapter_model.safetensors"));
-    assert_eq!(shapes["base_model.model.net.b.boft_R"].shape, [1, 2, 8, 8]);
+    assert_eq!(shapes["base_model.model.net.b.boft_R"].shape, [1, 4, 4, 4]);
     assert_eq!(shapes["base_model.model.conv.boft_s"].shape, [1, 6]);
     let back = model.agrees(&boft, ConvertTo::PeftOft, None);
+    let config: Value = serde_json::from_slice(&fs::read(back.join("adapter_config.json")).unwrap()).unwrap();
+    assert_eq!((&config["r"], &config["oft_block_size"]), (&json!(0), &json!(4)));
     assert_close("v", &tensors(&back.join("adapter_model.safetensors"))[parts[0].0].data, &parts[0].1.data, 1e-15);
 
     let model = Model::new();
@@ -175,6 +177,45 @@ fn outputs_by_one_factor_are_lycoris_kohya_and_old_peft() {
     fresh.refuses(&constrained, ConvertTo::Kohya, true, "scale");
 }
 
+/// Text encoders and the rest of a model keep apart.
+#[test]
+fn parts_of_a_model_keep_their_names() {
+    let model = Model::new();
+    let parts = ["oft_te1_q", "oft_te2_q", "oft_unet_q"].map(|module| {
+        [
+            (format!("{module}.oft_blocks"), f64s(&[2, 4, 4], noise(5, 32))),
+            (format!("{module}.alpha"), f64s(&[], vec![9.0])),
+        ]
+    });
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    let parts: Vec<_> = parts.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
+    let adapter = model.adapter("kohya", None, &parts);
+    let (lycoris, layers) = model.convert(&adapter, ConvertTo::LycorisDiagOft, false, None).unwrap();
+    assert_eq!(layers.len(), 3);
+    let names = ["lora_te1_q", "lora_te2_q", "lora_unet_q"].map(|module| format!("{module}.oft_blocks"));
+    assert!(names.iter().all(|name| tensors(&lycoris).contains_key(name)));
+    let (kohya, _) = model.convert(&lycoris, ConvertTo::Kohya, false, None).unwrap();
+    assert!(parts.iter().all(|(name, _)| tensors(&kohya).contains_key(*name)));
+}
+
+/// One configuration holds one block size or one number of blocks.
+#[test]
+fn layers_of_other_sizes_have_one_configuration_or_none() {
+    let oft_of = |first: &[usize], second: &[usize]| {
+        let numbers = |shape: &[usize]| f64s(shape, noise(5, shape.iter().product()));
+        [
+            ("base_model.model.net.a.oft_R.weight", numbers(first)),
+            ("base_model.model.conv.oft_R.weight", numbers(second)),
+        ]
+    };
+    let model = Model::new();
+    let same_count = model.adapter("count", Some(oft(false)), &oft_of(&[4, 6], &[4, 6]));
+    model.agrees(&same_count, ConvertTo::PeftBoft, None);
+    let model = Model::new();
+    let different = model.adapter("none", Some(oft(false)), &oft_of(&[4, 6], &[2, 28]));
+    model.refuses(&different, ConvertTo::PeftBoft, true, "block sizes");
+}
+
 #[test]
 fn low_rank_sums_say_what_they_lose() {
     let model = Model::new();
@@ -191,7 +232,8 @@ fn low_rank_sums_say_what_they_lose() {
         let lora = tensors(&out.join("adapter_model.safetensors"));
         let (a, b) = (&lora["base_model.model.net.a.lora_A.weight"], &lora["base_model.model.net.a.lora_B.weight"]);
         let r = a.shape[0];
-        assert_eq!((r, &a.shape[..], &b.shape[..]), (rank.min(12), &[r, 16][..], &[12, r][..]));
+        // One rank for all layers: what is beyond the smaller side is zeros.
+        assert_eq!((r, &a.shape[..], &b.shape[..]), (rank, &[r, 16][..], &[12, r][..]));
         let sum: Vec<f64> = (0..192)
             .map(|at| base[at] + (0..r).map(|k| b.data[at / 16 * r + k] * a.data[k * 16 + at % 16]).sum::<f64>())
             .collect();

@@ -373,6 +373,12 @@ fn old_convolutions_need_to_be_told_apart() {
     let new = merged(conv().with_config(r#"{"peft_type": "BOFT", "peft_version": "0.18.0"}"#), None);
     assert_eq!(merged(conv(), Some("peft-0.14")), new);
     assert_eq!(merged(conv(), Some("peft-0.21.2")), new);
+    // What a file says itself is not overruled by what is said of others.
+    let told = conv().with_config(r#"{"peft_type": "BOFT", "peft_version": "0.18rc1"}"#);
+    assert_eq!(merged(told, Some("peft-0.13.2")), new);
+    let broken = || conv().with_config(r#"{"peft_type": "BOFT", "peft_version": "new"}"#);
+    broken().fails(&["peft_version", "new"]);
+    assert_eq!(merged(broken(), Some("peft-0.14")), new);
     let old = merged(conv(), Some("peft-0.13.2"));
     assert!(old.iter().zip(&new).any(|(a, b)| (a - b).abs() > 1e-3));
     assert_eq!(merged(conv().with("base_model.model.conv.boft_P", f64s(&[1], vec![0.0])), None), old);

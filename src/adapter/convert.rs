@@ -118,7 +118,7 @@ pub fn convert(
             "a tensor that was trained as a whole, which this dialect has not".into(),
         ));
     }
-    let mut layers = Vec::new();
+    let (mut layers, mut found_sizes) = (Vec::new(), Vec::new());
     for (done, layer) in adapter.layers().iter().enumerate() {
         let (done, total) = (done as u64, adapter.layers().len() as u64);
         if tell(MergeEvent::Portion(Progress { done, total, tensor: &layer.module })).is_break() {
@@ -140,7 +140,11 @@ pub fn convert(
             }
         }
         let path = match adapter.dialect.grammar.flat_path(&layer.module) {
-            Some(path) if is_flat => path.to_string(),
+            Some(_) if is_flat => renamed(&layer.module, options.to)
+                .ok_or_else(|| refused(&layer.module, options.to, "a part of a model that has no name there".into()))?,
+            None if is_flat => {
+                renamed(&format!("lycoris_{}", layer.module.replace('.', "_")), options.to).unwrap_or_default()
+            }
             Some(_) => found.clone().ok_or_else(|| {
                 refused(
                     &layer.module,
@@ -152,40 +156,82 @@ pub fn convert(
         };
         let shape = weight.map(|(_, tensor)| &tensor.shape[..]);
         let sides = adapter.sides(layer, shape)?;
-        let one = Work { layer, sides, path: &path, shape, to: options.to, dtype: float_type(layer) };
+        if layer.tensors.contains_key("oft_embedding_R") {
+            return Err(refused(&layer.module, options.to, "an embedding, which others store in other ways".into()));
+        }
+        let has_bias = match (&base, &found) {
+            (Some(base), Some(module)) => base.get(&format!("{module}.bias")).is_some(),
+            _ => false,
+        };
+        let one = Work { layer, sides, path: &path, shape, to: options.to, dtype: float_type(layer), has_bias };
         let (error, numbers) = match (options.to, weight) {
             (ConvertTo::PeftBoft, _) => (0.0, one.boft(&mut draft)?),
             (ConvertTo::PeftOft, _) => (0.0, one.oft(&mut draft)?),
-            (ConvertTo::LycorisDiagOft, _) => (0.0, one.diag_oft(&mut draft, "lycoris_", None)?),
-            (ConvertTo::Kohya, _) => (0.0, one.diag_oft(&mut draft, "oft_unet_", Some(()))?),
+            (ConvertTo::LycorisDiagOft, _) => (0.0, one.diag_oft(&mut draft, false)?),
+            (ConvertTo::Kohya, _) => (0.0, one.diag_oft(&mut draft, true)?),
             (ConvertTo::Lora(rank), Some((file, tensor))) => one.lora(&mut draft, rank, file.read_finite(tensor)?)?,
             (ConvertTo::Lora(_), None) => return Err(one.refused("no base with its weight".into())),
         };
+        let structure = layer.structure();
+        let n = one.sides.rotations().next().map_or(0, Orthogonal::n);
+        found_sizes.push((structure.block, n / structure.block.max(1), structure.stages));
         layers.push(ConvertedLayer { name: path.clone(), error, numbers });
     }
     if !is_flat {
         draft.add_replacements(&adapter)?;
     }
-    draft.set(sizes(options.to, &adapter));
+    draft.set(sizes(options.to, &found_sizes)?);
     draft.write(&options.out, options.force)?;
     Ok(layers)
 }
 
-/// Sizes that PEFT wants in the configuration, those of the first layer. (OFT's may differ from layer to layer: PEFT adjusts
-/// them to the widths, as it did when it trained.)
-fn sizes(to: ConvertTo, adapter: &Adapter) -> serde_json::Value {
-    let Some(first) = adapter.layers().first().map(Layer::structure) else { return json!({}) };
-    match to {
+/// Sizes that PEFT wants in the configuration: one for all layers, the block's or else the number of blocks.
+fn sizes(to: ConvertTo, sizes: &[(usize, usize, usize)]) -> Result<serde_json::Value> {
+    let same = |of: fn(&(usize, usize, usize)) -> usize| {
+        let first = sizes.first().map_or(0, of);
+        sizes.iter().all(|size| of(size) == first).then_some(first)
+    };
+    let (block, count, stages) = (same(|s| s.0), same(|s| s.1), same(|s| s.2));
+    let differ = |what: &str| refused("the whole adapter", to, format!("layers of different {what}"));
+    Ok(match to {
+        ConvertTo::PeftBoft | ConvertTo::PeftOft if block.is_none() && count.is_none() => {
+            return Err(differ("block sizes and numbers of blocks, of which its configuration holds one"));
+        }
         ConvertTo::PeftBoft => json!({
-            "boft_block_size": first.block, "boft_block_num": 0, "boft_dropout": 0.0,
-            "boft_n_butterfly_factor": first.stages,
+            "boft_block_size": block.unwrap_or(0),
+            "boft_block_num": if block.is_some() { 0 } else { count.unwrap_or(0) },
+            "boft_dropout": 0.0,
+            "boft_n_butterfly_factor": stages.ok_or_else(|| differ("numbers of factors"))?,
         }),
         ConvertTo::PeftOft => json!({
-            "r": 0, "oft_block_size": first.block, "block_share": first.n.is_none(), "coft": false, "eps": 6e-5,
-            "module_dropout": 0.0, "use_cayley_neumann": false, "num_cayley_neumann_terms": 5,
+            "r": if block.is_some() { 0 } else { count.unwrap_or(0) },
+            "oft_block_size": block.unwrap_or(0),
+            "block_share": false, "coft": false, "eps": 6e-5, "module_dropout": 0.0, "use_cayley_neumann": false,
+            "num_cayley_neumann_terms": 5,
         }),
         _ => json!({}),
-    }
+    })
+}
+
+/// A flattened name as the other library has it: the front for its part of a model, and the same path.
+fn renamed(module: &str, to: ConvertTo) -> Option<String> {
+    /// Of LyCORIS alone, of LyCORIS in kohya's scripts, of kohya itself.
+    const FRONTS: [[&str; 3]; 4] = [
+        ["lycoris_", "lora_unet_", "oft_unet_"],
+        ["lora_te1_", "lora_te1_", "oft_te1_"],
+        ["lora_te2_", "lora_te2_", "oft_te2_"],
+        ["lora_te_", "lora_te_", "oft_te_"],
+    ];
+    let of = |fronts: &[&'static str; 3]| {
+        fronts.iter().find_map(|front| Some((*fronts, *front, module.strip_prefix(front)?)))
+    };
+    let (fronts, front, path) = FRONTS.iter().find_map(of)?;
+    let new = match to {
+        ConvertTo::Kohya => fronts[2],
+        _ if front == fronts[2] => fronts[1],
+        _ => front,
+    };
+    Some(format!("{new}{path}"))
 }
 
 fn refused(module: &str, to: ConvertTo, got: String) -> Error {
@@ -218,6 +264,7 @@ struct Work<'a> {
     shape: Option<&'a [usize]>,
     to: ConvertTo,
     dtype: FloatType,
+    has_bias: bool,
 }
 
 /// A rotation whose stages are all of Cayley blocks: for each stage, its block size and the skew matrices of its blocks.
@@ -286,8 +333,8 @@ impl Work<'_> {
             (0..copies).for_each(|_| stored.extend_from_slice(&squares));
         }
         let scale_shape = if is_convolution { [1, scale.len()] } else { [scale.len(), 1] };
-        draft.add(self.path, "boft_R", self.dtype, &[m, blocks, b, b], &stored);
-        draft.add(self.path, "boft_s", self.dtype, &scale_shape, &scale);
+        draft.add(self.path, "boft_R", self.dtype, &[m, blocks, b, b], &stored)?;
+        draft.add(self.path, "boft_s", self.dtype, &scale_shape, &scale)?;
         Ok(stored.len() + scale.len())
     }
 
@@ -297,8 +344,9 @@ impl Work<'_> {
             return Err(self.refused(format!("{} factors, or a scale", skews.stages.len())));
         }
         let pairs = skews.block * (skews.block - 1) / 2;
-        let theta = &skews.stages[0];
-        draft.add(self.path, "oft_R.weight", self.dtype, &[theta.len() / pairs.max(1), pairs], theta);
+        // One block for all is written as often as it serves: `block_share` is one flag for all layers.
+        let theta = skews.stages[0].repeat(if skews.shared { skews.blocks } else { 1 });
+        draft.add(self.path, "oft_R.weight", self.dtype, &[theta.len() / pairs.max(1), pairs], &theta)?;
         Ok(theta.len())
     }
 
@@ -307,30 +355,28 @@ impl Work<'_> {
     }
 
     /// LyCORIS's, or kohya's with a constraint that is as long as q.
-    fn diag_oft(&self, draft: &mut Draft, front: &str, kohya: Option<()>) -> Result<usize> {
+    fn diag_oft(&self, draft: &mut Draft, kohya: bool) -> Result<usize> {
         let left = match &self.sides {
             Sides { view: View::Weight, left: Some(left), right: None, turns_bias: false, .. } => left,
             _ => return Err(self.refused(self.layer.structure().method)),
         };
         let skews = self.skews(left)?;
-        if skews.stages.len() != 1 || (kohya.is_some() && !self.is_unscaled()) {
+        if skews.stages.len() != 1 || (kohya && !self.is_unscaled()) {
             return Err(self.refused(format!("{} factors, or a scale", skews.stages.len())));
         }
         let (b, blocks) = (skews.block, skews.blocks);
         let copies = if skews.shared { blocks } else { 1 };
         let squares = squares(b, &skews.stages[0], 0.5).repeat(copies);
-        let module = format!("{front}{}", self.path.replace('.', "_"));
-        draft.add(&module, "oft_blocks", self.dtype, &[blocks, b, b], &squares);
+        let module = self.path;
+        draft.add(module, "oft_blocks", self.dtype, &[blocks, b, b], &squares)?;
         let length = (2.0 * copies as f64 * skews.stages[0].iter().map(|x| x * x).sum::<f64>()).sqrt();
-        let alpha = match kohya {
-            Some(()) => (2.0 * length / (b * blocks) as f64).max(1.0),
-            None => 0.0,
-        };
-        draft.add(&module, "alpha", FloatType::F32, &[], &[alpha]);
-        if let (None, Some(scale)) = (kohya, &self.sides.scale) {
+        // A constraint that does not bind.
+        let alpha = if kohya { (2.0 * length / (b * blocks) as f64).max(1.0) } else { 0.0 };
+        draft.add(module, "alpha", FloatType::F32, &[], &[alpha])?;
+        if let (false, Some(scale)) = (kohya, &self.sides.scale) {
             let mut shape = vec![1; self.shape.map_or(2, <[usize]>::len)];
             shape[0] = scale.len();
-            draft.add(&module, "rescale", self.dtype, &shape, scale);
+            draft.add(module, "rescale", self.dtype, &shape, scale)?;
         }
         Ok(squares.len() + 1)
     }
@@ -340,13 +386,16 @@ impl Work<'_> {
         let &[out, inner] = shape else {
             return Err(self.refused(format!("a weight of shape {shape:?}; only matrices become LoRA here")));
         };
+        if self.sides.turns_bias && self.has_bias {
+            return Err(self.refused("a bias that turns along, which LoRA leaves as it is".into()));
+        }
         let mut delta = weight.clone();
         self.sides.merge(shape, &mut delta, Parallelism::Rayon, &Workspace::new())?;
         delta.iter_mut().zip(&weight).for_each(|(d, w)| *d -= w);
         let (b, a, error) = low_rank::nearest(out, inner, &delta, rank)?;
         let rank = a.len() / inner.max(1);
-        draft.add(self.path, "lora_A.weight", FloatType::F32, &[rank, inner], &a);
-        draft.add(self.path, "lora_B.weight", FloatType::F32, &[out, rank], &b);
+        draft.add(self.path, "lora_A.weight", FloatType::F32, &[rank, inner], &a)?;
+        draft.add(self.path, "lora_B.weight", FloatType::F32, &[out, rank], &b)?;
         Ok((error, a.len() + b.len()))
     }
 }

@@ -1,7 +1,6 @@
 //! An adapter to be written: tensors and a configuration, in the form that its library loads.
 //!
-//! What is written is read again to the same bytes: tensors sorted by name, keys without the adapter's name, numbers in their own
-//! type. A directory or file appears whole or not at all.
+//! What is written is read again to the same bytes: tensors sorted by name, numbers in their own type. A directory or file appears whole or not at all.
 
 use std::collections::{BTreeMap, HashMap};
 use std::format;
@@ -15,7 +14,7 @@ use std::vec::Vec;
 use serde_json::{Map, Value, json};
 
 use super::{Adapter, Layer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::storage::{Dtype, FloatType, Output, TensorSpec, Writer, file_error, unwritable};
 
 /// A PEFT whose meaning the drafts have; it is written into their configurations.
@@ -77,7 +76,17 @@ impl Draft {
     }
 
     /// Adds a parameter of a module.
-    pub(super) fn add(&mut self, module: &str, parameter: &str, dtype: FloatType, shape: &[usize], numbers: &[f64]) {
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if it is there already: two modules would have one name.
+    pub(super) fn add(
+        &mut self,
+        module: &str,
+        parameter: &str,
+        dtype: FloatType,
+        shape: &[usize],
+        numbers: &[f64],
+    ) -> Result<()> {
         let name = match &mut self.config {
             Some(config) => {
                 let modules = config.get_mut("target_modules").and_then(Value::as_array_mut);
@@ -90,7 +99,15 @@ impl Draft {
         };
         let mut bytes = vec![0; numbers.len() * dtype.size()];
         dtype.encode(&mut numbers.to_vec(), &mut bytes);
-        self.tensors.insert(name, Tensor { dtype: dtype.dtype(), shape: shape.to_vec(), bytes });
+        let twice = Error::Unsupported {
+            what: "adapter",
+            expected: "modules with names of their own",
+            got: format!("two that are `{name}`"),
+        };
+        match self.tensors.insert(name, Tensor { dtype: dtype.dtype(), shape: shape.to_vec(), bytes }) {
+            None => Ok(()),
+            Some(_) => Err(twice),
+        }
     }
 
     /// Adds what an adapter trained as a whole.
@@ -98,7 +115,13 @@ impl Draft {
         for replacement in adapter.replacements() {
             let (tensor, file) = (&replacement.tensor, adapter.file());
             let bytes = file.window(tensor, 0..tensor.num_bytes())?.to_vec();
-            let name = format!("base_model.model.{}", replacement.name);
+            // The bias of an adapted module lies inside of its wrapper.
+            let owner = replacement.name.rsplit_once('.').filter(|(_, parameter)| *parameter == "bias");
+            let is_inner = owner.is_some_and(|(owner, _)| adapter.layers().iter().any(|layer| layer.module == owner));
+            let name = match owner.filter(|_| is_inner) {
+                Some((owner, parameter)) => format!("base_model.model.{owner}.base_layer.{parameter}"),
+                None => format!("base_model.model.{}", replacement.name),
+            };
             self.tensors.insert(name, Tensor { dtype: tensor.dtype, shape: tensor.shape.clone(), bytes });
         }
         if let (Some(config), Some(old)) = (&mut self.config, adapter.config())
@@ -135,7 +158,11 @@ impl Draft {
         self.write_tensors(&output.path(WEIGHTS), &output.shown(WEIGHTS))?;
         let shown = output.shown(CONFIG);
         let text = serde_json::to_string_pretty(config).map_err(|e| file_error(&shown, "a configuration", e))?;
-        let write = || File::create(output.path(CONFIG)).and_then(|mut file| file.write_all(text.as_bytes()));
+        let write = || {
+            let mut file = File::create(output.path(CONFIG))?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
         write().map_err(|e| unwritable(&shown, e))?;
         output.commit()
     }

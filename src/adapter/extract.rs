@@ -159,7 +159,7 @@ pub fn extract(
         };
         let found = explain(options, shape, &before, &after)?;
         let is_convolution = tensor.shape.len() == 4;
-        add(&mut draft, module, shape, is_oft, is_convolution, &found);
+        add(&mut draft, module, shape, is_oft, is_convolution, &found)?;
         let out = tensor.shape[0];
         let mut merged = before.clone();
         let sides = Sides::right(Orthogonal::new(shape.plan()?, &found.theta)?).scaled(found.scale);
@@ -168,7 +168,7 @@ pub fn extract(
         report.layers.push(ExtractedLayer {
             name: module.to_string(),
             n,
-            change: change / norm,
+            change: if norm > 0.0 { change / norm } else { f64::MAX },
             residual: distance(&after, &merged) / change,
             sweeps: found.sweeps,
         });
@@ -222,7 +222,10 @@ fn explain(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64]
     for (blocks, stage) in blocks.iter().zip(plan.stages()) {
         let at = &mut theta[stage.theta()];
         for (block, theta) in blocks.chunks_exact(b * b).zip(at.chunks_exact_mut(pairs)) {
-            Cayley.inverse(b, block, theta)?;
+            // A block that turns a plane by π is out of Cayley's reach. It stays at the identity, which the residual then tells.
+            if Cayley.inverse(b, block, theta).is_err() {
+                theta.fill(0.0);
+            }
         }
     }
     // BOFT's files have a scale in any case.
@@ -262,17 +265,17 @@ fn nearest_rotation(b: usize, m: &[f64]) -> Result<Vec<f64>> {
     Ok((0..b * b).map(|at| (0..b).map(|k| u[(at / b, k)] * factor(k) * v[(at % b, k)]).sum()).collect())
 }
 
-fn add(draft: &mut Draft, module: &str, shape: Shape, is_oft: bool, is_convolution: bool, found: &Found) {
+fn add(draft: &mut Draft, module: &str, shape: Shape, is_oft: bool, is_convolution: bool, found: &Found) -> Result<()> {
     let (b, pairs) = (shape.block, shape.block * (shape.block - 1) / 2);
     if is_oft {
-        draft.add(module, "oft_R.weight", FloatType::F32, &[shape.blocks, pairs], &found.theta);
-        return;
+        draft.add(module, "oft_R.weight", FloatType::F32, &[shape.blocks, pairs], &found.theta)?;
+        return Ok(());
     }
     let squares = super::convert::squares(b, &found.theta, 1.0);
-    draft.add(module, "boft_R", FloatType::F32, &[shape.stages, shape.blocks, b, b], &squares);
+    draft.add(module, "boft_R", FloatType::F32, &[shape.stages, shape.blocks, b, b], &squares)?;
     let scale = found.scale.as_deref().unwrap_or_default();
     let shape = if is_convolution { [1, scale.len()] } else { [scale.len(), 1] };
-    draft.add(module, "boft_s", FloatType::F32, &shape, scale);
+    draft.add(module, "boft_s", FloatType::F32, &shape, scale)
 }
 
 /// ‖a − b‖_F.

@@ -17,14 +17,15 @@ const WHOLE: usize = 512;
 const SPARE: usize = 8;
 const ROUNDS: usize = 6;
 
-/// B `[rows, r]`, A `[r, columns]`, both row-major, and ‖D − B·A‖_F/‖D‖_F (0 for D = 0). r is at most the smaller side.
+/// B `[rows, r]`, A `[r, columns]`, both row-major, and ‖D − B·A‖_F/‖D‖_F (0 for D = 0). Where r is more than the smaller side, the
+/// rest is zeros: whoever loads it wants one rank for all layers.
 pub(super) fn nearest(rows: usize, columns: usize, d: &[f64], rank: usize) -> Result<(Vec<f64>, Vec<f64>, f64)> {
     let least = rows.min(columns);
-    if rank == 0 || least == 0 {
-        let (what, expected) = ("rank of a low-rank sum", "at least 1, for a weight that is not empty".into());
+    if rank == 0 || least == 0 || rank > 1 << 16 {
+        let (what, expected) = ("rank of a low-rank sum", "from 1 to 65536, for a weight that is not empty".into());
         return Err(Error::Size { what, expected, got: std::format!("{rank}") });
     }
-    let rank = rank.min(least);
+    let (asked, rank) = (rank, rank.min(least));
     let d = MatRef::from_row_major_slice(d, rows, columns);
     let failed = || Error::Domain {
         what: "singular value decomposition".into(),
@@ -52,8 +53,8 @@ pub(super) fn nearest(rows: usize, columns: usize, d: &[f64], rank: usize) -> Re
     let u = basis.as_ref().map_or_else(|| u.to_owned(), |y| y * u);
     // Both factors get the root of the singular value, as trained ones have about equal size.
     let root = |k: usize| s[k].max(0.0).sqrt();
-    let b = Mat::from_fn(rows, rank, |i, k| u[(i, k)] * root(k));
-    let a = Mat::from_fn(rank, columns, |k, j| root(k) * v[(j, k)]);
+    let b = Mat::from_fn(rows, asked, |i, k| if k < rank { u[(i, k)] * root(k) } else { 0.0 });
+    let a = Mat::from_fn(asked, columns, |k, j| if k < rank { root(k) * v[(j, k)] } else { 0.0 });
     let norm = d.norm_l2();
     let error = if norm == 0.0 { 0.0 } else { (d - &b * &a).norm_l2() / norm };
     let row_major = |m: &Mat<f64>| (0..m.nrows()).flat_map(|i| (0..m.ncols()).map(move |j| m[(i, j)])).collect();

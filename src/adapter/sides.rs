@@ -4,7 +4,7 @@
 //! Neither L nor R is ever formed: row i of W·Rᵀ is (R wᵢ)ᵀ, so the rows of W are a batch for R, and its columns one for L.
 //! Without L, rows are independent and may come in any portions. Everything is computed in `f64`.
 //!
-//! As a layer, y = W'x + b' = s ⊙ L(W(Rx)) + b'. The bias b' is b, unless the dialect says that it turns along: diag(s)·L·b.
+//! As a layer, y = W'x + b' = s ⊙ L(W(Rᵀx)) + b'. The bias b' is b, unless the dialect says that it turns along: diag(s)·L·b.
 //!
 //! # Gradient
 //! For a loss with ∂ℓ/∂W' = G and V = L·W·Rᵀ: ∂s_i = Σ_j G_ij V_ij; with G_V = diag(s)·G the rest are the vjps of the two

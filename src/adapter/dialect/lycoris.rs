@@ -65,10 +65,11 @@ fn form(tensors: &Tensors, cx: &Context<'_>) -> Result<Arc<dyn Form>> {
         return Err(tensor_error(cx.path, &tensor.name, "one format for a module", "also oft_blocks"));
     }
     let (stages, blocks, block) = match tensor.shape[..] {
-        [m, n, b, c] if b == c && m.min(n).min(b) > 0 => (Some(m), n, b),
+        // Its blocks are two runs, taken alternately.
+        [m, n, b, c] if b == c && m.min(n).min(b) > 0 && b.is_multiple_of(2) => (Some(m), n, b),
         [n, b, c] if b == c && n.min(b) > 0 => (None, n, b),
         _ => {
-            let expected = "shape [m, n, b, b] (boft) or [n, b, b] (diag-oft)";
+            let expected = "shape [m, n, b, b] with an even b (boft) or [n, b, b] (diag-oft)";
             return Err(tensor_error(cx.path, &tensor.name, expected, format!("{:?}", tensor.shape)));
         }
     };
@@ -214,6 +215,10 @@ impl Form for Layer {
             pulled.insert("rescale", gradient.scale.clone());
         }
         Ok(pulled)
+    }
+
+    fn truncate(&self, all: &Numbers, weight: Option<&[usize]>, k: usize) -> Result<Sides> {
+        self.sides(all, weight)?.truncate(k)
     }
 
     fn check_weight(&self, shape: &[usize]) -> core::result::Result<(), Misfit> {

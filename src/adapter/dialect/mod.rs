@@ -18,7 +18,7 @@ use std::vec::Vec;
 use super::config::PeftConfig;
 use super::sides::{Sides, SidesGradient};
 use crate::error::{Error, Result};
-use crate::storage::{TensorInfo, tensor_error};
+use crate::storage::{TensorInfo, field_error, tensor_error};
 
 pub(super) mod keys;
 mod kohya;
@@ -99,6 +99,11 @@ pub(super) trait Form: Debug + Send + Sync {
         None
     }
 
+    /// The first k factors alone. Of forms with one factor that is all for k ≥ 1.
+    fn truncate(&self, numbers: &Numbers, weight: Option<&[usize]>, k: usize) -> Result<Sides> {
+        self.sides(numbers, weight)?.truncate(if k > 0 { usize::MAX } else { 0 })
+    }
+
     /// Whether the bias turns along.
     fn turns_bias(&self) -> bool {
         false
@@ -172,14 +177,27 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The version of PEFT that wrote the file: what the user says, or else what the configuration says.
-    pub(super) fn peft_version(&self) -> Option<(u32, u32)> {
-        match self.hint {
+    /// The version of PEFT that wrote the file: what the configuration says, or else what the user says.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File) for a version in the configuration that is none, if the user says nothing.
+    pub(super) fn peft_version(&self) -> Result<Option<(u32, u32)>> {
+        let told = match self.hint {
             Some(Hint::Peft(major, minor)) => Some((major, minor)),
+            _ => None,
+        };
+        let Some(text) = self.config.and_then(|config| config.peft_version.as_ref()) else { return Ok(told) };
+        // `0.18.1`, `0.19.0.dev0`, `0.18rc1`
+        let mut parts = text.split('.').map(|part| {
+            let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+            part[..digits].parse::<u32>().ok()
+        });
+        match (parts.next().flatten(), parts.next().flatten()) {
+            (Some(major), Some(minor)) => Ok(Some((major, minor))),
+            _ if told.is_some() => Ok(told),
             _ => {
-                let text = self.config?.peft_version.as_ref()?;
-                let mut parts = text.split('.').map(|part| part.parse().ok());
-                Some((parts.next()??, parts.next()??))
+                let path = self.path.with_file_name("adapter_config.json");
+                Err(field_error(&path, "peft_version", "a version such as 0.18.1", format!("`{text}`")))
             }
         }
     }

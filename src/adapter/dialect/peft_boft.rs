@@ -21,7 +21,7 @@ use std::vec::Vec;
 
 use super::keys::{Grammar, Parameter};
 use super::skew::{pairs, pull_skew_part, skew_part};
-use super::{Context, Dialect, Form, Hint, Misfit, Numbers, Side, Structure, Tensors, extents, need, numbers};
+use super::{Context, Dialect, Form, Misfit, Numbers, Side, Structure, Tensors, extents, need, numbers};
 use crate::adapter::sides::{Sides, SidesGradient, View};
 use crate::error::{Error, Result, check_length};
 use crate::orthogonal::Orthogonal;
@@ -141,18 +141,18 @@ fn form(tensors: &Tensors, cx: &Context<'_>) -> Result<Arc<dyn Form>> {
     };
     let shape = Shape::from_dims(&blocks.shape).and_then(|s| s.plan::<f64>().map(|_| s));
     let shape = shape.map_err(|e| tensor_error(cx.path, &blocks.name, "a block butterfly", e))?;
-    let view = if is_convolution { view(cx) } else { Some(View::Weight) };
+    let view = if is_convolution { view(cx)? } else { Some(View::Weight) };
     Ok(Arc::new(Layer { shape, outputs: scale.len(), is_convolution, view }))
 }
 
 /// How this file's convolutions are meant, if anything tells.
-fn view(cx: &Context<'_>) -> Option<View> {
-    match (cx.hint, cx.peft_version()) {
-        (Some(Hint::Peft(0, ..=13)), _) => Some(View::Reinterpreted),
+fn view(cx: &Context<'_>) -> Result<Option<View>> {
+    Ok(match cx.peft_version()? {
         _ if cx.has_permutations => Some(View::Reinterpreted),
-        (_, Some(version)) if version >= (0, 14) => Some(View::Weight),
-        _ => None,
-    }
+        Some(version) if version >= (0, 14) => Some(View::Weight),
+        Some(_) => Some(View::Reinterpreted),
+        None => None,
+    })
 }
 
 impl Form for Layer {
@@ -182,6 +182,10 @@ impl Form for Layer {
     fn pull(&self, _all: &Numbers, _weight: Option<&[usize]>, gradient: &SidesGradient) -> Result<Numbers> {
         let theta = if self.view == Some(View::Reinterpreted) { &gradient.left } else { &gradient.right };
         Ok(Numbers::from([("boft_R", self.shape.stored_gradient(theta)?), ("boft_s", gradient.scale.clone())]))
+    }
+
+    fn truncate(&self, all: &Numbers, weight: Option<&[usize]>, k: usize) -> Result<Sides> {
+        self.sides(all, weight)?.truncate(k)
     }
 
     fn check_weight(&self, shape: &[usize]) -> core::result::Result<(), Misfit> {

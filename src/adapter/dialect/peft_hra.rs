@@ -95,6 +95,15 @@ impl Form for Layer {
         Ok(Numbers::from([("hra_u", transposed(self.count, self.n, &gradient.right))]))
     }
 
+    /// The first k reflections.
+    fn truncate(&self, all: &Numbers, weight: Option<&[usize]>, k: usize) -> Result<Sides> {
+        let count = k.min(self.count);
+        let stored = numbers(all, "hra_u", self.n.saturating_mul(self.count))?;
+        let kept = stored.chunks_exact(self.count.max(1)).flat_map(|row| &row[..count]).copied().collect();
+        let fewer = Layer { count, ..*self };
+        fewer.sides(&Numbers::from([("hra_u", kept)]), weight)
+    }
+
     fn check_weight(&self, shape: &[usize]) -> core::result::Result<(), Misfit> {
         match extents(shape).1 {
             inner if inner == self.n => Ok(()),

@@ -29,6 +29,7 @@ use super::keys::{Grammar, Parameter};
 use super::skew::{block_of, pairs, pull_skew_part, skew_part};
 use super::{Context, Dialect, Form, Misfit, Numbers, Side, Structure, Tensors, extents, numbers};
 use crate::adapter::sides::{Sides, SidesGradient};
+use crate::adapter::train::coft_limit;
 use crate::error::{Error, Result};
 use crate::layout::{Sharing, StageLayout};
 use crate::orthogonal::Orthogonal;
@@ -85,8 +86,8 @@ pub(super) struct Layer {
     scale: Option<usize>,
     /// eps of COFT.
     coft: Option<f64>,
-    /// r of the configuration, for COFT up to 0.15.
-    r: usize,
+    /// Whether one stored block is meant for all.
+    may_share: bool,
     /// What the stored numbers are divided by.
     divisor: f64,
 }
@@ -97,7 +98,18 @@ pub(super) fn onetrainer(shape: &[usize], parameter: &'static str, divisor: f64)
     let block = block_of(count).filter(|_| stored > 0)?;
     let map = Block::Neumann { terms: 5 };
     let place = Place::Input;
-    Some(Layer { parameter, stored, block, squares: false, map, place, scale: None, coft: None, r: 0, divisor })
+    Some(Layer {
+        parameter,
+        stored,
+        block,
+        squares: false,
+        map,
+        place,
+        scale: None,
+        coft: None,
+        may_share: true,
+        divisor,
+    })
 }
 
 fn form(tensors: &Tensors, cx: &Context<'_>) -> Result<Arc<dyn Form>> {
@@ -152,8 +164,8 @@ fn form(tensors: &Tensors, cx: &Context<'_>) -> Result<Arc<dyn Form>> {
         Some(config) if !squares => block_map(config, cx).map_err(|(field, expected)| fail(field, &expected))?,
         _ => Block::Cayley,
     };
-    let r = config.and_then(|config| config.size("r")).unwrap_or(0);
-    let layer = Layer { parameter, stored, block, squares, map, place, scale, coft, r, divisor: 1.0 };
+    let may_share = config.and_then(|config| config.flag("block_share")).unwrap_or(true);
+    let layer = Layer { parameter, stored, block, squares, map, place, scale, coft, may_share, divisor: 1.0 };
     layer.check().map_err(|e| tensor_error(cx.path, &tensor.name, "blocks for a rotation", e))?;
     Ok(Arc::new(layer))
 }
@@ -171,7 +183,8 @@ fn block_map(
     let terms = config.size(field).filter(|terms| (1..=64).contains(terms));
     let terms = terms.ok_or_else(|| (field, "a number of terms from 1 to 64".into()))? as u32;
     // `peft_version` is written since 0.18, and the series changed with it.
-    Ok(if cx.peft_version().is_some_and(|version| version >= (0, 18)) {
+    let version = cx.peft_version().map_err(|_| ("peft_version", "a version such as 0.18.1".into()))?;
+    Ok(if version.is_some_and(|version| version >= (0, 18)) {
         Block::Neumann { terms }
     } else {
         Block::Series { terms }
@@ -199,13 +212,18 @@ impl Layer {
         let (out, inner) = extents(weight);
         match self.place {
             // Shared: as many as there is room for.
-            Place::Input | Place::Embedding if self.stored == 1 && inner % self.block == 0 => (inner, false),
+            Place::Input | Place::Embedding if self.is_shared() && inner % self.block == 0 => (inner, false),
             Place::Input | Place::Embedding => (whole, false),
-            Place::Output if self.stored == 1 || (whole >= out && whole - out < self.stored) => {
-                (out, out % self.block != 0)
+            Place::Output if self.is_shared() || (whole >= out && whole - out < self.stored) => {
+                (out, !out.is_multiple_of(self.block))
             }
             Place::Output => (whole, false),
         }
+    }
+
+    /// Whether the one block that is stored serves the whole diagonal. (A single one that does not share is all there is.)
+    fn is_shared(&self) -> bool {
+        self.stored == 1 && self.may_share
     }
 
     /// Whether the blocks exist.
@@ -217,7 +235,7 @@ impl Layer {
     fn plan(&self, weight: Option<&[usize]>) -> Result<Plan<f64>> {
         let (n, _) = self.n(weight);
         let Some((chart, _)) = self.map.chart() else { return Plan::identity(n) };
-        let sharing = if self.stored == 1 { Sharing::All } else { Sharing::PerBlock };
+        let sharing = if self.is_shared() { Sharing::All } else { Sharing::PerBlock };
         let layout = StageLayout::contiguous(self.block, n / self.block);
         Plan::from_stages(n, [(layout, Source::Chart { chart, sharing })])
     }
@@ -229,14 +247,14 @@ impl Layer {
         let Some(eps) = self.coft else { return Ok(stored) };
         let rows = self.stored as f64;
         let most = if self.squares {
-            let r = if self.r > 0 { self.r } else { self.n(weight).0 / b };
+            // PEFT adjusts r to the width; up to 0.13 blocks are the output's own.
+            let r = self.n(weight).0 / b;
             let out = self.scale.or(weight.map(|w| extents(w).0)).unwrap_or(r * b);
-            // Up to 0.13 blocks are the output's own.
             let c = if self.place == Place::Output { b } else { out.div_ceil(r.max(1)) } as f64;
             eps * c * c / rows.sqrt()
         } else {
-            // PEFT computes the limit in single precision, and S has every number twice.
-            f64::from(eps as f32 / (self.stored as f32).sqrt()) / 2f64.sqrt()
+            // S has every number twice.
+            coft_limit(eps as f32, self.stored) / 2f64.sqrt()
         };
         for block in stored.chunks_exact_mut(size.max(1)) {
             let length = block.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -266,7 +284,7 @@ impl Form for Layer {
         Structure {
             method: if self.coft.is_some() { format!("{method}, constrained") } else { method },
             side: if self.place == Place::Output { Side::Output } else { Side::Input },
-            n: (self.stored > 1).then(|| self.n(None).0),
+            n: (!self.is_shared()).then(|| self.n(None).0),
             block: self.block,
             stages: 1,
             parameters: self.stored.saturating_mul(pairs(self.block)),
@@ -283,7 +301,7 @@ impl Form for Layer {
         if is_cut {
             let (b, whole) = (self.block, n / self.block * self.block);
             let mut last = vec![0.0; b * b];
-            let at = if self.stored == 1 { 0 } else { n / b * pairs(b) };
+            let at = if self.is_shared() { 0 } else { n / b * pairs(b) };
             Cayley.forward(b, &theta[at..at + pairs(b)], &mut last);
             let rest = n - whole;
             let corner: Vec<f64> = (0..rest * rest).map(|at| last[at / rest * b + at % rest]).collect();

@@ -72,7 +72,26 @@ pub(super) fn resolve<'a>(
     let mut replaced: HashMap<&str, (&Adapter, &TensorInfo)> = HashMap::new();
     let names = Names::new(base, adapters.iter().any(|adapter| adapter.dialect.grammar != Grammar::Peft));
     for adapter in adapters {
+        // What an adapter trained as a whole takes the place of what adapters before it made.
+        for replacement in adapter.replacements() {
+            if work.remove(&replacement.name).is_some() {
+                warnings.push(format!(
+                    "`{}` is replaced by {}: what adapters before it do to it is lost",
+                    replacement.name,
+                    adapter.file().path().display()
+                ));
+            }
+        }
         add_layers(base, &names, adapter, &mut work)?;
+        for layer in adapter.layers().iter().filter(|layer| layer.tensors.contains_key("oft_embedding_R")) {
+            if config.is_some_and(ModelConfig::ties_head) {
+                warnings.push(format!(
+                    "`{}` is an embedding, and config.json ties the output head to it (tie_word_embeddings): the merged \
+                     model turns its head, too, which the adapter did not",
+                    layer.module
+                ));
+            }
+        }
         for replacement in adapter.replacements() {
             if let Some((other, _)) = replaced.insert(&replacement.name, (adapter, &replacement.tensor)) {
                 warnings.push(format!(

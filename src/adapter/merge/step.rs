@@ -56,7 +56,7 @@ impl Part<'_> {
             Strength::Whole => whole(),
             Strength::Fraction(t) => form.interpolate(&numbers, Some(shape), t),
             Strength::LinearBlend(t) => whole()?.blend(t),
-            Strength::Stages(k) => whole()?.truncate(k),
+            Strength::Stages(k) => form.truncate(&numbers, Some(shape), k),
         }
     }
 }

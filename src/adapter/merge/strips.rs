@@ -7,6 +7,7 @@ use super::step::Step;
 use crate::error::Error;
 use crate::parallel::{self, Parallelism, Pool};
 use crate::plan::Workspace;
+use crate::simd::{Isa, Job, Lanes, dispatch};
 use crate::storage::FloatType;
 
 /// Numbers in a strip, about: with its copy it stays in a cache of 1 MiB. One row if a row is longer.
@@ -22,10 +23,9 @@ pub(super) struct Change {
 impl Change {
     /// From rows before and after.
     pub(super) fn of(before: &[f64], after: &[f64]) -> Self {
-        let (both, own) = (Norm::unit(before.iter().chain(after)), Norm::unit(before));
-        let (to_both, to_own) = (1.0 / both, 1.0 / own);
-        let difference = before.iter().zip(after).map(|(w, v)| v * to_both - w * to_both);
-        Self { difference: Norm::sum(both, difference), weight: Norm::sum(own, before.iter().map(|w| w * to_own)) }
+        let mut change = Self::default();
+        dispatch(Isa::detect(), Compare { before, after, change: &mut change });
+        change
     }
 
     /// Adds the next rows.
@@ -38,6 +38,48 @@ impl Change {
     pub(super) fn relative(self) -> f64 {
         let (change, norm) = (self.difference, self.weight);
         if change.squares == 0.0 { 0.0 } else { (change.unit / norm.unit) * (change.squares / norm.squares).sqrt() }
+    }
+}
+
+/// Largest magnitudes first, then sums, in eight chains each, so that neither waits for the number before.
+struct Compare<'a> {
+    before: &'a [f64],
+    after: &'a [f64],
+    change: &'a mut Change,
+}
+
+impl Job<f64> for Compare<'_> {
+    #[inline(always)]
+    fn run<S: Lanes<f64>>(self, _s: S) {
+        const CHAINS: usize = 8;
+        let larger = |a: f64, b: f64| if b > a { b } else { a };
+        let (before, before_rest) = self.before.as_chunks::<CHAINS>();
+        let (after, after_rest) = self.after.as_chunks::<CHAINS>();
+        let (mut old, mut new) = ([0.0f64; CHAINS], [0.0f64; CHAINS]);
+        for (w, v) in before.iter().zip(after) {
+            for k in 0..CHAINS {
+                (old[k], new[k]) = (larger(old[k], w[k].abs()), larger(new[k], v[k].abs()));
+            }
+        }
+        for (k, (w, v)) in before_rest.iter().zip(after_rest).enumerate() {
+            (old[k], new[k]) = (larger(old[k], w.abs()), larger(new[k], v.abs()));
+        }
+        let largest = |chains: [f64; CHAINS]| chains.into_iter().fold(0.0, larger);
+        let (own, both) = (Norm::unit(largest(old)), Norm::unit(larger(largest(old), largest(new))));
+        let (to_own, to_both) = (1.0 / own, 1.0 / both);
+        let (mut weight, mut difference) = ([0.0f64; CHAINS], [0.0f64; CHAINS]);
+        let mut add = |k: usize, w: f64, v: f64| {
+            let (x, d) = (w * to_own, v * to_both - w * to_both);
+            (weight[k], difference[k]) = (weight[k] + x * x, difference[k] + d * d);
+        };
+        for (w, v) in before.iter().zip(after) {
+            (0..CHAINS).for_each(|k| add(k, w[k], v[k]));
+        }
+        before_rest.iter().zip(after_rest).enumerate().for_each(|(k, (w, v))| add(k, *w, *v));
+        *self.change = Change {
+            difference: Norm { unit: both, squares: difference.iter().sum() },
+            weight: Norm { unit: own, squares: weight.iter().sum() },
+        };
     }
 }
 
@@ -56,14 +98,9 @@ impl Default for Norm {
 }
 
 impl Norm {
-    /// The power of two at or below the largest magnitude.
-    fn unit<'a>(numbers: impl IntoIterator<Item = &'a f64>) -> f64 {
-        let largest = numbers.into_iter().fold(0.0f64, |most, x| most.max(x.abs()));
+    /// The power of two at or below a magnitude.
+    fn unit(largest: f64) -> f64 {
         f64::from_bits(largest.to_bits() & f64::INFINITY.to_bits()).max(f64::MIN_POSITIVE)
-    }
-
-    fn sum(unit: f64, numbers: impl Iterator<Item = f64>) -> Self {
-        Self { unit, squares: numbers.map(|x| x * x).sum() }
     }
 
     fn add(&mut self, other: Self) {

@@ -36,7 +36,7 @@ pub fn project<T: Scalar>(plan: &Plan<T>, theta: &mut [f64], eps: f32) -> Result
         });
     }
     for stage in plan.stages() {
-        let limit = f64::from(eps) / (stage.num_groups() as f64).sqrt();
+        let limit = coft_limit(eps, stage.num_groups());
         for group in trained_ranges(stage) {
             let block = &mut theta[group];
             let largest = block.iter().fold(0.0, |largest: f64, v| largest.max(v.abs()));
@@ -47,6 +47,11 @@ pub fn project<T: Scalar>(plan: &Plan<T>, theta: &mut [f64], eps: f32) -> Result
         }
     }
     Ok(())
+}
+
+/// e = ε/√r as PEFT computes it: in single precision, by the reciprocal of the root.
+pub(in crate::adapter) fn coft_limit(eps: f32, blocks: usize) -> f64 {
+    f64::from((1.0 / (blocks as f32).sqrt()) * eps)
 }
 
 /// For each parameter 1/√k, where k is the number of parameters of its block.

@@ -23,6 +23,7 @@ mod state;
 mod weight;
 
 pub use adam::Adam;
+pub(super) use blocks::coft_limit;
 pub use blocks::{block_rates, project};
 pub use dropout::{Dropout, Mask};
 pub use linear::{Gradients, Linear};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use papilio::adapter::{Adapter, PeftConfig};
+use papilio::adapter::{Adapter, Hint, PeftConfig};
 use papilio::storage::{Checkpoint, Container, NpyArray, is_npy};
 use serde_json::{Value, json};
 
@@ -18,6 +18,9 @@ use crate::{Outcome, operator};
 pub(crate) struct Arguments {
     /// Adapter or model (directory or safetensors file), operator (safetensors file), or .npy file
     path: PathBuf,
+    /// What wrote an adapter, where it does not say it: peft-VERSION such as peft-0.13.2, lycoris, kohya, onetrainer
+    #[arg(long, value_name = "NAME")]
+    dialect: Option<Hint>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -59,7 +62,7 @@ impl Arguments {
         } else if let Some(method) = foreign_method(path)? {
             foreign(path, &method)?
         } else if Adapter::is_at(path).map_err(|e| e.to_string())? {
-            adapter(path)?
+            adapter(path, self.dialect)?
         } else {
             model(path)?
         };
@@ -108,8 +111,8 @@ fn foreign(path: &Path, method: &str) -> Result<(Value, String), String> {
     Ok((value, text))
 }
 
-fn adapter(path: &Path) -> Result<(Value, String), String> {
-    let adapter = Adapter::open(path).map_err(|e| e.to_string())?;
+fn adapter(path: &Path, dialect: Option<Hint>) -> Result<(Value, String), String> {
+    let adapter = Adapter::open_as(path, dialect).map_err(|e| e.to_string())?;
     adapter.warnings().iter().for_each(|warning| complain("warning", warning));
     let mut table = Table::new(["layer", "method", "side", "n", "b", "m", "parameters", "outputs"]);
     let mut layers = Vec::new();

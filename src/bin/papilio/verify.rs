@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use papilio::adapter::{Adapter, PRESERVED_LIMIT, PreservedOptions};
+use papilio::adapter::{Adapter, Hint, PRESERVED_LIMIT, PreservedOptions};
 use papilio::storage::Matrix;
 use papilio::verify::orthogonality;
 use papilio::{Parallelism, c64};
@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// The adapter that goes with --base
     #[arg(long, value_name = "DIR|FILE", requires = "base")]
     adapter: Option<PathBuf>,
+    /// What wrote the adapter, where it does not say it: peft-VERSION such as peft-0.13.2, lycoris, kohya, onetrainer
+    #[arg(long, value_name = "NAME")]
+    dialect: Option<Hint>,
     /// With --base: only layers whose path contains this (may be repeated)
     #[arg(long, value_name = "TEXT", conflicts_with = "path")]
     layer: Vec<String>,
@@ -115,6 +118,7 @@ impl Arguments {
     pub(crate) fn run(self) -> Result<Outcome, String> {
         if let (Some(base), Some(adapter)) = (&self.base, &self.adapter) {
             let mut options = PreservedOptions::new(base, adapter);
+            options.dialect = self.dialect;
             (options.layers, options.singular_values) = (self.layer, self.singular_values);
             (options.neurons, options.seed) = (self.neurons, self.seed);
             return preserved::run(&options, self.ratio.unwrap_or(PRESERVED_LIMIT), self.json);
@@ -128,7 +132,7 @@ impl Arguments {
             return found.judge(self.ratio, self.json);
         }
         let is_adapter = self.tensor.is_none() && Adapter::is_at(&path).map_err(|e| e.to_string())?;
-        let finding = if is_adapter { adapter(&path) } else { matrix(&path, self.tensor.as_deref()) };
+        let finding = if is_adapter { adapter(&path, self.dialect) } else { matrix(&path, self.tensor.as_deref()) };
         finding.map_err(|e| e.to_string())?.judge(self.ratio, self.json)
     }
 }
@@ -162,8 +166,8 @@ fn matrix(path: &Path, tensor: Option<&str>) -> papilio::Result<Finding> {
     Ok(Finding { ratio: found.ratio * (f64::EPSILON / kind.eps()), defect: found.defect, text })
 }
 
-fn adapter(path: &Path) -> papilio::Result<Finding> {
-    let adapter = Adapter::open(path)?;
+fn adapter(path: &Path, dialect: Option<Hint>) -> papilio::Result<Finding> {
+    let adapter = Adapter::open_as(path, dialect)?;
     adapter.warnings().iter().for_each(|warning| complain("warning", warning));
     let mut table = Table::new(["layer", "method", "n", "b", "m", "‖RᵀR − I‖ ≤", "ratio"]);
     let (mut worst_ratio, mut worst_defect) = (0.0f64, 0.0f64);
