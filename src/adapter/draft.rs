@@ -142,7 +142,7 @@ impl Draft {
     /// Writes it: a directory if there is a configuration, else a file.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) if `out` exists and may not be replaced, or from the system.
+    /// [`Error::File`] if `out` exists and may not be replaced, or from the system.
     pub(super) fn write(&self, out: &Path, force: bool) -> Result<()> {
         const WEIGHTS: &str = "adapter_model.safetensors";
         const CONFIG: &str = "adapter_config.json";
@@ -192,7 +192,7 @@ impl Adapter {
     /// files are the same bytes every time, whatever the order of tensors was.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) if `out` exists and `force` is not given or it may not be replaced, or from the
+    /// [`Error::File`] if `out` exists and `force` is not given or it may not be replaced, or from the
     /// system; nothing is left behind then.
     pub fn save(&self, out: &Path, force: bool) -> Result<()> {
         Draft::copy(self)?.write(out, force)

@@ -4,7 +4,7 @@
 //! into [`Sides`], W' = diag(s)·L·W·Rᵀ, and gradients back. Everything foreign ends here: index orders, signs, halves,
 //! transposes, meanings that changed from version to version.
 //!
-//! A dialect is one row of [`DIALECTS`]. Which one a file is written in is told by its keys, its shapes and its
+//! A dialect is one row of a table. Which one a file is written in is told by its keys, its shapes and its
 //! configuration. Where these leave a choice that would change the result, opening fails and asks for a [`Hint`].
 
 use core::fmt::Debug;

@@ -10,7 +10,7 @@
 //! half-blocks are neighbours and b may be odd. A Conv2d weight `[out, c, kh, kw]` is taken as `[out, c·kh·kw]`; PEFT up to
 //! 0.13 took its buffer as `[c·kh·kw, out]` without transposing it, V' = R·V·diag(s), and trained adapters that way. Neither
 //! keys nor shapes tell the two apart. `boft_P`, a buffer of permutation matrices, was written up to 0.12, `peft_version`
-//! since 0.18; between them a convolution needs a [`Hint`].
+//! since 0.18; between them a convolution needs a [`Hint`](super::Hint).
 //!
 //! Only the skew part of M matters; optimisers keep M skew, but a symmetric part in a file is ignored, as PEFT does.
 
