@@ -437,3 +437,92 @@ fn strengths() {
     assert!(blended.iter().zip(&before).any(|(a, b)| (a - b).abs() > 1e-4 * b), "a blend is not orthogonal");
     assert!(at(Strength::Fraction(f64::NAN)).is_err());
 }
+
+/// n×n product of dense matrices.
+fn times(n: usize, a: &[f64], b: &[f64]) -> Vec<f64> {
+    (0..n * n).map(|at| (0..n).map(|k| a[at / n * n + k] * b[k * n + at % n]).sum()).collect()
+}
+
+fn transposed(n: usize, a: &[f64]) -> Vec<f64> {
+    (0..n * n).map(|at| a[at % n * n + at / n]).collect()
+}
+
+/// A file with these tensors, merged into `net.layer.weight` = I of this size: what multiplies the weight.
+fn on_identity(n: usize, parts: &[(&str, Tensor)], dialect: Option<&str>) -> Vec<f64> {
+    let work = TempDir::new().unwrap();
+    let [base, adapter, out] = ["base", "adapter", "out"].map(|n| work.path().join(n).with_extension("safetensors"));
+    let identity = support::f64s(&[n, n], (0..n * n).map(|at| f64::from(u8::from(at % (n + 1) == 0))).collect());
+    write(&base, &[("net.layer.weight", &identity)]);
+    write(&adapter, &parts.iter().map(|(name, tensor)| (*name, tensor)).collect::<Vec<_>>());
+    let dialect = dialect.map(|text| text.parse::<Hint>().unwrap());
+    run(&MergeOptions { dialect, ..MergeOptions::new(&base, &adapter, &out) }, false).unwrap();
+    tensors(&out)["net.layer.weight"].data.clone()
+}
+
+/// kohya's OFT: planes turn by 2·atan of the constrained number, transposed; alpha = 0 is no rotation at all.
+#[test]
+fn kohya_turns_planes_as_its_constraint_allows() {
+    let (x, y) = (0.75f64, -0.5f64);
+    let blocks = |x: f64| support::f64s(&[1, 2, 2], vec![0.3, x / 2.0, -x / 2.0, 0.3]);
+    let alpha = |a: f64| ("oft_unet_net_layer.alpha", support::f64s(&[], vec![a]));
+    for (a, factor) in
+        [(9.0, 1.0), (0.25, (0.5 + 1e-8) / (2f64.sqrt() * 0.75 + 1e-8)), (0.0, 1e-8 / (2f64.sqrt() * 0.75 + 1e-8))]
+    {
+        let got = on_identity(2, &[("oft_unet_net_layer.oft_blocks", blocks(x)), alpha(a)], None);
+        // R = (I + q)(I − q)⁻¹ with q = (0, t; −t, 0) turns by −2·atan t; Rᵀ back.
+        let (s, c) = (2.0 * (x * factor).atan()).sin_cos();
+        assert_close(&format!("alpha {a}"), &got, &[c, -s, s, c], 1e-14);
+    }
+    let split =
+        [("oft_unet_net_layer.oft_blocks.0", blocks(x)), ("oft_unet_net_layer.oft_blocks.1", blocks(y)), alpha(9.0)];
+    let got = on_identity(4, &split, None);
+    let ((s, c), (t, d)) = ((2.0 * x.atan()).sin_cos(), (2.0 * y.atan()).sin_cos());
+    let want = [c, -s, 0.0, 0.0, s, c, 0.0, 0.0, 0.0, 0.0, d, -t, 0.0, 0.0, t, d];
+    assert_close("split", &got, &want, 1e-14);
+}
+
+/// OneTrainer: I + 2S + 2S² + 2S³ + S⁴ from the triangle, transposed onto the inputs; scaled by the root of its length.
+#[test]
+fn onetrainer_is_the_series_of_five_terms() {
+    let v: Vec<f64> = support::noise(3, 3).iter().map(|x| 0.4 * x).collect();
+    for scaled in [false, true] {
+        let divisor = if scaled { 3f64.sqrt() } else { 1.0 };
+        let [a, b, c] = [v[0], v[1], v[2]].map(|x| x / divisor);
+        let s = [0.0, a, b, -a, 0.0, c, -b, -c, 0.0];
+        let (s2, mut want) = (times(3, &s, &s), vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+        let (s3, s4) = (times(3, &s2, &s), times(3, &s2, &s2));
+        for at in 0..9 {
+            want[at] += 2.0 * (s[at] + s2[at] + s3[at]) + s4[at];
+        }
+        let mut parts = vec![("lora_unet_net_layer.oft_R.weight", support::f64s(&[1, 3], v.clone()))];
+        if scaled {
+            parts.push(("lora_unet_net_layer.oft_R.scaled_oft", support::f64s(&[], vec![1.0])));
+        }
+        let got = on_identity(3, &parts, Some("onetrainer"));
+        assert_close("series", &got, &transposed(3, &want), 1e-14);
+    }
+}
+
+/// Files of LyCORIS with finished blocks do what those with parameters do, for diag-oft and boft.
+#[test]
+fn finished_blocks_of_lycoris() {
+    // Blocks of 2: (I + q)(I − q)⁻¹ for q = (0, t; −t, 0).
+    let block = |t: f64| {
+        let (s, c) = (2.0 * t.atan()).sin_cos();
+        [c, s, -s, c]
+    };
+    let t = support::noise(5, 4);
+    let finished: Vec<f64> = t.iter().flat_map(|t| block(*t)).collect();
+    let parameters: Vec<f64> = t.iter().flat_map(|t| [0.1, *t, 0.0, 0.2]).collect();
+    let alpha = ("lycoris_net_layer.alpha", support::f64s(&[], vec![0.0]));
+    for shape in [&[2, 2, 2][..], &[2, 2, 2, 2]] {
+        let count = shape.iter().product::<usize>();
+        let merged = |name: &'static str, numbers: &[f64]| {
+            on_identity(4, &[(name, support::f64s(shape, numbers[..count].to_vec())), alpha.clone()], None)
+        };
+        let (want, got) =
+            (merged("lycoris_net_layer.oft_blocks", &parameters), merged("lycoris_net_layer.oft_diag", &finished));
+        assert_close("finished", &got, &want, 1e-14);
+        assert!(got[1].abs() > 1e-3);
+    }
+}
