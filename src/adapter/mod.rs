@@ -35,6 +35,7 @@ mod draft;
 mod extract;
 mod low_rank;
 mod merge;
+mod rotations;
 pub mod serve;
 mod sides;
 pub mod train;
@@ -48,6 +49,7 @@ pub use merge::{
     LayerReport, MergeEvent, MergeOptions, MergeReport, PRESERVED_LIMIT, PreservedLayer, PreservedOptions,
     PreservedReport, Progress, Strength, merge, preserved, unmerge,
 };
+pub use rotations::{RotationReport, rotation_warnings};
 pub use sides::{Sides, SidesGradient, Undo, View};
 
 use dialect::keys::{Grammar, Key, parse_key};

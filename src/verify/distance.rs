@@ -7,7 +7,7 @@
 //! so in either norm ‖Q − Q'‖ ≤ Σ_k (Π_{l>k} φ'_l)·‖F_k − F'_k‖·(Π_{l<k} φ_l), where φ_l ≥ ‖F_l‖₂ and φ'_l ≥ ‖F'_l‖₂ come from
 //! the [`certificate`](super::certificate()) and are 1 up to rounding. A stage is, up to a permutation, the direct sum of its
 //! blocks: ‖F_k − F'_k‖_F² = Σ_j ‖B_j − B'_j‖_F², ‖F_k − F'_k‖₂ = max_j ‖B_j − B'_j‖₂. The latter is √λ_max(ΔᵀΔ), its
-//! spectrum enclosed as in `spectrum.rs` (over by at most b^{1/32} and rounding); everything is rounded outward. A complex Δ
+//! spectrum enclosed as in `spectrum.rs` (over by at most b^{1/32} and rounding, `Spectrum::largest`); everything is rounded outward. A complex Δ
 //! is taken for the real [[Re, −Im], [Im, Re]], which has each singular value of Δ twice.
 //!
 //! *Tightness.* The sum is attained when the stages move Q in parallel. Stages that move it in orthogonal directions, as
@@ -213,7 +213,7 @@ impl Norms {
         // |Δ|ᵀ|Δ| has Frobenius norm at most ‖Δ‖_F² ≤ 4; what underflowed is below 2⁻¹⁰²² an entry, before or after.
         let lost = up((size * size) as f64 * f64::MIN_POSITIVE);
         let error = up(up(gamma(size, U) * 4.0) + up(8.0 * lost));
-        let found = self.spectrum.of(size, &self.gram, error).hi;
+        let found = self.spectrum.largest(size, &self.gram, error);
         up(sqrt_up(Float::max(found, f64::zero())) * scale)
     }
 }

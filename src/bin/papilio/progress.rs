@@ -34,3 +34,12 @@ pub(crate) fn shown<R>(
         result => result.map(Some).map_err(|e| e.to_string()),
     }
 }
+
+/// A bar over so many parts, on a terminal.
+pub(crate) fn portions(count: usize) -> ProgressBar {
+    let bar = ProgressBar::new(count as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {eta} {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar
+}

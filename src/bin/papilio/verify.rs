@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use papilio::adapter::{Adapter, Hint, PRESERVED_LIMIT, PreservedOptions};
+use papilio::adapter::{Adapter, Hint, PRESERVED_LIMIT, PreservedOptions, RotationReport, rotation_warnings};
 use papilio::storage::Matrix;
 use papilio::verify::orthogonality;
 use papilio::{Parallelism, c64};
 use serde_json::json;
 
+use crate::progress::portions;
 use crate::text::{Table, complain, number, print, print_json, printable};
 use crate::{Outcome, operator, preserved};
 
@@ -73,6 +74,15 @@ JSON:
   {\"ratio\", \"defect\", \"orthogonal\"}
   ratio   ‖I − QᵀQ‖₁ / (n·eps) of a matrix; the largest certificate / (n·eps) of an adapter or operator
   defect  a bound on ‖QᵀQ − I‖₂
+of an adapter also
+  \"layers\": [{\"name\", \"method\", \"n\", \"block\", \"stages\", \"defect\", \"ratio\", \"exact\", \"distance\", \"moves\",
+   \"change\", \"lost_in_bf16\"}]
+  exact         false for truncated series and blocks that were cut off
+  distance      rigorous bound on ‖R − I‖₂
+  moves         ‖R − I‖_F/√n (rms)
+  change        ‖W' − W‖_F/‖W‖_F to expect of a weight without preferred directions, its scale included; null where only
+                the weight tells
+  lost_in_bf16  the part of it that rounding to bf16 loses, about; --base tells for the weights at hand
   Values beyond the range of doubles are given as the largest double.
 JSON with --base:
   {\"layers\": [{\"name\", \"rows\", \"n\", \"dtype\", \"scale\", \"neurons\", \"sampled\", \"pairs\", \"cosine_max\", \"cosine_rms\",
@@ -112,6 +122,8 @@ struct Finding {
     ratio: f64,
     defect: f64,
     text: String,
+    /// Of an adapter.
+    layers: Vec<RotationReport>,
 }
 
 impl Arguments {
@@ -128,7 +140,7 @@ impl Arguments {
             && let Some(operator) = operator::read(&path).map_err(|e| e.to_string())?
         {
             let text = format!("{}: {}\n", printable(path.display()), operator.text());
-            let found = Finding { ratio: operator.ratio, defect: operator.defect, text };
+            let found = Finding { ratio: operator.ratio, defect: operator.defect, text, layers: Vec::new() };
             return found.judge(self.ratio, self.json);
         }
         let is_adapter = self.tensor.is_none() && Adapter::is_at(&path).map_err(|e| e.to_string())?;
@@ -143,7 +155,11 @@ impl Finding {
         let limit = limit.unwrap_or(30.0);
         let orthogonal = ratio <= limit;
         if json {
-            print_json(&json!({"ratio": ratio, "defect": defect, "orthogonal": orthogonal}))?;
+            let mut found = json!({"ratio": ratio, "defect": defect, "orthogonal": orthogonal});
+            if !self.layers.is_empty() {
+                found["layers"] = json!(self.layers);
+            }
+            print_json(&found)?;
         } else {
             let verdict = if orthogonal { "orthogonal" } else { "NOT orthogonal" };
             print(&format!("{text}{verdict}: ratio {} (limit {limit}), ‖QᵀQ − I‖₂ ≤ {defect:.1e}\n", number(ratio),))?;
@@ -163,24 +179,40 @@ fn matrix(path: &Path, tensor: Option<&str>) -> papilio::Result<Finding> {
     let tensor = name.map_or_else(String::new, |name| format!(" `{}`,", printable(name)));
     let field = if is_complex { "complex " } else { "" };
     let text = format!("{}:{tensor} {n}×{n} {field}matrix of type {kind}\n", printable(path.display()));
-    Ok(Finding { ratio: found.ratio * (f64::EPSILON / kind.eps()), defect: found.defect, text })
+    Ok(Finding { ratio: found.ratio * (f64::EPSILON / kind.eps()), defect: found.defect, text, layers: Vec::new() })
 }
 
 fn adapter(path: &Path, dialect: Option<Hint>) -> papilio::Result<Finding> {
     let adapter = Adapter::open_as(path, dialect)?;
     adapter.warnings().iter().for_each(|warning| complain("warning", warning));
-    let mut table = Table::new(["layer", "method", "n", "b", "m", "‖RᵀR − I‖ ≤", "ratio"]);
-    let (mut worst_ratio, mut worst_defect) = (0.0f64, 0.0f64);
+    let header = ["layer", "method", "n", "b", "m", "‖RᵀR − I‖ ≤", "ratio", "‖R − I‖ ≤", "rms", "change", "bf16 loses"];
+    let mut table = Table::new(header);
+    let bar = portions(adapter.layers().len());
+    let mut layers = Vec::new();
     for layer in adapter.layers() {
-        let defect = adapter.sides(layer, None)?.defect()?;
-        let found = layer.structure();
-        let n = found.n.unwrap_or(found.block);
-        let ratio = defect / (n as f64 * f64::EPSILON);
-        worst_ratio = if ratio <= worst_ratio { worst_ratio } else { ratio };
-        worst_defect = if defect <= worst_defect { worst_defect } else { defect };
-        let [n, b, m] = [n, found.block, found.stages].map(|x| x.to_string());
-        table.row([layer.module.clone(), found.method, n, b, m, format!("{defect:.1e}"), number(ratio)]);
+        bar.set_message(printable(&layer.module));
+        let found = adapter.rotation(layer)?;
+        let [n, b, m] = [found.n, found.block, found.stages].map(|x| x.to_string());
+        let (change, lost) = (found.change, found.lost_in_bf16.map(|lost| 100.0 * lost));
+        table.row([
+            found.name.clone(),
+            found.method.clone(),
+            n,
+            b,
+            m,
+            format!("{:.1e}{}", found.defect, if found.shows() { " !" } else { "" }),
+            number(found.ratio),
+            number(found.distance),
+            number(found.moves),
+            change.map_or("".into(), number),
+            lost.map_or("".into(), |lost| format!("{lost:.1} %")),
+        ]);
+        layers.push(found);
+        bar.inc(1);
     }
+    bar.finish_and_clear();
+    rotation_warnings(&layers).iter().for_each(|warning| complain("warning", warning));
+    let worst = |of: fn(&RotationReport) -> f64| layers.iter().map(of).fold(0.0, f64::max);
     let text = format!("{}: {} adapter\n\n{}\n", printable(path.display()), adapter.dialect(), table.render());
-    Ok(Finding { ratio: worst_ratio, defect: worst_defect, text })
+    Ok(Finding { ratio: worst(|l| l.ratio), defect: worst(|l| l.defect), text, layers })
 }
