@@ -526,3 +526,76 @@ fn finished_blocks_of_lycoris() {
         assert!(got[1].abs() > 1e-3);
     }
 }
+
+/// The path from nothing to all of it, for every kind of every dialect, cut-off blocks and rounded ones included: where it
+/// begins and ends, and that it has no jump.
+#[test]
+fn fractions_of_every_dialect() {
+    let work = TempDir::new().unwrap();
+    let mut adapters: Vec<(String, PathBuf, Tensor)> = cases(|kind| !kind.starts_with("peft.psoft"))
+        .iter()
+        .filter(|case| case.name.ends_with("_f64") && !case.name.contains("stacked"))
+        .map(|case| {
+            let directory = work.path().join(&case.name);
+            (case.name.clone(), as_adapter(case, &directory, ""), case.tensors["weight"].clone())
+        })
+        .collect();
+    for version in ["0.13.2", "0.15.2"] {
+        for entry in fs::read_dir(path("tests/data/legacy").join(format!("peft-{version}"))).unwrap() {
+            let file = entry.unwrap().path();
+            let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
+            let adapter = file.with_file_name(format!("adapter_{stem}"));
+            if file.extension().is_some() && adapter.exists() && !stem.contains("boft_conv2d") {
+                adapters.push((format!("{version} {stem}"), adapter, tensors(&file)["weight"].clone()));
+            }
+        }
+    }
+    // Finished blocks, rounded to half precision.
+    let rounded = work.path().join("rounded.safetensors");
+    let block = |t: f64| {
+        let (s, c) = t.sin_cos();
+        [c, s, -s, c].map(|x| half::f16::from_f64(x).to_f64())
+    };
+    let finished = support::f64s(&[8, 2, 2], support::noise(5, 8).into_iter().flat_map(block).collect());
+    write(&rounded, &[("lycoris_net_layer.oft_diag", &finished)]);
+    adapters.push(("rounded".into(), rounded, support::f64s(&[16, 24], support::noise(3, 16 * 24))));
+
+    let (mut moved, mut mirrors) = (0, 0);
+    for (name, adapter, weight) in &adapters {
+        let opened = Adapter::open(adapter).unwrap();
+        let module = &opened.layers()[0].module;
+        let key = if module.contains('.') || !module.contains("net") {
+            format!("{module}.weight")
+        } else {
+            "net.layer.weight".into()
+        };
+        let [base, out] = ["base", "out"].map(|n| work.path().join(n).with_extension("safetensors"));
+        write(&base, &[(&key, &Tensor { dtype: papilio::storage::Dtype::F64, ..weight.clone() })]);
+        let at = |strength: Strength| {
+            let options = MergeOptions { strength, force: true, ..MergeOptions::new(&base, adapter, &out) };
+            run(&options, false).map(|_| tensors(&out)[&key].data.clone())
+        };
+        let whole = at(Strength::Whole).unwrap();
+        assert_eq!(at(Strength::Fraction(1.0)).unwrap(), whole, "{name}");
+        let half = match at(Strength::Fraction(0.5)) {
+            Ok(half) => half,
+            Err(e) if e.to_string().contains("determinant −1") => {
+                assert!(name.starts_with("hra") && (name.contains("_r1") || name.contains("_r3")), "{name}: {e}");
+                mirrors += 1;
+                continue;
+            }
+            Err(e) => panic!("{name}: {e}"),
+        };
+        let near = |what: &str, a: &[f64], b: &[f64], most: f64| {
+            let (mut gap, mut all) = (0.0, 0.0);
+            a.iter().zip(b).for_each(|(a, b)| (gap, all) = (gap + (a - b).powi(2), all + b * b));
+            assert!(gap.sqrt() <= most * f64::sqrt(all), "{name}, {what}: {:e}", (gap / all).sqrt());
+        };
+        near("nothing", &at(Strength::Fraction(0.0)).unwrap(), &weight.data, 1e-13);
+        near("almost nothing", &at(Strength::Fraction(1e-7)).unwrap(), &weight.data, 3e-6);
+        near("almost all", &at(Strength::Fraction(1.0 - 1e-7)).unwrap(), &whole, 3e-6);
+        let far = |to: &[f64]| half.iter().zip(to).any(|(a, b)| (a - b).abs() > 1e-6);
+        moved += usize::from(far(&weight.data) && far(&whole));
+    }
+    assert!(moved > 40 && mirrors >= 2, "{moved} moved, {mirrors} mirrors");
+}

@@ -309,9 +309,32 @@ fn awkward_vectors_of_reflections() {
     assert!(miss(&y, &q.apply(&x).unwrap()) <= 1e-13, "one stage: four quarters are the whole");
     // Those that leave their family.
     let layout = || StageLayout::contiguous(4, 1);
-    let orthonormal = Plan::<f64>::from_stages(4, [(layout(), Source::orthonormal_reflectors(2))]).unwrap();
     let complex = Plan::<c64>::from_stages(4, [(layout(), Source::reflectors(2))]).unwrap();
-    let message = random(&orthonormal, 1.0, 1).interpolate(0.5).unwrap_err().to_string();
-    assert!(message.contains("orthonormal reflectors in stage 0"), "{message}");
-    assert!(random(&complex, 1.0, 1).interpolate(0.5).is_err());
+    let message = random(&complex, 1.0, 1).interpolate(0.5).unwrap_err().to_string();
+    assert!(message.contains("complex reflectors in stage 0"), "{message}");
+}
+
+#[test]
+fn orthonormal_reflectors_turn_their_span_by_less_than_pi() {
+    for (n, count) in [(4, 2), (9, 4), (6, 6)] {
+        let layout = StageLayout::contiguous(n, 1);
+        let plan = Plan::<f64>::from_stages(n, [(layout, Source::orthonormal_reflectors(count))]).unwrap();
+        let q = random(&plan, 1.0, 5);
+        // I − 2P, P the projection onto the span: its square root turns the span by π/2.
+        let (whole, half) = (q.to_dense().unwrap(), q.interpolate(0.5).unwrap());
+        let twice = |x: &[f64]| half.apply(&half.apply(x).unwrap()).unwrap();
+        for j in 0..n {
+            let unit: Vec<f64> = (0..n).map(|i| f64::from(u8::from(i == j))).collect();
+            let column: Vec<f64> = (0..n).map(|i| whole[i * n + j]).collect();
+            assert!(miss(&twice(&unit), &column) <= 1e-14, "n = {n}, {count} vectors");
+        }
+        let trace: f64 = (0..n).map(|i| half.to_dense().unwrap()[i * n + i]).sum();
+        assert!((trace - (n - count) as f64).abs() <= 1e-13, "{trace}");
+        assert_eq!(q.interpolate(1.0).unwrap().theta(), q.theta());
+        assert!(miss(&q.interpolate(0.0).unwrap().to_dense().unwrap(), &identity(n)) <= 1e-14);
+    }
+    let layout = StageLayout::contiguous(5, 1);
+    let odd = Plan::<f64>::from_stages(5, [(layout, Source::orthonormal_reflectors(3))]).unwrap();
+    let message = random(&odd, 1.0, 1).interpolate(0.5).unwrap_err().to_string();
+    assert!(message.contains("determinant −1"), "{message}");
 }

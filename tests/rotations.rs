@@ -172,10 +172,7 @@ fn products_of_reflections_have_the_trivial_bound() {
     let work = TempDir::new().unwrap();
     let directory = work.path().join("hra");
     fs::create_dir_all(&directory).unwrap();
-    write(
-        &directory.join("adapter_model.safetensors"),
-        &[("base_model.model.a.hra_u", &f64s(&[8, 2], noise(3, 16)))],
-    );
+    write(&directory.join("adapter_model.safetensors"), &[("base_model.model.a.hra_u", &f64s(&[8, 2], noise(3, 16)))]);
     fs::write(directory.join("adapter_config.json"), r#"{"peft_type": "HRA", "r": 2, "apply_GS": false}"#).unwrap();
     let opened = Adapter::open(&directory).unwrap();
     let report: RotationReport = opened.rotation(&opened.layers()[0]).unwrap();

@@ -20,6 +20,7 @@ use serde_json::json;
 use super::dialect::peft_boft::Shape;
 use super::draft::Draft;
 use super::merge::{MergeEvent, Progress, interrupted};
+use super::polar::nearest_rotation;
 use super::sides::Sides;
 use crate::error::{Error, Result};
 use crate::fit::{self, Group, Options, Start, Target};
@@ -249,20 +250,6 @@ fn correlation(n: usize, range: core::ops::Range<usize>, before: &[f64], after: 
     let part = |weight: &[f64]| faer::Mat::from_fn(rows, range.len(), |i, j| weight[i * n + range.start + j]);
     let product = part(after).transpose() * part(before);
     (0..range.len()).flat_map(|i| (0..range.len()).map(move |j| (i, j))).map(|(i, j)| product[(i, j)]).collect()
-}
-
-/// The rotation with the largest inner product with M: U·diag(1, …, 1, ±1)·Vᵀ.
-fn nearest_rotation(b: usize, m: &[f64]) -> Result<Vec<f64>> {
-    let failed = |_| Error::Domain {
-        what: "singular value decomposition".into(),
-        expected: "a block for which it converges",
-        got: "one for which it does not".into(),
-    };
-    let svd = faer::MatRef::from_row_major_slice(m, b, b).svd().map_err(failed)?;
-    let (u, v) = (svd.U(), svd.V());
-    let sign = (u.determinant() * v.determinant()).signum();
-    let factor = |k: usize| if k + 1 == b { sign } else { 1.0 };
-    Ok((0..b * b).map(|at| (0..b).map(|k| u[(at / b, k)] * factor(k) * v[(at % b, k)]).sum()).collect())
 }
 
 fn add(draft: &mut Draft, module: &str, shape: Shape, is_oft: bool, is_convolution: bool, found: &Found) -> Result<()> {

@@ -35,6 +35,7 @@ mod draft;
 mod extract;
 mod low_rank;
 mod merge;
+mod polar;
 mod rotations;
 pub mod serve;
 mod sides;

@@ -21,6 +21,7 @@ use crate::parallel::Parallelism;
 use crate::plan::{Op, Plan, Saved, Source, Workspace};
 use crate::verify::certificate;
 
+mod fraction;
 mod undo;
 
 pub use undo::Undo;
@@ -273,23 +274,6 @@ impl Sides {
         Ok(gradient)
     }
 
-    /// Fraction t of the adapter: blocks move along exp(t·log B) ([`Orthogonal::interpolate`]), s along 1 + t(s − 1). At 0 it
-    /// does nothing, at 1 everything, and all between is as orthogonal. Blocks that are truncated series, so only nearly
-    /// orthogonal, are taken at t·θ.
-    ///
-    /// # Errors
-    /// As [`Orthogonal::interpolate`].
-    pub fn interpolate(&self, t: f64) -> Result<Self> {
-        let move_one = |q: &Orthogonal<f64>| {
-            let is_series = |source: &Source<f64>| matches!(source, Source::Chart { chart, .. } if !chart.is_exact());
-            if t.is_finite() && q.plan().stages().iter().any(|stage| is_series(stage.source())) {
-                return Orthogonal::new(q.plan().clone(), q.theta().iter().map(|x| t * x).collect::<Vec<_>>());
-            }
-            q.interpolate(t)
-        };
-        self.map(move_one).map(|sides| sides.with_scale(t))
-    }
-
     /// Every block B becomes I + t(B − I), as LyCORIS has its multiplier: *not* orthogonal for 0 < t < 1. s stays.
     ///
     /// # Errors
@@ -328,11 +312,6 @@ impl Sides {
     fn map(&self, f: impl Fn(&Orthogonal<f64>) -> Result<Orthogonal<f64>>) -> Result<Self> {
         let [left, right] = [&self.left, &self.right].map(|side| side.as_ref().map(&f).transpose());
         Ok(Self { left: left?, right: right?, ..self.clone() })
-    }
-
-    fn with_scale(mut self, t: f64) -> Self {
-        self.scale.iter_mut().flatten().for_each(|s| *s = 1.0 + t * (*s - 1.0));
-        self
     }
 }
 

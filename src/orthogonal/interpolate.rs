@@ -23,7 +23,7 @@ use alloc::vec::Vec;
 use super::{Orthogonal, identity, start};
 use crate::dense;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Source};
+use crate::plan::{Plan, Source, Stage};
 use crate::scalar::{Scalar, Wide};
 
 mod reflections;
@@ -50,8 +50,8 @@ impl<T: Scalar> Orthogonal<T> {
     /// # Errors
     /// [`Error::Domain`] for a t that is not finite, and naming stage and block where a real block has determinant −1,
     /// a fixed block is not orthogonal, or the chart does not reach B(t). [`Error::Unsupported`] for charts whose blocks
-    /// are only nearly orthogonal, and for complex or orthonormal [reflectors](Source::Reflectors), whose B(t) are no such
-    /// products (real ones become other vectors with the same span).
+    /// are only nearly orthogonal, and for complex [reflectors](Source::Reflectors), whose B(t) are no such products. Real ones
+    /// become other vectors with the same span, which are not orthonormal between the ends.
     pub fn interpolate(&self, t: f64) -> Result<Self> {
         if !t.is_finite() {
             let expected = "a finite number, from 0 (the identity) to 1 (this operator)";
@@ -61,11 +61,14 @@ impl<T: Scalar> Orthogonal<T> {
         let mut parts = self.plan.parts();
         for (k, (stage, part)) in self.plan.stages().iter().zip(&mut parts).enumerate() {
             let b = stage.layout().block_size();
-            if let Source::Reflectors { count, orthonormal, .. } = stage.source() {
-                let mut moved = self.theta[stage.theta()].to_vec();
-                move_reflections::<T>(k, (b, *count, *orthonormal), &mut moved, t)?;
+            if let Source::Reflectors { count, sharing, .. } = stage.source() {
+                let mut moved = reflecting(k, stage, &self.theta[stage.theta()])?;
+                for (group, vectors) in moved.chunks_exact_mut((count * b).max(1)).enumerate() {
+                    reflections::advance(b, vectors, t, &|| format!("interpolation of block {group} of stage {k}"))?;
+                }
                 if t != 1.0 {
                     theta[stage.theta()].copy_from_slice(&moved);
+                    part.source = Source::Reflectors { count: *count, orthonormal: false, sharing: sharing.clone() };
                 }
                 continue;
             }
@@ -108,24 +111,21 @@ impl<T: Scalar> Orthogonal<T> {
     }
 }
 
-/// Moves the vectors of stage `k`, `count` of length b for each block.
-fn move_reflections<T: Scalar>(
-    k: usize,
-    (b, count, orthonormal): (usize, usize, bool),
-    theta: &mut [f64],
-    t: f64,
-) -> Result<()> {
-    if T::IS_COMPLEX || orthonormal {
+/// Vectors whose reflections are the blocks of stage `k`, those that are to be orthonormal made so: the product then is that
+/// of any vectors, and in between they leave their family.
+fn reflecting<T: Scalar>(k: usize, stage: &Stage<T>, theta: &[f64]) -> Result<Vec<f64>> {
+    if T::IS_COMPLEX {
         return Err(Error::Unsupported {
             what: "interpolation of reflections",
-            expected: "real vectors that are not made orthonormal; between 0 and 1, others leave their family",
-            got: format!("{} reflectors in stage {k}", if orthonormal { "orthonormal" } else { "complex" }),
+            expected: "real vectors; between 0 and 1, others leave their family",
+            got: format!("complex reflectors in stage {k}"),
         });
     }
-    for (group, theta) in theta.chunks_exact_mut((count * b).max(1)).enumerate() {
-        reflections::advance(b, theta, t, &|| format!("interpolation of block {group} of stage {k}"))?;
-    }
-    Ok(())
+    stage.unit_vectors(theta).map_err(|at| Error::Domain {
+        what: format!("vector {at} of the reflectors in stage {k}"),
+        expected: "vectors that are independent of those before them",
+        got: "one that depends on them".to_string(),
+    })
 }
 
 /// Scratch for b×b blocks.

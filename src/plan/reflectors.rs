@@ -74,6 +74,18 @@ impl<T: Scalar> Stage<T> {
             _ => None,
         }
     }
+
+    /// The vectors of real reflectors at θ: as they are, or orthonormal if they are to be.
+    ///
+    /// `Err` names the first one, counted over all blocks, that depends on those before it.
+    pub(crate) fn unit_vectors(&self, theta: &[f64]) -> Result<Vec<f64>, usize> {
+        let Some(shape) = self.reflectors_shape().filter(|shape| shape.orthonormal) else { return Ok(theta.to_vec()) };
+        let mut vectors = Vec::with_capacity(theta.len());
+        for (group, theta) in theta.chunks_exact((shape.count * shape.b).max(1)).enumerate() {
+            vectors.extend(units::<f64>(shape, theta).map_err(|at| group * shape.count + at)?);
+        }
+        Ok(vectors)
+    }
 }
 
 impl<T: Scalar> Plan<T> {

@@ -36,6 +36,7 @@ use crate::orthogonal::Orthogonal;
 use crate::parametrization::{Cayley, CayleyNeumann, CayleySeries, Parametrization};
 use crate::plan::{Plan, Source};
 use crate::storage::{field_error, tensor_error};
+use crate::topology::BlockDiagonal;
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "peft-oft",
@@ -272,28 +273,9 @@ impl Layer {
         }
         stored.iter().map(|x| sign * x / self.divisor).collect()
     }
-}
 
-impl Form for Layer {
-    fn structure(&self) -> Structure {
-        let method = match self.map {
-            Block::Cayley => "OFT".into(),
-            Block::Neumann { terms } => format!("OFT, Cayley-Neumann of {terms} terms"),
-            Block::Series { terms } => format!("OFT, Cayley-Neumann of {terms} terms as before PEFT 0.18"),
-        };
-        Structure {
-            method: if self.coft.is_some() { format!("{method}, constrained") } else { method },
-            side: if self.place == Place::Output { Side::Output } else { Side::Input },
-            n: (!self.is_shared()).then(|| self.n(None).0),
-            block: self.block,
-            stages: 1,
-            parameters: self.stored.saturating_mul(pairs(self.block)),
-            outputs: self.scale,
-        }
-    }
-
-    fn sides(&self, all: &Numbers, weight: Option<&[usize]>) -> Result<Sides> {
-        let theta = self.theta(&self.shortened(all, weight)?);
+    /// The sides at the θ of all stored blocks.
+    fn sides_at(&self, theta: &[f64], all: &Numbers, weight: Option<&[usize]>) -> Result<Sides> {
         let (n, is_cut) = self.n(weight);
         let plan = self.plan(weight)?;
         // A shared cut-off rotation may have no whole block at all.
@@ -319,6 +301,41 @@ impl Form for Layer {
             Some(outputs) => Some(numbers(all, "oft_s", outputs)?.to_vec()),
             None => None,
         }))
+    }
+}
+
+impl Form for Layer {
+    fn structure(&self) -> Structure {
+        let method = match self.map {
+            Block::Cayley => "OFT".into(),
+            Block::Neumann { terms } => format!("OFT, Cayley-Neumann of {terms} terms"),
+            Block::Series { terms } => format!("OFT, Cayley-Neumann of {terms} terms as before PEFT 0.18"),
+        };
+        Structure {
+            method: if self.coft.is_some() { format!("{method}, constrained") } else { method },
+            side: if self.place == Place::Output { Side::Output } else { Side::Input },
+            n: (!self.is_shared()).then(|| self.n(None).0),
+            block: self.block,
+            stages: 1,
+            parameters: self.stored.saturating_mul(pairs(self.block)),
+            outputs: self.scale,
+        }
+    }
+
+    fn sides(&self, all: &Numbers, weight: Option<&[usize]>) -> Result<Sides> {
+        let theta = self.theta(&self.shortened(all, weight)?);
+        self.sides_at(&theta, all, weight)
+    }
+
+    /// Of a rotation that is cut off, the whole one moves.
+    fn interpolate(&self, all: &Numbers, weight: Option<&[usize]>, t: f64) -> Result<Sides> {
+        if !self.n(weight).1 {
+            return self.sides(all, weight)?.interpolate(t);
+        }
+        let theta = self.theta(&self.shortened(all, weight)?);
+        let whole = Plan::<f64>::new(self.stored * self.block, &BlockDiagonal::new(self.block), Cayley)?;
+        let moved = Orthogonal::new(whole, theta)?.interpolate(t)?;
+        self.sides_at(moved.theta(), all, weight)
     }
 
     fn pull(&self, all: &Numbers, weight: Option<&[usize]>, gradient: &SidesGradient) -> Result<Numbers> {
