@@ -6,6 +6,7 @@ mod support;
 use half::bf16;
 use papilio::adapter::serve::{Mixed, Served, Turn};
 use papilio::adapter::train::{Linear, Weight};
+use papilio::adapter::{Adapter, Sides, View};
 use papilio::generator::Generator;
 use papilio::parametrization::{Cayley, Exponential};
 use papilio::topology::{AnyButterfly, BlockDiagonal, Butterfly};
@@ -28,9 +29,14 @@ fn layer() -> Mixed<f32> {
     let outputs = Plan::new(OUTPUTS, &AnyButterfly::new(2), Cayley).unwrap();
     let mut layer = Mixed::new(INPUTS, OUTPUTS).unwrap();
     for adapter in [
-        Served { inputs: Some(turn(boft(3, 4), 1)), scale: scale(2), outputs: None },
+        Served { inputs: Some(turn(boft(3, 4), 1)), scale: scale(2), ..Served::default() },
         Served { inputs: Some(turn(boft(5, 2), 3)), ..Served::default() },
-        Served { inputs: Some(turn(oft, 4)), scale: scale(5), outputs: Some(turn(outputs.clone(), 6)) },
+        Served {
+            inputs: Some(turn(oft, 4)),
+            scale: scale(5),
+            outputs: Some(turn(outputs.clone(), 6)),
+            ..Served::default()
+        },
         Served { outputs: Some(turn(outputs, 7)), ..Served::default() },
         Served { scale: scale(8), ..Served::default() },
         Served::default(),
@@ -130,4 +136,70 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     assert!(matches!(refuse(&mut x, &[Some(0)]), Error::Length { expected: 2, got: 1, .. }));
     assert!(matches!(refuse(&mut x[1..], &[Some(0)]), Error::Size { .. }));
     assert!(x.iter().all(|x| *x == 1.0));
+}
+
+/// Adapters of files, the bias that RoAd turns included, against their merged weights.
+#[test]
+fn adapters_of_files_are_served_as_they_merge() {
+    let work = tempfile::TempDir::new().unwrap();
+    let (inputs, outputs) = (8, 8);
+    let write_adapter = |name: &str, config: &str, tensors: &[(&str, support::Tensor)]| {
+        let directory = work.path().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        let tensors: Vec<_> = tensors.iter().map(|(key, tensor)| (*key, tensor)).collect();
+        support::write(&directory.join("adapter_model.safetensors"), &tensors);
+        std::fs::write(directory.join("adapter_config.json"), config).unwrap();
+        Adapter::open(&directory).unwrap()
+    };
+    let numbers = |shape: &[usize], seed| support::f64s(shape, noise(seed, shape.iter().product()));
+    let adapters = [
+        write_adapter(
+            "road",
+            r#"{"peft_type": "ROAD", "variant": "road_1", "group_size": 4}"#,
+            &[("base_model.model.a.road_theta", numbers(&[4], 8)), ("base_model.model.a.road_alpha", numbers(&[4], 9))],
+        ),
+        write_adapter(
+            "boft",
+            r#"{"peft_type": "BOFT", "peft_version": "0.18.0"}"#,
+            &[
+                ("base_model.model.a.boft_R", numbers(&[2, 4, 2, 2], 1)),
+                ("base_model.model.a.boft_s", numbers(&[8, 1], 2)),
+            ],
+        ),
+        write_adapter(
+            "hra",
+            r#"{"peft_type": "HRA", "r": 2, "apply_GS": true}"#,
+            &[("base_model.model.a.hra_u", numbers(&[8, 2], 3))],
+        ),
+    ];
+    let (weight, bias) = (noise(10, outputs * inputs), noise(11, outputs));
+    let mut layer = Mixed::<f64>::new(inputs, outputs).unwrap();
+    let which = [Some(0), Some(2), None, Some(1), Some(0)];
+    let x = noise(12, which.len() * inputs);
+    let product = |weight: &[f64], x: &[f64]| -> Vec<f64> {
+        weight.chunks_exact(inputs).map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
+    };
+    let mut merged = Vec::new();
+    for adapter in &adapters {
+        let sides = adapter.sides(&adapter.layers()[0], Some(&[outputs, inputs])).unwrap();
+        let (mut w, mut b) = (weight.clone(), bias.clone());
+        sides.merge(&[outputs, inputs], &mut w, Parallelism::None, &Workspace::new()).unwrap();
+        sides.merge_bias(&mut b, &Workspace::new()).unwrap();
+        merged.push((w, b));
+        layer.add(Served::from_sides(&sides, Some(&bias)).unwrap()).unwrap();
+    }
+    assert!(layer.adapters()[0].shift.is_some() && layer.adapters()[1].shift.is_none());
+    let ws = &mut Workspace::new();
+    let mut turned = x.clone();
+    layer.turn_inputs(&mut turned, &which, Parallelism::None, ws).unwrap();
+    let mut y: Vec<f64> = turned.chunks_exact(inputs).flat_map(|x| product(&weight, x)).collect();
+    layer.turn_outputs(&mut y, &which, Parallelism::None, ws).unwrap();
+    for (k, (row, adapter)) in y.chunks_exact_mut(outputs).zip(which).enumerate() {
+        row.iter_mut().zip(&bias).for_each(|(y, b)| *y += b);
+        let (w, b) = adapter.map_or((&weight, &bias), |at| (&merged[at].0, &merged[at].1));
+        let want: Vec<f64> = product(w, &x[k * inputs..][..inputs]).iter().zip(b).map(|(y, b)| y + b).collect();
+        assert_close(&format!("row {k}"), row, &want, 1e-14);
+    }
+    let reinterpreted = Sides { view: View::Reinterpreted, ..Sides::default() };
+    assert!(matches!(Served::<f32>::from_sides(&reinterpreted, None), Err(Error::Unsupported { .. })));
 }

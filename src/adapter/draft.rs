@@ -75,7 +75,8 @@ impl Draft {
         Ok(Self { config, metadata: file.metadata().cloned().unwrap_or_default(), tensors })
     }
 
-    /// Adds a parameter of a module.
+    /// Adds a parameter of a module, in `dtype`, or in single precision if half would round. Gives back how much the numbers
+    /// are rounded, relative to their norm.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if it is there already: two modules would have one name.
@@ -86,7 +87,7 @@ impl Draft {
         dtype: FloatType,
         shape: &[usize],
         numbers: &[f64],
-    ) -> Result<()> {
+    ) -> Result<f64> {
         let name = match &mut self.config {
             Some(config) => {
                 let modules = config.get_mut("target_modules").and_then(Value::as_array_mut);
@@ -97,15 +98,18 @@ impl Draft {
             }
             None => format!("{module}.{parameter}"),
         };
-        let mut bytes = vec![0; numbers.len() * dtype.size()];
-        dtype.encode(&mut numbers.to_vec(), &mut bytes);
+        let (mut dtype, (mut bytes, mut rounding)) = (dtype, encoded(dtype, numbers));
+        if rounding > 0.0 && dtype.size() < FloatType::F32.size() {
+            dtype = FloatType::F32;
+            (bytes, rounding) = encoded(dtype, numbers);
+        }
         let twice = Error::Unsupported {
             what: "adapter",
             expected: "modules with names of their own",
             got: format!("two that are `{name}`"),
         };
         match self.tensors.insert(name, Tensor { dtype: dtype.dtype(), shape: shape.to_vec(), bytes }) {
-            None => Ok(()),
+            None => Ok(rounding),
             Some(_) => Err(twice),
         }
     }
@@ -124,10 +128,15 @@ impl Draft {
             };
             self.tensors.insert(name, Tensor { dtype: tensor.dtype, shape: tensor.shape.clone(), bytes });
         }
-        if let (Some(config), Some(old)) = (&mut self.config, adapter.config())
-            && !old.modules_to_save.is_empty()
-        {
+        let (Some(config), Some(old)) = (&mut self.config, adapter.config()) else { return Ok(()) };
+        if !old.modules_to_save.is_empty() {
             config.insert("modules_to_save".to_string(), json!(old.modules_to_save));
+        }
+        // `oft_only` is `boft_only` in the other method.
+        if let Some(trained) = old.fields().get("bias").and_then(Value::as_str) {
+            let method = config.get("peft_type").and_then(Value::as_str).unwrap_or_default().to_lowercase();
+            let own = if trained.ends_with("_only") { format!("{method}_only") } else { trained.to_string() };
+            config.insert("bias".to_string(), json!(own));
         }
         Ok(())
     }
@@ -197,6 +206,18 @@ impl Adapter {
     pub fn save(&self, out: &Path, force: bool) -> Result<()> {
         Draft::copy(self)?.write(out, force)
     }
+}
+
+/// Numbers in a type, and how much they are rounded: ‖x̂ − x‖/‖x‖.
+fn encoded(dtype: FloatType, numbers: &[f64]) -> (Vec<u8>, f64) {
+    let (mut bytes, mut kept) = (vec![0; numbers.len() * dtype.size()], vec![0.0; numbers.len()]);
+    dtype.encode(&mut numbers.to_vec(), &mut bytes);
+    dtype.decode(&bytes, &mut kept);
+    let unit = numbers.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| (x / unit).powi(2)).sum::<f64>().sqrt();
+    let lost = norm(&mut numbers.iter().zip(&kept).map(|(x, y)| x - y));
+    let rounding = if lost > 0.0 { lost / norm(&mut numbers.iter().copied()) } else { 0.0 };
+    (bytes, rounding)
 }
 
 /// The widest type of a layer's numbers.

@@ -4,8 +4,12 @@
 //! - block-diagonal (OFT): each block is the rotation nearest to its block of M, in closed form;
 //! - BOFT(m, b): alternating sweeps, [`fit::alternating`](crate::fit::alternating) from the identity, which needs all of M.
 //!
-//! With `scale`, each output has a factor as well, s_o = ⟨w'_o, R w_o⟩/‖w_o‖², best for the R that was found. Blocks become
-//! Cayley's parameters; what is left is told for every layer as ‖W' − diag(s)·W·Rᵀ‖/‖W' − W‖: 1 explains nothing.
+//! With `scale`, each output has a factor as well. ‖diag(s)·W·Rᵀ‖ does not depend on R, so R for a given s is the same problem
+//! for diag(s)·W; and s for a given R is s_o = ⟨w'_o, R w_o⟩/‖w_o‖². The two alternate, from s_o = ‖w'_o‖/‖w_o‖, which is s itself
+//! where the explanation is exact and s > 0. Blocks become Cayley's parameters; what is left is told for every layer as
+//! ‖W' − diag(s)·W·Rᵀ‖/‖W' − W‖: 1 explains nothing.
+//!
+//! Embeddings are told by their names, and become OFT's alone: BOFT has none.
 
 use core::ops::ControlFlow;
 use std::format;
@@ -30,6 +34,10 @@ use crate::parallel::Parallelism;
 use crate::parametrization::{Cayley, Parametrization};
 use crate::plan::Workspace;
 use crate::storage::{Checkpoint, FloatType, file_error, tensor_error};
+
+/// Rounds in which R and s take turns, at most, and how much of the residual a round must take away.
+const ROUNDS: usize = 12;
+const GAIN: f64 = 1e-3;
 
 /// What to explain, and by what.
 #[derive(Debug, Clone)]
@@ -154,13 +162,16 @@ pub fn extract(
         let n = tensor.shape.iter().skip(1).product::<usize>();
         let shape = Shape { stages: m, blocks: n / b, block: b };
         let fits = matches!(tensor.shape.len(), 2 | 4) && n % b == 0 && n > 0 && shape.plan::<f64>().is_ok();
-        let (Some(module), true) = (module, fits) else {
+        let is_embedding = tensor.shape.len() == 2 && module.is_some_and(is_embedding);
+        let (Some(module), true) = (module, fits && (is_oft || !is_embedding)) else {
             report.unexplained.push(tensor.name.clone());
             continue;
         };
         let found = explain(options, shape, &before, &after)?;
-        let is_convolution = tensor.shape.len() == 4;
-        add(&mut draft, module, shape, is_oft, is_convolution, &found)?;
+        match is_oft {
+            true => add_oft(&mut draft, module, shape, is_embedding, &found)?,
+            false => add_boft(&mut draft, module, shape, tensor.shape.len() == 4, &found)?,
+        }
         let out = tensor.shape[0];
         let mut merged = before.clone();
         let sides = Sides::right(Orthogonal::new(shape.plan()?, &found.theta)?).scaled(found.scale);
@@ -190,6 +201,53 @@ struct Found {
 }
 
 fn explain(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64]) -> Result<Found> {
+    let n = shape.n();
+    if !options.scale {
+        let (theta, sweeps) = rotation(options, shape, before, after)?;
+        // BOFT's files have a scale in any case.
+        let scale = (shape.stages > 1).then(|| vec![1.0; before.len() / n]);
+        return Ok(Found { theta, scale, sweeps });
+    }
+    let rows = || before.chunks_exact(n).zip(after.chunks_exact(n));
+    let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let ratio = |long: f64, short: f64| if short > 0.0 { long / short } else { 1.0 };
+    let mut scale: Vec<f64> = rows().map(|(w, v)| ratio(length(v), length(w))).collect();
+    let (mut best, mut least, mut sweeps) = (None, f64::INFINITY, 0);
+    let shape_of = [before.len() / n, n];
+    for _ in 0..ROUNDS {
+        let mut turned = before.to_vec();
+        stretch(n, &mut turned, &scale);
+        let (theta, more) = rotation(options, shape, &turned, after)?;
+        sweeps += more;
+        turned.copy_from_slice(before);
+        let sides = Sides::right(Orthogonal::new(shape.plan()?, &theta)?);
+        sides.merge(&shape_of, &mut turned, Parallelism::Rayon, &Workspace::new())?;
+        let factor = |(t, v): (&[f64], &[f64])| {
+            let (dot, square) = t.iter().zip(v).fold((0.0, 0.0), |(d, s), (t, v)| (d + t * v, s + t * t));
+            ratio(dot, square)
+        };
+        scale = turned.chunks_exact(n).zip(after.chunks_exact(n)).map(factor).collect();
+        stretch(n, &mut turned, &scale);
+        let residual = distance(after, &turned);
+        let enough = residual >= (1.0 - GAIN) * least;
+        if residual < least {
+            (best, least) = (Some((theta, scale.clone())), residual);
+        }
+        if enough {
+            break;
+        }
+    }
+    let (theta, scale) = best.unwrap_or_else(|| (Vec::new(), scale)); // there is a first round
+    Ok(Found { theta, scale: Some(scale), sweeps })
+}
+
+/// Rows times their factors.
+fn stretch(n: usize, rows: &mut [f64], scale: &[f64]) {
+    rows.chunks_exact_mut(n).zip(scale).for_each(|(row, s)| row.iter_mut().for_each(|x| *x *= s));
+}
+
+/// Parameters of the rotation that takes the rows of one weight nearest to those of another, and the sweeps that it took.
+fn rotation(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64]) -> Result<(Vec<f64>, usize)> {
     let (n, b) = (shape.n(), shape.block);
     let plan = shape.plan::<f64>()?;
     let layouts: Vec<StageLayout> = plan.stages().iter().map(|stage| stage.layout().clone()).collect();
@@ -229,19 +287,7 @@ fn explain(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64]
             }
         }
     }
-    // BOFT's files have a scale in any case.
-    let mut scale = (shape.stages > 1).then(|| vec![1.0; before.len() / n]);
-    if options.scale {
-        let mut turned = before.to_vec();
-        let rotation = Sides::right(Orthogonal::new(plan, &theta)?);
-        rotation.merge(&[before.len() / n, n], &mut turned, Parallelism::Rayon, &Workspace::new())?;
-        let factor = |(t, a): (&[f64], &[f64])| {
-            let (dot, square) = t.iter().zip(a).fold((0.0, 0.0), |(d, s), (t, a)| (d + t * a, s + t * t));
-            if square > 0.0 { dot / square } else { 1.0 }
-        };
-        scale = Some(turned.chunks_exact(n).zip(after.chunks_exact(n)).map(factor).collect());
-    }
-    Ok(Found { theta, scale, sweeps })
+    Ok((theta, sweeps))
 }
 
 /// Rows and columns `range` of M = W'ᵀW.
@@ -252,17 +298,30 @@ fn correlation(n: usize, range: core::ops::Range<usize>, before: &[f64], after: 
     (0..range.len()).flat_map(|i| (0..range.len()).map(move |j| (i, j))).map(|(i, j)| product[(i, j)]).collect()
 }
 
-fn add(draft: &mut Draft, module: &str, shape: Shape, is_oft: bool, is_convolution: bool, found: &Found) -> Result<()> {
-    let (b, pairs) = (shape.block, shape.block * (shape.block - 1) / 2);
-    if is_oft {
-        draft.add(module, "oft_R.weight", FloatType::F32, &[shape.blocks, pairs], &found.theta)?;
-        return Ok(());
+/// Whether a module is an embedding, as far as its name tells.
+fn is_embedding(module: &str) -> bool {
+    let last = module.rsplit('.').next().unwrap_or_default();
+    let known = ["embed_tokens", "embed_positions", "wte", "wpe", "shared"];
+    known.contains(&last) || last.ends_with("embedding") || last.ends_with("embeddings")
+}
+
+fn add_oft(draft: &mut Draft, module: &str, shape: Shape, is_embedding: bool, found: &Found) -> Result<()> {
+    let shape = [shape.blocks, shape.block * (shape.block - 1) / 2];
+    if is_embedding {
+        // E' = E·R, where layers are W·Rᵀ.
+        let turned: Vec<f64> = found.theta.iter().map(|x| -x).collect();
+        return draft.add(module, "oft_embedding_R.weight", FloatType::F32, &shape, &turned).map(drop);
     }
+    draft.add(module, "oft_R.weight", FloatType::F32, &shape, &found.theta).map(drop)
+}
+
+fn add_boft(draft: &mut Draft, module: &str, shape: Shape, is_convolution: bool, found: &Found) -> Result<()> {
+    let Shape { stages, blocks, block: b } = shape;
     let squares = super::convert::squares(b, &found.theta, 1.0);
-    draft.add(module, "boft_R", FloatType::F32, &[shape.stages, shape.blocks, b, b], &squares)?;
+    draft.add(module, "boft_R", FloatType::F32, &[stages, blocks, b, b], &squares)?;
     let scale = found.scale.as_deref().unwrap_or_default();
     let shape = if is_convolution { [1, scale.len()] } else { [scale.len(), 1] };
-    draft.add(module, "boft_s", FloatType::F32, &shape, scale)
+    draft.add(module, "boft_s", FloatType::F32, &shape, scale).map(drop)
 }
 
 /// ‖a − b‖_F.

@@ -2,10 +2,10 @@
 //!
 //! The base model keeps its one dense product for all rows; around it every row gets what is its own adapter's,
 //!
-//! > x ← x R  before the product,  y ← s ⊙ (L y)  after it and before the bias,
+//! > x ← x R  before the product,  y ← s ⊙ (L y) + d  after it and before the bias,
 //!
-//! which is y = (diag(s)·L·W·Rᵀ) x. R and L are any plans, of other blocks and stages for each adapter, and each of the three may
-//! be missing. Rows are brought together by adapter, turned, and put back; an adapter whose rows are neighbours already is
+//! which is y = (diag(s)·L·W·Rᵀ) x + b' for d = b' − b: 0 but for adapters that turn the bias. R and L are any plans, of other blocks
+//! and stages for each adapter, and each of the four may be missing. Rows are brought together by adapter, turned, and put back; an adapter whose rows are neighbours already is
 //! served where they lie. By the arithmetic contract of products with a plan the bits of a row do not depend on the others:
 //! they are those of a call for this row alone.
 
@@ -13,8 +13,10 @@ use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
+use super::{Sides, View};
 use crate::batch::BatchMut;
 use crate::error::{Error, Result, check_length};
+use crate::orthogonal::Orthogonal;
 use crate::parallel::{Parallelism, for_each};
 use crate::plan::{Factors, Op, Plan, Workspace};
 use crate::scalar::{Element, Real};
@@ -46,11 +48,48 @@ pub struct Served<T: Real> {
     pub outputs: Option<Turn<T>>,
     /// s, one factor for each output.
     pub scale: Option<Vec<T>>,
+    /// d, what the adapter adds to the bias of the layer.
+    pub shift: Option<Vec<T>>,
+}
+
+impl<T: Real> Served<T> {
+    /// A layer of an adapter, as [`Adapter::sides`](super::Adapter::sides) reads it. `bias` is the layer's own, which some adapters
+    /// turn along.
+    ///
+    /// ```
+    /// use papilio::adapter::{Adapter, serve::Served};
+    /// let adapter = Adapter::open("examples/data/boft_llama/adapter".as_ref())?;
+    /// let served = Served::<f32>::from_sides(&adapter.sides(&adapter.layers()[0], None)?, None)?;
+    /// assert!(served.inputs.is_some() && served.scale.is_some());
+    /// # Ok::<(), papilio::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a reinterpreted weight, whose sides are not those of the layer; [`Error::Length`] for a bias of
+    /// another length.
+    pub fn from_sides(sides: &Sides, bias: Option<&[f64]>) -> Result<Self> {
+        if sides.view != View::Weight {
+            let (what, expected) = ("serving without merging", "rotations of the inputs and outputs of the layer");
+            return Err(Error::Unsupported { what, expected, got: "one of a reinterpreted weight".to_string() });
+        }
+        let turn =
+            |side: &Option<Orthogonal<f64>>| side.as_ref().map(|q| Turn::new(q.plan().cast()?, q.theta())).transpose();
+        let shift = match bias.filter(|_| sides.turns_bias) {
+            None => None,
+            Some(bias) => {
+                let mut turned = bias.to_vec();
+                sides.merge_bias(&mut turned, &Workspace::new())?;
+                Some(turned.iter().zip(bias).map(|(new, old)| T::from_wide(new - old)).collect())
+            }
+        };
+        let scale = sides.scale.as_ref().map(|scale| scale.iter().map(|s| T::from_wide(*s)).collect());
+        Ok(Self { inputs: turn(&sides.right)?, outputs: turn(&sides.left)?, scale, shift })
+    }
 }
 
 impl<T: Real> Default for Served<T> {
     fn default() -> Self {
-        Self { inputs: None, outputs: None, scale: None }
+        Self { inputs: None, outputs: None, scale: None, shift: None }
     }
 }
 
@@ -107,11 +146,12 @@ impl<T: Real> Mixed<T> {
         };
         length("rotation of inputs", self.inputs, &adapter.inputs)?;
         length("rotation of outputs", self.outputs, &adapter.outputs)?;
-        if let Some(scale) = &adapter.scale {
-            check_length("scale of an adapter", self.outputs, scale.len())?;
-            if let Some(at) = scale.iter().position(|s| !num_traits::Float::is_finite(*s)) {
-                let got = std::format!("{:?} at position {at}", scale[at]);
-                return Err(Error::Domain { what: "scale of an adapter".into(), expected: "finite numbers", got });
+        for (what, numbers) in [("scale of an adapter", &adapter.scale), ("shift of an adapter", &adapter.shift)] {
+            let Some(numbers) = numbers else { continue };
+            check_length(what, self.outputs, numbers.len())?;
+            if let Some(at) = numbers.iter().position(|x| !num_traits::Float::is_finite(*x)) {
+                let got = std::format!("{:?} at position {at}", numbers[at]);
+                return Err(Error::Domain { what: what.into(), expected: "finite numbers", got });
             }
         }
         self.adapters.push(adapter);
@@ -143,7 +183,7 @@ impl<T: Real> Mixed<T> {
         })
     }
 
-    /// y ← s ⊙ (L y), each row of `y` `[batch, outputs]` with the L and s of its adapter.
+    /// y ← s ⊙ (L y) + d, each row of `y` `[batch, outputs]` with the L, s and d of its adapter.
     ///
     /// # Errors
     /// As [`turn_inputs`](Self::turn_inputs).
@@ -160,9 +200,12 @@ impl<T: Real> Mixed<T> {
                 let mut batch = BatchMut::rows(rows, self.outputs)?;
                 turn.plan.run(&turn.factors, None, &mut batch, Op::None, parallelism, workspace)?;
             }
-            if let Some(scale) = &adapter.scale {
-                for row in rows.chunks_exact_mut(self.outputs) {
+            for row in rows.chunks_exact_mut(self.outputs) {
+                if let Some(scale) = &adapter.scale {
                     row.iter_mut().zip(scale).for_each(|(y, s)| *y = E::store(y.load() * *s));
+                }
+                if let Some(shift) = &adapter.shift {
+                    row.iter_mut().zip(shift).for_each(|(y, d)| *y = E::store(y.load() + *d));
                 }
             }
             Ok(())

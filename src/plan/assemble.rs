@@ -21,6 +21,37 @@ pub(crate) struct Part<T: Scalar> {
 }
 
 impl<T: Scalar> Plan<T> {
+    /// The same plan for vectors of another precision: same stages, same charts and fixed blocks, same
+    /// parameters.
+    ///
+    /// ```
+    /// use papilio::{Plan, parametrization::Cayley, topology::Butterfly};
+    /// let plan = Plan::<f64>::new(16, &Butterfly::classic(2), Cayley)?;
+    /// let single: Plan<f32> = plan.cast()?;
+    /// assert_eq!(single.num_params(), plan.num_params());
+    /// # Ok::<(), papilio::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// None but those of a plan that is too large to exist.
+    pub fn cast<U: Scalar<Wide = T::Wide>>(&self) -> Result<Plan<U>> {
+        Plan::assemble(
+            self.n(),
+            self.parts().into_iter().map(|part| Part {
+                layout: part.layout,
+                source: match part.source {
+                    Source::Chart { chart, sharing } => Source::Chart { chart, sharing },
+                    Source::Reflectors { count, orthonormal, sharing } => {
+                        Source::Reflectors { count, orthonormal, sharing }
+                    }
+                    Source::Fixed(blocks) => Source::Fixed(blocks),
+                },
+                adjoint: part.adjoint,
+                rank: part.rank,
+            }),
+        )
+    }
+
     /// The stages in the order in which they act, ranked from 0 without gaps.
     pub(crate) fn parts(&self) -> Vec<Part<T>> {
         let mut order: Vec<usize> = (0..self.num_stages()).collect();

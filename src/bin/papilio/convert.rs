@@ -62,7 +62,8 @@ Examples:
 
 JSON:
   {\"to\", \"out\", \"layers\": [{\"name\", \"error\", \"numbers\"}]}
-  error    ‖ΔW − B·A‖ / ‖ΔW‖ (Frobenius) for LoRA; 0 for exact conversions
+  error    ‖ΔW − B·A‖ / ‖ΔW‖ (Frobenius) for LoRA; of exact conversions how much numbers are rounded, relative to
+           their norm: half precision becomes single where it would round
   numbers  numbers stored
 
 Exit codes: 0 done; 2 bad usage or input, no exact conversion, or files that cannot be read or written: no output appears; \
