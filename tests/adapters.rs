@@ -294,6 +294,18 @@ fn psoft() {
         let mut merged = case.tensors["weight"].data.clone();
         core.merge(&mut merged, &case.tensors["A"].data, &case.tensors["B"].data).unwrap();
         assert_close(&case.name, &merged, &case.tensors["merged_weight"].data, 2e-6);
+        // ∂ℓ/∂W' = gᵀx.
+        let (x, g) = (&case.tensors["x"], &case.tensors["cotangent"]);
+        let (inner, out) = (x.shape[1], g.shape[1]);
+        let row = |at: usize| (&x.data[at * inner..][..inner], &g.data[at * out..][..out]);
+        let d_merged: Vec<f64> = (0..out * inner)
+            .map(|at| (0..x.shape[0]).map(|k| row(k).1[at / inner] * row(k).0[at % inner]).sum())
+            .collect();
+        let d_rotation = core.pull(&d_merged, &case.tensors["A"].data, &case.tensors["B"].data).unwrap();
+        let pulled = layer.pull_core(&adapter.numbers(layer).unwrap(), &d_rotation).unwrap().unwrap();
+        for name in ["psoft_R", "vector_a", "vector_b"] {
+            assert_close(name, &pulled[name], &case.tensors[&format!("grad_{name}")].data, 2e-6);
+        }
         // From a base alone the signs are unknown.
         let base = work.path().join("base.safetensors");
         write(&base, &[("net.layer.weight", &case.tensors["weight"])]);

@@ -127,6 +127,15 @@ impl Layer {
     pub fn core(&self, numbers: &Numbers) -> Option<Result<peft_psoft::Core>> {
         self.form.core(numbers)
     }
+
+    /// Gradients for the stored numbers of PSOFT from that for the rotation of its [core](Self::core)
+    /// ([`Core::pull`](peft_psoft::Core::pull)).
+    ///
+    /// # Errors
+    /// As [`core`](Self::core); [`Error::Length`](crate::Error::Length) unless the gradient is r×r.
+    pub fn pull_core(&self, numbers: &Numbers, d_rotation: &[f64]) -> Option<Result<Numbers>> {
+        self.form.pull_core(numbers, d_rotation)
+    }
 }
 
 impl core::fmt::Debug for Adapter {

@@ -99,6 +99,11 @@ pub(super) trait Form: Debug + Send + Sync {
         None
     }
 
+    /// Gradients for the stored numbers from that for the core's rotation.
+    fn pull_core(&self, _numbers: &Numbers, _d_rotation: &[f64]) -> Option<Result<Numbers>> {
+        None
+    }
+
     /// The first k factors alone. Of forms with one factor that is all for k ≥ 1.
     fn truncate(&self, numbers: &Numbers, weight: Option<&[usize]>, k: usize) -> Result<Sides> {
         self.sides(numbers, weight)?.truncate(if k > 0 { usize::MAX } else { 0 })

@@ -70,6 +70,26 @@ impl Core {
         }
         Ok(())
     }
+
+    /// The gradient for R, r×r, from that for W': ∂ℓ/∂R = (α/r)·Bᵀ·(∂ℓ/∂W')·Aᵀ.
+    ///
+    /// # Errors
+    /// As [`merge`](Self::merge).
+    pub fn pull(&self, d_merged: &[f64], a: &[f64], b: &[f64]) -> Result<Vec<f64>> {
+        let r = self.rank;
+        let (out, inner) = (b.len() / r.max(1), a.len() / r.max(1));
+        check_length("A", r * inner, a.len())?;
+        check_length("B", out * r, b.len())?;
+        check_length("gradient of the weight", out * inner, d_merged.len())?;
+        let mut d = vec![0.0; r * r];
+        for (row, b) in d_merged.chunks_exact(inner.max(1)).zip(b.chunks_exact(r.max(1))) {
+            for (k, a) in a.chunks_exact(inner.max(1)).enumerate() {
+                let dot: f64 = row.iter().zip(a).map(|(g, a)| g * a).sum();
+                b.iter().enumerate().for_each(|(i, b)| d[i * r + k] += self.scale * b * dot);
+            }
+        }
+        Ok(d)
+    }
 }
 
 /// A layer.
@@ -104,8 +124,33 @@ fn form(tensors: &Tensors, cx: &Context<'_>) -> Result<Arc<dyn Form>> {
             return Err(tensor_error(cx.path, &tensor.name, expected, format!("shape {:?}", tensor.shape)));
         }
     }
-    let has_vectors = ["vector_a", "vector_b"].map(|name| tensors.contains_key(name));
+    let has_vectors = VECTORS.map(|name| tensors.contains_key(name));
     Ok(Arc::new(Layer { rank, scale: alpha / rank as f64, terms: terms.filter(|_| neumann), has_vectors }))
+}
+
+/// a and b.
+const VECTORS: [&str; 2] = ["vector_a", "vector_b"];
+
+impl Layer {
+    /// (I + S)(I − S)⁻¹ is Cayley's at −S, and the series likewise.
+    fn theta(&self, all: &Numbers) -> Result<Vec<f64>> {
+        Ok(numbers(all, "psoft_R", pairs(self.rank))?.iter().map(|x| -x).collect())
+    }
+
+    fn chart(&self) -> Arc<dyn Parametrization<f64>> {
+        match self.terms {
+            Some(terms) => Arc::new(CayleyNeumann { order: terms - 1 }),
+            None => Arc::new(Cayley),
+        }
+    }
+
+    /// a or b; ones if there is none.
+    fn vector(&self, all: &Numbers, which: usize) -> Result<Vec<f64>> {
+        if !self.has_vectors[which] {
+            return Ok(vec![1.0; self.rank]);
+        }
+        numbers(all, VECTORS[which], self.rank).map(<[f64]>::to_vec)
+    }
 }
 
 impl Form for Layer {
@@ -124,25 +169,41 @@ impl Form for Layer {
     fn core(&self, all: &Numbers) -> Option<Result<Core>> {
         let core = || {
             let r = self.rank;
-            // (I + S)(I − S)⁻¹ is Cayley's at −S, and the series likewise.
-            let theta: Vec<f64> = numbers(all, "psoft_R", pairs(r))?.iter().map(|x| -x).collect();
-            let mut rotation = vec![0.0; r * r];
-            match self.terms {
-                Some(terms) => CayleyNeumann { order: terms - 1 }.forward(r, &theta, &mut rotation),
-                None => Cayley.forward(r, &theta, &mut rotation),
-            }
-            for (has, name, is_row) in
-                [(self.has_vectors[0], "vector_a", false), (self.has_vectors[1], "vector_b", true)]
-            {
-                if has {
-                    let vector = numbers(all, name, r)?;
-                    let factor = |at: usize| vector[if is_row { at / r } else { at % r }];
-                    rotation.iter_mut().enumerate().for_each(|(at, x)| *x *= factor(at));
-                }
-            }
+            let (theta, mut rotation) = (self.theta(all)?, vec![0.0; r * r]);
+            self.chart().forward(r, &theta, &mut rotation);
+            let [a, b] = [self.vector(all, 0)?, self.vector(all, 1)?];
+            rotation.iter_mut().enumerate().for_each(|(at, x)| *x *= b[at / r] * a[at % r]);
             Ok(Core { scale: self.scale, rank: r, rotation })
         };
         Some(core())
+    }
+
+    /// R_ij = b_i·Q_ij·a_j.
+    fn pull_core(&self, all: &Numbers, d: &[f64]) -> Option<Result<Numbers>> {
+        let pull = || {
+            let r = self.rank;
+            check_length("gradient of the rotation", r * r, d.len())?;
+            let (theta, mut q) = (self.theta(all)?, vec![0.0; r * r]);
+            self.chart().forward(r, &theta, &mut q);
+            let [a, b] = [self.vector(all, 0)?, self.vector(all, 1)?];
+            let d_q: Vec<f64> = d.iter().enumerate().map(|(at, d)| d * b[at / r] * a[at % r]).collect();
+            let mut d_theta = vec![0.0; theta.len()];
+            self.chart().vjp(r, &theta, &q, &d_q, &mut d_theta);
+            let mut pulled = Numbers::from([("psoft_R", d_theta.iter().map(|x| -x).collect())]);
+            let (mut d_a, mut d_b) = (vec![0.0; r], vec![0.0; r]);
+            for (at, d) in d.iter().enumerate() {
+                let (i, j) = (at / r, at % r);
+                d_a[j] += d * b[i] * q[at];
+                d_b[i] += d * q[at] * a[j];
+            }
+            for (has, name, d) in [(self.has_vectors[0], VECTORS[0], d_a), (self.has_vectors[1], VECTORS[1], d_b)] {
+                if has {
+                    pulled.insert(name, d);
+                }
+            }
+            Ok(pulled)
+        };
+        Some(pull())
     }
 
     fn sides(&self, _all: &Numbers, _weight: Option<&[usize]>) -> Result<Sides> {
