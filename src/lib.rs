@@ -297,6 +297,8 @@ pub mod dense;
 mod error;
 pub mod fit;
 pub mod generator;
+#[cfg(any(feature = "faer", feature = "nalgebra", feature = "ndarray"))]
+pub mod interop;
 mod kernel;
 mod layout;
 mod orthogonal;

@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 7] = [
     &["plan"],
     &["verify", "storage", "transmission", "synthesis"],
     &["orthogonal", "fit"],
-    &["adapter", "archive"],
+    &["adapter", "archive", "interop"],
 ];
 
 /// Files that may ask which features are on, with the reason.
@@ -33,12 +33,16 @@ const FEATURE_DOORS: &[(&str, &str)] = &[
     ("parallel.rs", "threads and locks, or the calling thread alone"),
     ("dense/mod.rs", "`rand`: Haar blocks serve the random initialisers only"),
     ("verify/mod.rs", "`proptest`: strategies are public API of one feature only"),
+    ("interop/mod.rs", "one door for each library"),
     ("orthogonal/mod.rs", "`rand`: initialisers that take an `impl rand::Rng`"),
 ];
 
 /// Files that may hold unsafe code, with the reason.
 const UNSAFE_FILES: &[(&str, &str)] = &[
     ("batch.rs", "strided views whose interleaved pieces go to several threads"),
+    ("interop/faer.rs", "views of a library become batches: a pointer and strides"),
+    ("interop/nalgebra.rs", "likewise"),
+    ("interop/ndarray.rs", "likewise"),
     ("storage/map.rs", "memory-mapped windows of a file"),
 ];
 

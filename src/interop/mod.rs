@@ -1,0 +1,11 @@
+//! Doors to other libraries, one file each, each behind the feature of its name. No type of theirs appears anywhere else.
+//!
+//! What crosses a door is memory as it lies there: their views become [`Batch`](crate::Batch) and
+//! [`BatchMut`](crate::BatchMut) without a copy, whatever their strides.
+
+#[cfg(feature = "faer")]
+pub mod faer;
+#[cfg(feature = "nalgebra")]
+pub mod nalgebra;
+#[cfg(feature = "ndarray")]
+pub mod ndarray;
