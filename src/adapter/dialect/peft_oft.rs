@@ -19,6 +19,7 @@
 //!
 //! Cut-off blocks (r does not divide out, up to 0.13) are not orthogonal: the last one is taken as it is, without parameters.
 
+use std::borrow::Cow;
 use std::format;
 use std::string::String;
 use std::sync::Arc;
@@ -241,9 +242,9 @@ impl Layer {
     }
 
     /// The stored numbers as they are used: shortened by COFT.
-    fn shortened(&self, all: &Numbers, weight: Option<&[usize]>) -> Result<Vec<f64>> {
+    fn shortened<'a>(&self, all: &'a Numbers, weight: Option<&[usize]>) -> Result<Cow<'a, [f64]>> {
         let (b, size) = (self.block, if self.squares { self.block * self.block } else { pairs(self.block) });
-        let mut stored = numbers(all, self.parameter, self.stored * size)?.to_vec();
+        let mut stored = Cow::Borrowed(numbers(all, self.parameter, self.stored * size)?);
         let Some(eps) = self.coft else { return Ok(stored) };
         let rows = self.stored as f64;
         let most = if self.squares {
@@ -256,7 +257,7 @@ impl Layer {
             // S has every number twice.
             coft_limit(eps as f32, self.stored) / 2f64.sqrt()
         };
-        for block in stored.chunks_exact_mut(size.max(1)) {
+        for block in stored.to_mut().chunks_exact_mut(size.max(1)) {
             let length = block.iter().map(|x| x * x).sum::<f64>().sqrt();
             if length > most {
                 block.iter_mut().for_each(|x| *x *= most / length);
@@ -271,6 +272,38 @@ impl Layer {
             return skew_part(self.block, stored, 0.5 * sign, |i| i);
         }
         stored.iter().map(|x| sign * x / self.divisor).collect()
+    }
+
+    /// The sides at this θ, of which a cut-off block takes the rest.
+    fn at(&self, mut theta: Vec<f64>, weight: Option<&[usize]>) -> Result<Sides> {
+        let (n, is_cut) = self.n(weight);
+        let plan = self.plan(weight)?;
+        // A shared cut-off rotation may have no whole block at all.
+        let at = if self.is_shared() { 0 } else { plan.num_params() };
+        let cut = if is_cut { theta[at..at + pairs(self.block)].to_vec() } else { Vec::new() };
+        theta.truncate(plan.num_params());
+        let mut rotation = Orthogonal::owning(plan, theta)?;
+        if is_cut {
+            let (b, whole) = (self.block, n / self.block * self.block);
+            let mut last = vec![0.0; b * b];
+            Cayley.forward(b, &cut, &mut last);
+            let rest = n - whole;
+            let corner: Vec<f64> = (0..rest * rest).map(|at| last[at / rest * b + at % rest]).collect();
+            let table = (whole as u32..n as u32).collect::<Vec<_>>();
+            let layout = StageLayout::Table { block: rest, index: table.into() };
+            let corner = Plan::from_stages(n, [(layout, Source::Fixed(corner.into()))])?;
+            rotation = rotation.then(&Orthogonal::new::<f64>(corner, [])?)?;
+        }
+        Ok(match self.place {
+            Place::Input => Sides::right(rotation),
+            Place::Embedding => Sides::right(rotation.into_adjoint()),
+            Place::Output => Sides::left(rotation.into_adjoint()),
+        })
+    }
+
+    fn scale(&self, all: &Numbers) -> Result<Option<Vec<f64>>> {
+        let scale = self.scale.map(|outputs| numbers(all, "oft_s", outputs)).transpose()?;
+        Ok(scale.map(<[f64]>::to_vec))
     }
 }
 
@@ -294,31 +327,13 @@ impl Form for Layer {
 
     fn sides(&self, all: &Numbers, weight: Option<&[usize]>) -> Result<Sides> {
         let theta = self.theta(&self.shortened(all, weight)?);
-        let (n, is_cut) = self.n(weight);
-        let plan = self.plan(weight)?;
-        // A shared cut-off rotation may have no whole block at all.
-        let mut rotation = Orthogonal::new(plan.clone(), &theta[..plan.num_params().min(theta.len())])?;
-        if is_cut {
-            let (b, whole) = (self.block, n / self.block * self.block);
-            let mut last = vec![0.0; b * b];
-            let at = if self.is_shared() { 0 } else { n / b * pairs(b) };
-            Cayley.forward(b, &theta[at..at + pairs(b)], &mut last);
-            let rest = n - whole;
-            let corner: Vec<f64> = (0..rest * rest).map(|at| last[at / rest * b + at % rest]).collect();
-            let table = (whole as u32..n as u32).collect::<Vec<_>>();
-            let layout = StageLayout::Table { block: rest, index: table.into() };
-            let corner = Plan::from_stages(n, [(layout, Source::Fixed(corner.into()))])?;
-            rotation = rotation.then(&Orthogonal::new::<f64>(corner, [])?)?;
-        }
-        Ok(match self.place {
-            Place::Input => Sides::right(rotation),
-            Place::Embedding => Sides::right(rotation.adjoint()),
-            Place::Output => Sides::left(rotation.adjoint()),
-        }
-        .scaled(match self.scale {
-            Some(outputs) => Some(numbers(all, "oft_s", outputs)?.to_vec()),
-            None => None,
-        }))
+        Ok(self.at(theta, weight)?.scaled(self.scale(all)?))
+    }
+
+    fn into_sides(&self, numbers: Numbers, weight: Option<&[usize]>) -> Result<Sides> {
+        let (theta, scale) = (self.theta(&self.shortened(&numbers, weight)?), self.scale(&numbers)?);
+        drop(numbers);
+        Ok(self.at(theta, weight)?.scaled(scale))
     }
 
     fn pull(&self, all: &Numbers, weight: Option<&[usize]>, gradient: &SidesGradient) -> Result<Numbers> {
