@@ -104,7 +104,7 @@ fn across(
     let window = entry.file.window(entry.source, 0..entry.source.num_bytes())?;
     in_order(&window);
     let (mut before, mut after, mut bytes) = (zeros(entry)?, zeros(entry)?, Vec::new());
-    let width = width(rows, PORTION);
+    let width = width(rows);
     for first in (0..columns).step_by(width) {
         let count = width.min(columns - first);
         let place = first * rows..(first + count) * rows;

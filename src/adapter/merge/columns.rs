@@ -11,12 +11,15 @@ use super::step::Step;
 use super::strips::{Change, Flaw, STRIP, Strips, Types};
 use crate::parallel;
 
+/// Numbers in a portion, about: 4 MiB, so that it stays in the last caches while it is rotated.
+const PORTION: usize = 1 << 19;
+
 /// Columns in a portion, at least: 64 bytes of the smallest type.
 const FEWEST: usize = 32;
 
-/// How many columns of so many rows are a portion of about `numbers`.
-pub(super) fn width(rows: usize, numbers: usize) -> usize {
-    (numbers / rows.max(1) / FEWEST * FEWEST).max(FEWEST)
+/// How many columns of so many rows are a portion.
+pub(super) fn width(rows: usize) -> usize {
+    (PORTION / rows.max(1) / FEWEST * FEWEST).max(FEWEST)
 }
 
 /// Columns `first ..` of a row-major matrix with rows of `pitch` numbers.

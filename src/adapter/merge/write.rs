@@ -165,14 +165,13 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
         let window = entry.file.window(entry.source, 0..entry.source.num_bytes())?;
         in_order(&window);
         let mut bytes = core::mem::take(&mut self.bytes);
-        bytes.clear();
         let count = entry.source.len() * types.to.size();
-        if bytes.try_reserve_exact(count).is_err() {
+        if bytes.try_reserve_exact(count.saturating_sub(bytes.len())).is_err() {
             let expected = "a tensor that fits into memory";
             return Err(tensor_error(entry.file.path(), &entry.source.name, expected, format!("{count} bytes")));
         }
         bytes.resize(count, 0);
-        let (width, mut change) = (width(rows, PORTION), Change::default());
+        let (width, mut change) = (width(rows), Change::default());
         for first in (0..columns).step_by(width) {
             let count = width.min(columns - first);
             let input = Columns { bytes: &window[..], pitch: columns, first };
