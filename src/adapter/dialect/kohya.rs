@@ -167,7 +167,7 @@ impl Form for Layer {
         self.at(self.theta(all)?)
     }
 
-    fn into_sides(&self, numbers: Numbers, _weight: Option<&[usize]>) -> Result<Sides> {
+    fn sides_from(&self, numbers: Numbers, _weight: Option<&[usize]>) -> Result<Sides> {
         let theta = self.theta(&numbers)?;
         drop(numbers);
         self.at(theta)

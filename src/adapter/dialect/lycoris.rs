@@ -210,7 +210,7 @@ impl Form for Layer {
         Ok(Sides::left(left).scaled(scale))
     }
 
-    fn into_sides(&self, numbers: Numbers, weight: Option<&[usize]>) -> Result<Sides> {
+    fn sides_from(&self, numbers: Numbers, weight: Option<&[usize]>) -> Result<Sides> {
         if self.finished {
             return self.sides(&numbers, weight);
         }

@@ -89,7 +89,7 @@ pub(super) trait Form: Debug + Send + Sync {
     fn sides(&self, numbers: &Numbers, weight: Option<&[usize]>) -> Result<Sides>;
 
     /// [`sides`](Self::sides) of numbers that nobody else needs, which may be let go before blocks are made of them.
-    fn into_sides(&self, numbers: Numbers, weight: Option<&[usize]>) -> Result<Sides> {
+    fn sides_from(&self, numbers: Numbers, weight: Option<&[usize]>) -> Result<Sides> {
         self.sides(&numbers, weight)
     }
 

@@ -330,7 +330,7 @@ impl Form for Layer {
         Ok(self.at(theta, weight)?.scaled(self.scale(all)?))
     }
 
-    fn into_sides(&self, numbers: Numbers, weight: Option<&[usize]>) -> Result<Sides> {
+    fn sides_from(&self, numbers: Numbers, weight: Option<&[usize]>) -> Result<Sides> {
         let (theta, scale) = (self.theta(&self.shortened(&numbers, weight)?), self.scale(&numbers)?);
         drop(numbers);
         Ok(self.at(theta, weight)?.scaled(scale))

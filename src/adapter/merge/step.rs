@@ -81,9 +81,9 @@ impl Part<'_> {
         let numbers = self.adapter.numbers(self.layer)?;
         let form = &self.layer.form;
         match strength {
-            Strength::Whole => form.into_sides(numbers, Some(shape)),
+            Strength::Whole => form.sides_from(numbers, Some(shape)),
             Strength::Fraction(t) => form.interpolate(&numbers, Some(shape), t),
-            Strength::LinearBlend(t) => form.into_sides(numbers, Some(shape))?.blend(t),
+            Strength::LinearBlend(t) => form.sides_from(numbers, Some(shape))?.blend(t),
             Strength::Stages(k) => form.truncate(&numbers, Some(shape), k),
         }
     }
