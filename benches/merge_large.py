@@ -2,12 +2,13 @@
 """Merging a model of billions of parameters: time against a plain copy, and the memory that it takes.
 
     cargo build --release --features cli
-    python3 benches/merge_large.py DIRECTORY [--layers 16] [--keep]
+    python3 benches/merge_large.py DIRECTORY [--layers 16] [--outputs] [--keep]
 
 Makes in DIRECTORY a synthetic model of the shapes of Llama 3 8B in bf16 (16 layers: 8 GB; 32: 16 GB), in shards of about 2 GB with their index, and a
-BOFT adapter (m = 2, b = 8) of all seven projections of each layer. Copies the model as it is, merges the adapter, and copies it again, each waiting until
-the disk has it; takes the largest anonymous memory of the merge every 20 ms (Linux; mapped files do not count). Prints a Markdown table. Needs three times
-the size of the model on disk.
+BOFT adapter (m = 2, b = 8) of all seven projections of each layer: PEFT's, which rotates inputs, or with --outputs LyCORIS's, which rotates outputs.
+Copies the model as it is, merges the adapter, and copies it again, each waiting until the disk has it; takes the largest anonymous memory of the merge
+every 20 ms (Linux; mapped files do not count). --papilio may name several commands to compare, each of which merges in turn. Prints a Markdown table.
+Needs three times the size of the model on disk.
 """
 import argparse, json, os, shutil, struct, subprocess, threading, time
 
@@ -16,7 +17,8 @@ arguments.add_argument("directory")
 arguments.add_argument("--layers", type=int, default=16)
 arguments.add_argument("--block", type=int, default=8)
 arguments.add_argument("--stages", type=int, default=2)
-arguments.add_argument("--papilio", default="target/release/papilio")
+arguments.add_argument("--outputs", action="store_true", help="rotate outputs")
+arguments.add_argument("--papilio", action="append", help="the command [target/release/papilio]")
 arguments.add_argument("--keep", action="store_true", help="leave the files")
 options = arguments.parse_args()
 
@@ -62,7 +64,8 @@ def write(path, dtype, size, tensors, fill):
 
 base, copy, out, adapter = (os.path.join(options.directory, name) for name in ("base", "copy", "merged", "adapter"))
 for directory in (base, adapter):
-    os.makedirs(directory, exist_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    os.makedirs(directory)
 modules = [(f"model.layers.{i}.{name}", shape) for i in range(options.layers) for name, shape in PROJECTIONS.items()]
 tensors = [("model.embed_tokens.weight", [128256, 4096])] + [(f"{name}.weight", list(shape)) for name, shape in modules]
 shards, sizes = [[]], [0]
@@ -81,14 +84,18 @@ with open(os.path.join(base, "model.safetensors.index.json"), "w") as file:
     json.dump({"metadata": {"total_size": sum(sizes)}, "weight_map": weight_map}, file)
 with open(os.path.join(base, "config.json"), "w") as file:
     json.dump({"model_type": "llama", "torch_dtype": "bfloat16"}, file)
-parameters = []
+b, m, parameters = options.block, options.stages, []
 for name, (rows, n) in modules:
-    b, m = options.block, options.stages
-    parameters += [(f"base_model.model.{name}.boft_R", [m, n // b, b, b]), (f"base_model.model.{name}.boft_s", [rows, 1])]
+    if options.outputs:
+        flat = "lycoris_" + name.replace(".", "_")
+        parameters += [(f"{flat}.oft_blocks", [m, rows // b, b, b]), (f"{flat}.alpha", []), (f"{flat}.rescale", [rows, 1])]
+    else:
+        parameters += [(f"base_model.model.{name}.boft_R", [m, n // b, b, b]), (f"base_model.model.{name}.boft_s", [rows, 1])]
 # Any numbers are skew after their symmetric part is taken away; as bf16 they are what the weights are.
 write(os.path.join(adapter, "adapter_model.safetensors"), "BF16", 2, parameters, fill)
-with open(os.path.join(adapter, "adapter_config.json"), "w") as file:
-    json.dump({"peft_type": "BOFT", "boft_block_size": options.block, "boft_n_butterfly_factor": options.stages}, file)
+if not options.outputs:
+    with open(os.path.join(adapter, "adapter_config.json"), "w") as file:
+        json.dump({"peft_type": "BOFT", "boft_block_size": b, "boft_n_butterfly_factor": m}, file)
 os.sync()
 
 
@@ -105,9 +112,9 @@ def copied():
     return seconds
 
 
-def merged():
+def merged(papilio):
     shutil.rmtree(out, ignore_errors=True)
-    command = [options.papilio, "merge", "--base", base, "--adapter", adapter, "--out", out, "--json"]
+    command = [papilio, "merge", "--base", base, "--adapter", adapter, "--out", out, "--json"]
     start = time.time()
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     peak = [0]
@@ -135,13 +142,15 @@ def merged():
 
 total = sum(sizes)
 before = copied()
-seconds, peak = merged()
+commands = options.papilio or ["target/release/papilio"]
+found = [(papilio, *merged(papilio)) for papilio in commands]
 after = copied()
 largest = max(4 * shape[0] * shape[1] for _, shape in tensors)
-print(f"{total / 1e9:.1f} GB in {len(shards)} shards, {len(modules)} layers adapted by BOFT(m = {options.stages}, b = {options.block})\n")
+print(f"{total / 1e9:.1f} GB in {len(shards)} shards, {len(modules)} layers adapted by BOFT(m = {m}, b = {b}) of the {'outputs' if options.outputs else 'inputs'}\n")
 print("| | seconds | GB/s | times a copy | anonymous memory |\n|---|---|---|---|---|")
 print(f"| copy, before | {before:.1f} | {total / 1e9 / before:.2f} | | |")
-print(f"| papilio merge | {seconds:.1f} | {total / 1e9 / seconds:.2f} | {2 * seconds / (before + after):.2f} | {peak / 1e6:.0f} MB |")
+for papilio, seconds, peak in found:
+    print(f"| {papilio} merge | {seconds:.1f} | {total / 1e9 / seconds:.2f} | {2 * seconds / (before + after):.2f} | {peak / 1e6:.0f} MB |")
 print(f"| copy, after | {after:.1f} | {total / 1e9 / after:.2f} | | |")
 print(f"\nThe largest tensor as f32: {largest / 1e6:.0f} MB.")
 if not options.keep:

@@ -5,11 +5,13 @@ mod support;
 
 use std::collections::HashMap;
 
-use papilio::adapter::Sides;
 use papilio::adapter::peft_boft::Shape;
 use papilio::adapter::train::{Dense, Gradients, Linear, Mask, Weight};
+use papilio::adapter::{Sides, View};
+use papilio::parametrization::Cayley;
+use papilio::topology::BlockDiagonal;
 use papilio::{BatchMut, Op, Orthogonal, Parallelism, Plan, Workspace};
-use support::{Tensor, assert_close, golden, tolerance};
+use support::{Tensor, assert_close, golden, noise, tolerance};
 
 /// What a layer in the middle of a network, whose loss is ⟨y, cotangent⟩, gives back.
 struct Outcome {
@@ -134,5 +136,44 @@ fn rotations_and_merged_weights() {
         sides.rotate_rows(0, n, top, Parallelism::None, ws).unwrap();
         assert_close(&format!("{name}: merged_weight"), &weight, &case["merged_weight"].data, tolerance(&name));
         assert!(sides.rotate_rows(1, n, &mut weight, Parallelism::None, ws).is_err(), "more rows than scales");
+        assert!(sides.rotate_columns(0, 1, &mut weight, Parallelism::None, ws).is_err(), "columns are mixed");
+    }
+}
+
+/// Where outputs are rotated, columns may come in any portions: the same bits as the whole, there and back, in both views.
+#[test]
+fn columns_in_portions_are_those_of_the_whole() {
+    let (shape, ws) = ([8, 3, 2, 2], &Workspace::new());
+    for (view, n) in [(View::Weight, 8), (View::Reinterpreted, 12)] {
+        let plan = Plan::new(n, &BlockDiagonal::new(4), Cayley).unwrap();
+        let theta = noise(1, plan.num_params());
+        let left = Some(Orthogonal::new(plan, theta).unwrap());
+        let sides = Sides { view, left, scale: Some(noise(2, 8)), ..Sides::default() };
+        let undo = sides.inverse().unwrap();
+        let (rows, columns) = sides.matrix(&shape).unwrap();
+        assert!(sides.is_column_by_column() && undo.is_column_by_column() && !sides.is_row_by_row());
+        let weight = noise(3, rows * columns);
+        let mut whole = weight.clone();
+        sides.merge(&shape, &mut whole, Parallelism::None, ws).unwrap();
+        let mut back = whole.clone();
+        undo.merge(&shape, &mut back, Parallelism::None, ws).unwrap();
+        for width in [1, 3, columns] {
+            for first in (0..columns).step_by(width) {
+                let count = width.min(columns - first);
+                let of = |matrix: &[f64]| -> Vec<f64> {
+                    matrix.chunks_exact(columns).flat_map(|row| row[first..first + count].to_vec()).collect()
+                };
+                let mut portion = of(&weight);
+                sides.rotate_columns(first, rows, &mut portion, Parallelism::Rayon, ws).unwrap();
+                assert_eq!(portion, of(&whole), "{view:?}, {count} columns from {first}");
+                undo.rotate_columns(first, rows, &mut portion, Parallelism::Rayon, ws).unwrap();
+                assert_eq!(portion, of(&back), "{view:?} back, {count} columns from {first}");
+            }
+        }
+        let mut portion = vec![0.0; 2 * rows];
+        assert!(sides.rotate_columns(0, rows, &mut portion[1..], Parallelism::None, ws).is_err(), "part of a column");
+        assert!(sides.rotate_columns(0, 2 * rows, &mut portion, Parallelism::None, ws).is_err(), "longer columns");
+        let beyond = sides.rotate_columns(columns - 1, rows, &mut portion, Parallelism::None, ws);
+        assert_eq!(beyond.is_err(), view == View::Reinterpreted, "a column without a scale");
     }
 }

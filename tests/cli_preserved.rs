@@ -136,6 +136,37 @@ fn every_figure_is_that_of_the_merged_weights() {
     }
 }
 
+/// Where outputs are rotated the neurons are columns: those of the merged file, in more columns than are rotated at a time.
+#[test]
+fn rotated_outputs_are_compared_by_columns() {
+    let work = TempDir::new().unwrap();
+    let [base, adapter, out] =
+        ["base", "adapter", "out"].map(|name| work.path().join(name).with_extension("safetensors"));
+    let (rows, columns) = (8_200, 40);
+    let weight = f64s(&[rows, columns], noise(1, rows * columns));
+    write(&base, &[("net.lin.weight", &weight)]);
+    let (blocks, alpha) = (f64s(&[rows / 4, 4, 4], noise(2, rows * 4)), f64s(&[], vec![0.0]));
+    write(&adapter, &[("lycoris_net_lin.oft_blocks", &blocks), ("lycoris_net_lin.alpha", &alpha)]);
+    let [base, adapter, out] = [&base, &adapter, &out].map(|path| path.to_str().unwrap());
+    let merged = papilio(&["merge", "--base", base, "--adapter", adapter, "--out", out]);
+    assert_eq!(merged.status.code(), Some(0), "{}", stderr(&merged));
+    let across = |tensor: &Tensor| {
+        let column = |j: usize| tensor.data[j..].iter().step_by(columns).copied();
+        Weight::new(&f64s(&[columns, rows], (0..columns).flat_map(column).collect()))
+    };
+    let (before, after) = (across(&weight), across(&tensors(Path::new(out))["net.lin.weight"]));
+
+    let output = verify(base, adapter, &["--json", "--singular-values", "0"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let layer = &json(&output)["layers"][0];
+    assert_eq!((&layer["rows"], &layer["n"], &layer["neurons"]), (&columns.into(), &rows.into(), &columns.into()));
+    close("energy", &layer["energy"][0], before.energy(), 1e-12);
+    close("energy", &layer["energy"][1], after.energy(), 1e-12);
+    let both = before.rows.iter().flatten().zip(after.rows.iter().flatten());
+    assert!(length(both.map(|(a, b)| a - b)) > 0.1 * length(weight.data.iter().copied()), "nothing was rotated");
+    assert!(layer["cosine_max"].as_f64().unwrap() < 1e-14 && layer["norm_max"].as_f64().unwrap() < 1e-14, "{layer}");
+}
+
 #[test]
 fn large_weights_are_sampled_and_said_to_be() {
     let of = |more: &[&str]| json(&verify(BASE, ADAPTER, &[&["--json", "--layer", "q_proj"], more].concat()));

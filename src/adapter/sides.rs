@@ -2,7 +2,7 @@
 //!
 //! L turns the outputs, R the inputs, each a plan with its parameters; s scales the rows. Most dialects have one side only.
 //! Neither L nor R is ever formed: row i of W·Rᵀ is (R wᵢ)ᵀ, so the rows of W are a batch for R, and its columns one for L.
-//! Without L, rows are independent and may come in any portions. Everything is computed in `f64`.
+//! Without L, rows are independent and may come in any portions; without R, columns. Everything is computed in `f64`.
 //!
 //! As a layer, y = W'x + b' = s ⊙ L(W(Rᵀx)) + b'. The bias b' is b, unless the dialect says that it turns along: diag(s)·L·b.
 //!
@@ -96,6 +96,12 @@ impl Sides {
         defects.collect::<Result<Vec<_>>>().map(|defects| defects.into_iter().fold(0.0, f64::max))
     }
 
+    /// The same without the parameters of the rotations, which may be as large as these: only weights can be rotated then.
+    pub(crate) fn shed(mut self) -> Self {
+        self.left.iter_mut().chain(&mut self.right).for_each(Orthogonal::shed);
+        self
+    }
+
     /// Free parameters of the rotations.
     pub fn num_params(&self) -> usize {
         self.rotations().map(|q| q.plan().num_params()).sum()
@@ -166,11 +172,55 @@ impl Sides {
         Ok(())
     }
 
+    /// Whether columns of the matrix may be taken in portions.
+    pub fn is_column_by_column(&self) -> bool {
+        self.right.is_none()
+    }
+
+    /// Columns `first ..` of the [matrix](Self::matrix) become the same columns of W'; `columns` is row-major
+    /// `[rows, count]`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] unless [`is_column_by_column`](Self::is_column_by_column); [`Error::Length`] if `columns` is
+    /// not whole columns, or there are more or fewer factors of s.
+    pub fn rotate_columns(
+        &self,
+        first: usize,
+        rows: usize,
+        columns: &mut [f64],
+        par: Parallelism,
+        ws: &Workspace,
+    ) -> Result<()> {
+        let count = self.count_of_columns(first, rows, columns)?;
+        if let Some(left) = &self.left {
+            run(left, &mut BatchMut::columns(columns, rows)?, Op::None, par, ws)?;
+        }
+        self.stretch(first, count, columns, |w, s| *w *= s);
+        Ok(())
+    }
+
+    /// How many columns these are, if columns are independent and have their factors.
+    fn count_of_columns(&self, first: usize, rows: usize, columns: &[f64]) -> Result<usize> {
+        if !self.is_column_by_column() {
+            return Err(mixed("some columns of a weight", "an adapter that leaves the inputs alone", "columns"));
+        }
+        let count = columns.len() / rows.max(1);
+        check_length("columns", count * rows, columns.len())?;
+        if let Some(scale) = &self.scale {
+            let end = first.saturating_add(count);
+            let (wanted, found) = match self.view {
+                View::Weight => (rows, scale.len()),
+                View::Reinterpreted => (end, end.min(scale.len())),
+            };
+            check_length("scale factors for these columns", wanted, found)?;
+        }
+        Ok(count)
+    }
+
     /// The factors of rows `first ..`, if rows are independent and these exist.
     fn scale_of_rows(&self, first: usize, n: usize, rows: &[f64]) -> Result<Option<&[f64]>> {
         if !self.is_row_by_row() {
-            let (what, expected) = ("some rows of a weight", "an adapter that leaves the outputs alone");
-            return Err(Error::Unsupported { what, expected, got: "one that mixes rows".into() });
+            return Err(mixed("some rows of a weight", "an adapter that leaves the outputs alone", "rows"));
         }
         let count = rows.len() / n.max(1);
         check_length("rows", count * n, rows.len())?;
@@ -196,7 +246,7 @@ impl Sides {
         if let Some(left) = &self.left {
             run(left, &mut BatchMut::columns(weight, rows)?, Op::None, par, ws)?;
         }
-        self.stretch(columns, weight, |w, s| *w *= s);
+        self.stretch(0, columns, weight, |w, s| *w *= s);
         Ok(())
     }
 
@@ -219,12 +269,13 @@ impl Sides {
         Ok(())
     }
 
-    /// `act` on every number of the matrix with its factor.
-    fn stretch(&self, columns: usize, weight: &mut [f64], act: impl Fn(&mut f64, f64)) {
+    /// `act` on every number of columns `first ..` of the matrix, row-major with `count` numbers in a row, and its factor.
+    fn stretch(&self, first: usize, count: usize, columns: &mut [f64], act: impl Fn(&mut f64, f64)) {
         let Some(scale) = &self.scale else { return };
-        for (i, row) in weight.chunks_exact_mut(columns).enumerate() {
-            for (j, w) in row.iter_mut().enumerate() {
-                act(w, scale[if self.view == View::Weight { i } else { j }]);
+        for (i, row) in columns.chunks_exact_mut(count.max(1)).enumerate() {
+            match self.view {
+                View::Weight => row.iter_mut().for_each(|w| act(w, scale[i])),
+                View::Reinterpreted => row.iter_mut().zip(&scale[first..]).for_each(|(w, s)| act(w, *s)),
             }
         }
     }
@@ -254,7 +305,7 @@ impl Sides {
             for (at, (v, g)) in both.iter().zip(d_merged).enumerate() {
                 gradient.scale[if self.view == View::Weight { at / columns } else { at % columns }] += v * g;
             }
-            self.stretch(columns, &mut d, |g, s| *g *= s);
+            self.stretch(0, columns, &mut d, |g, s| *g *= s);
         }
         if let Some(left) = &self.left {
             let batches = (Batch::columns(&turned, rows)?, Batch::columns(&d, rows)?);
@@ -313,6 +364,10 @@ impl Sides {
         let [left, right] = [&self.left, &self.right].map(|side| side.as_ref().map(&f).transpose());
         Ok(Self { left: left?, right: right?, ..self.clone() })
     }
+}
+
+fn mixed(what: &'static str, expected: &'static str, got: &str) -> Error {
+    Error::Unsupported { what, expected, got: std::format!("one that mixes {got}") }
 }
 
 fn run(q: &Orthogonal<f64>, y: &mut BatchMut<'_, f64>, op: Op, par: Parallelism, ws: &Workspace) -> Result<()> {

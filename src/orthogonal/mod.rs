@@ -78,7 +78,11 @@ impl<T: Scalar> Orthogonal<T> {
     /// # Errors
     /// As [`Plan::realize`].
     pub fn new<P: Real>(plan: Plan<T>, theta: impl AsRef<[P]>) -> Result<Self> {
-        let theta: Vec<f64> = theta.as_ref().iter().map(|p| p.to_wide()).collect();
+        Self::owning(plan, theta.as_ref().iter().map(|p| p.to_wide()).collect())
+    }
+
+    /// [`new`](Self::new), without a copy of `theta`.
+    pub(crate) fn owning(plan: Plan<T>, theta: Vec<f64>) -> Result<Self> {
         let factors = plan.realize(&theta)?;
         Ok(Self { plan, theta, factors, workspace: Workspace::default() })
     }
@@ -154,6 +158,16 @@ impl<T: Scalar> Orthogonal<T> {
     /// Qᴴ, with the same parameters.
     pub fn adjoint(&self) -> Self {
         Self { plan: self.plan.adjoint(), ..self.clone() }
+    }
+
+    /// Lets go of θ, where only products are wanted: [`theta`](Self::theta) is empty then.
+    pub(crate) fn shed(&mut self) {
+        self.theta = Vec::new();
+    }
+
+    /// [`adjoint`](Self::adjoint), without a copy.
+    pub(crate) fn into_adjoint(self) -> Self {
+        Self { plan: self.plan.adjoint(), ..self }
     }
 
     /// Q x for one vector or several, one after the other.

@@ -91,10 +91,10 @@ impl<T: Scalar> Plan<T> {
             for groups in chunks(stage) {
                 match stage.source() {
                     Source::Chart { chart, .. } => {
-                        scratch.load_theta(stage, &groups, theta);
                         let b = stage.layout().block_size();
+                        let theta = theta_of(stage, &groups, theta, &mut scratch.theta);
                         factors.fill(stage, &groups, &mut scratch.blocks, |blocks| {
-                            chart.forward_batch(b, &scratch.theta, blocks);
+                            chart.forward_batch(b, theta, blocks);
                         });
                     }
                     Source::Fixed(blocks) => {
@@ -357,11 +357,31 @@ impl<W> Default for Scratch<W> {
     }
 }
 
+/// Where the parameters of these groups lie.
+fn theta_range<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>) -> Range<usize> {
+    let params = stage.theta().len() / stage.num_groups().max(1);
+    let start = stage.theta().start;
+    start + groups.start * params..start + groups.end * params
+}
+
+/// The parameters of these groups in double precision, where they lie or copied to `scratch`.
+fn theta_of<'a, T: Scalar, P: Real>(
+    stage: &Stage<T>,
+    groups: &Range<usize>,
+    theta: &'a [P],
+    scratch: &'a mut Vec<f64>,
+) -> &'a [f64] {
+    let theta = &theta[theta_range(stage, groups)];
+    if P::IS_WIDE {
+        return bytemuck::cast_slice(theta);
+    }
+    widen(theta, scratch);
+    scratch
+}
+
 impl<W> Scratch<W> {
     fn load_theta<T: Scalar, P: Real>(&mut self, stage: &Stage<T>, groups: &Range<usize>, theta: &[P]) {
-        let params = stage.theta().len() / stage.num_groups().max(1);
-        let start = stage.theta().start;
-        widen(&theta[start + groups.start * params..start + groups.end * params], &mut self.theta);
+        widen(&theta[theta_range(stage, groups)], &mut self.theta);
     }
 
     /// Adds the gradient of group `g` to that of all parameters.

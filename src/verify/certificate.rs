@@ -126,14 +126,21 @@ impl StageBounds {
         let single = !T::IS_WIDE;
         let real = b * parts::<T>(); // size of the block over the real numbers
         let size = stage.matrix_len();
-        let (mut stored, mut block) = (vec![T::zero(); size], vec![0.0; size * parts::<T>().pow(2)]);
+        // Blocks may be large: what is stored as it is certified needs no copy.
+        let is_plain = T::IS_WIDE && !T::IS_COMPLEX;
+        let mut stored = vec![T::zero(); if is_plain { 0 } else { size }];
+        let mut block = vec![0.0; size * parts::<T>().pow(2)];
         let (mut gram, mut spectrum) = (Gram::default(), Spectrum::default());
         let (mut groups, mut absolute, mut highest) = (Vec::with_capacity(stage.num_groups()), 0.0, 0.0);
         for g in 0..stage.num_groups() {
-            plan.block(factors, k, g, &mut stored)?;
-            embed(b, &stored, &mut block);
+            if is_plain {
+                plan.block(factors, k, g, bytemuck::cast_slice_mut(&mut block))?;
+            } else {
+                plan.block(factors, k, g, &mut stored)?;
+                embed(b, &stored, &mut block);
+            }
             let error = gram.defect(real, &block, single);
-            let found = spectrum.of(real, &gram.e, error);
+            let found = spectrum.of_gram(real, &mut gram, error);
             // BᴴB ⪰ 0, and NaN means nothing is known.
             let interval = match found.magnitude().is_finite() {
                 true => Interval { lo: max(found.lo, -1.0), hi: found.hi },

@@ -20,7 +20,8 @@ use crate::dense::double_double::{product_error, split, two_sum};
 pub(crate) struct Gram {
     /// Ê, b×b, symmetric to the last bit.
     pub(crate) e: Vec<f64>,
-    tails: Vec<f64>,
+    /// Room of the same size that is free once Ê is there.
+    pub(super) tails: Vec<f64>,
     halves: Vec<(f64, f64)>,
 }
 
@@ -66,9 +67,10 @@ impl Gram {
     fn compensated(&mut self, b: usize, block: &[f64]) {
         self.tails.clear();
         self.tails.resize(b * b, 0.0);
-        self.halves.clear();
-        self.halves.extend(block.iter().map(|&x| split(x)));
-        for (row, halves) in block.chunks_exact(b).zip(self.halves.chunks_exact(b)) {
+        for row in block.chunks_exact(b) {
+            self.halves.clear();
+            self.halves.extend(row.iter().map(|&x| split(x)));
+            let halves = &self.halves;
             for i in 0..b {
                 let (a, a_halves) = (row[i], halves[i]);
                 let sums = self.e[i * b + i..(i + 1) * b].iter_mut().zip(&mut self.tails[i * b + i..(i + 1) * b]);

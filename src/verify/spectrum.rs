@@ -11,6 +11,7 @@
 
 use alloc::vec::Vec;
 
+use super::gram::Gram;
 use super::outward::{U, down, frobenius_up, gamma, max, power_of_two_below, row_sum_up, sqrt_up, up};
 
 /// Squarings: each takes the square root of the overestimate and costs b³.
@@ -44,9 +45,22 @@ pub(crate) struct Spectrum {
 impl Spectrum {
     /// An interval that holds all eigenvalues of every symmetric E with ‖E − Ê‖₂ ≤ `error`, for the b×b matrix Ê.
     pub(crate) fn of(&mut self, b: usize, e: &[f64], error: f64) -> Interval {
-        let center = (0..b).map(|i| e[i * b + i]).sum::<f64>() / b as f64;
         self.a.clear();
         self.a.extend_from_slice(e);
+        self.enclose(b, error)
+    }
+
+    /// [`of`](Self::of) Ê in `gram`, in the memory of `gram`: Ê is lost.
+    pub(crate) fn of_gram(&mut self, b: usize, gram: &mut Gram, error: f64) -> Interval {
+        (self.a, self.square) = (core::mem::take(&mut gram.e), core::mem::take(&mut gram.tails));
+        let found = self.enclose(b, error);
+        (gram.e, gram.tails) = (core::mem::take(&mut self.a), core::mem::take(&mut self.square));
+        found
+    }
+
+    /// The interval for the matrix in `a`, which it overwrites.
+    fn enclose(&mut self, b: usize, error: f64) -> Interval {
+        let center = (0..b).map(|i| self.a[i * b + i]).sum::<f64>() / b as f64;
         for i in 0..b {
             self.a[i * b + i] -= center;
         }

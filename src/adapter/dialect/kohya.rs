@@ -130,6 +130,24 @@ impl Layer {
         }
         Plan::from_stages(n, stages)
     }
+
+    fn theta(&self, all: &Numbers) -> Result<Vec<f64>> {
+        let mut theta = Vec::new();
+        for part in &self.parts {
+            let (mut q, factor, _) = part.q(all)?;
+            q.iter_mut().for_each(|x| *x *= factor);
+            if theta.is_empty() {
+                theta = q;
+            } else {
+                theta.extend(q);
+            }
+        }
+        Ok(theta)
+    }
+
+    fn at(&self, theta: Vec<f64>) -> Result<Sides> {
+        Ok(Sides::left(Orthogonal::owning(self.plan()?, theta)?))
+    }
 }
 
 impl Form for Layer {
@@ -146,12 +164,13 @@ impl Form for Layer {
     }
 
     fn sides(&self, all: &Numbers, _weight: Option<&[usize]>) -> Result<Sides> {
-        let mut theta = Vec::new();
-        for part in &self.parts {
-            let (q, factor, _) = part.q(all)?;
-            theta.extend(q.iter().map(|x| factor * x));
-        }
-        Ok(Sides::left(Orthogonal::new(self.plan()?, theta)?))
+        self.at(self.theta(all)?)
+    }
+
+    fn sides_from(&self, numbers: Numbers, _weight: Option<&[usize]>) -> Result<Sides> {
+        let theta = self.theta(&numbers)?;
+        drop(numbers);
+        self.at(theta)
     }
 
     fn pull(&self, all: &Numbers, _weight: Option<&[usize]>, gradient: &SidesGradient) -> Result<Numbers> {

@@ -148,6 +148,23 @@ impl Layer {
         all.get("alpha").and_then(|alpha| alpha.first()).map_or(0.0, |alpha| alpha * self.n() as f64)
     }
 
+    /// θ at the length that is allowed.
+    fn shortened(&self, all: &Numbers) -> Result<Vec<f64>> {
+        let mut theta = self.theta(all)?;
+        let (factor, _) = constraint(&theta, self.most(all));
+        theta.iter_mut().for_each(|x| *x *= factor);
+        Ok(theta)
+    }
+
+    fn at(&self, theta: Vec<f64>) -> Result<Orthogonal<f64>> {
+        Orthogonal::owning(Plan::new(self.n(), &*self.topology()?, Cayley)?, theta)
+    }
+
+    fn scale(&self, all: &Numbers) -> Result<Option<Vec<f64>>> {
+        let scale = self.rescale.map(|count| numbers(all, "rescale", count)).transpose()?;
+        Ok(scale.map(<[f64]>::to_vec))
+    }
+
     /// The blocks of the file as they are.
     fn fixed(&self, all: &Numbers) -> Result<Orthogonal<f64>> {
         let b = self.block;
@@ -188,17 +205,18 @@ impl Form for Layer {
     }
 
     fn sides(&self, all: &Numbers, _weight: Option<&[usize]>) -> Result<Sides> {
-        let left = match self.finished {
-            true => self.fixed(all)?,
-            false => {
-                let mut theta = self.theta(all)?;
-                let (factor, _) = constraint(&theta, self.most(all));
-                theta.iter_mut().for_each(|x| *x *= factor);
-                Orthogonal::new(Plan::new(self.n(), &*self.topology()?, Cayley)?, theta)?
-            }
-        };
-        let scale = self.rescale.map(|count| numbers(all, "rescale", count)).transpose()?;
-        Ok(Sides::left(left).scaled(scale.map(<[f64]>::to_vec)))
+        let scale = self.scale(all)?;
+        let left = if self.finished { self.fixed(all)? } else { self.at(self.shortened(all)?)? };
+        Ok(Sides::left(left).scaled(scale))
+    }
+
+    fn sides_from(&self, numbers: Numbers, weight: Option<&[usize]>) -> Result<Sides> {
+        if self.finished {
+            return self.sides(&numbers, weight);
+        }
+        let (scale, theta) = (self.scale(&numbers)?, self.shortened(&numbers)?);
+        drop(numbers);
+        Ok(Sides::left(self.at(theta)?).scaled(scale))
     }
 
     fn pull(&self, all: &Numbers, _weight: Option<&[usize]>, gradient: &SidesGradient) -> Result<Numbers> {

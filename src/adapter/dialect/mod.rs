@@ -88,6 +88,11 @@ pub(super) trait Form: Debug + Send + Sync {
     /// the tensors allow.
     fn sides(&self, numbers: &Numbers, weight: Option<&[usize]>) -> Result<Sides>;
 
+    /// [`sides`](Self::sides) of numbers that nobody else needs, which may be let go before blocks are made of them.
+    fn sides_from(&self, numbers: Numbers, weight: Option<&[usize]>) -> Result<Sides> {
+        self.sides(&numbers, weight)
+    }
+
     /// Gradients for the stored numbers from those for the sides: the adjoint of the derivative of `sides`.
     fn pull(&self, numbers: &Numbers, weight: Option<&[usize]>, gradient: &SidesGradient) -> Result<Numbers>;
 

@@ -171,7 +171,7 @@ impl Form for Layer {
 
     fn sides(&self, all: &Numbers, _weight: Option<&[usize]>) -> Result<Sides> {
         let theta = self.shape.theta(all.get("boft_R").map_or(&[], Vec::as_slice))?;
-        let rotation = Some(Orthogonal::new(self.shape.plan()?, theta)?);
+        let rotation = Some(Orthogonal::owning(self.shape.plan()?, theta)?);
         let scale = Some(numbers(all, "boft_s", self.outputs)?.to_vec());
         Ok(match self.view {
             Some(view @ View::Reinterpreted) => Sides { view, left: rotation, scale, ..Sides::default() },

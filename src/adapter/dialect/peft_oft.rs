@@ -19,6 +19,7 @@
 //!
 //! Cut-off blocks (r does not divide out, up to 0.13) are not orthogonal: the last one is taken as it is, without parameters.
 
+use std::borrow::Cow;
 use std::format;
 use std::string::String;
 use std::sync::Arc;
@@ -242,9 +243,9 @@ impl Layer {
     }
 
     /// The stored numbers as they are used: shortened by COFT.
-    fn shortened(&self, all: &Numbers, weight: Option<&[usize]>) -> Result<Vec<f64>> {
+    fn shortened<'a>(&self, all: &'a Numbers, weight: Option<&[usize]>) -> Result<Cow<'a, [f64]>> {
         let (b, size) = (self.block, if self.squares { self.block * self.block } else { pairs(self.block) });
-        let mut stored = numbers(all, self.parameter, self.stored * size)?.to_vec();
+        let mut stored = Cow::Borrowed(numbers(all, self.parameter, self.stored * size)?);
         let Some(eps) = self.coft else { return Ok(stored) };
         let rows = self.stored as f64;
         let most = if self.squares {
@@ -257,7 +258,7 @@ impl Layer {
             // S has every number twice.
             coft_limit(eps as f32, self.stored) / 2f64.sqrt()
         };
-        for block in stored.chunks_exact_mut(size.max(1)) {
+        for block in stored.to_mut().chunks_exact_mut(size.max(1)) {
             let length = block.iter().map(|x| x * x).sum::<f64>().sqrt();
             if length > most {
                 block.iter_mut().for_each(|x| *x *= most / length);
@@ -274,17 +275,19 @@ impl Layer {
         stored.iter().map(|x| sign * x / self.divisor).collect()
     }
 
-    /// The sides at the θ of all stored blocks.
-    fn sides_at(&self, theta: &[f64], all: &Numbers, weight: Option<&[usize]>) -> Result<Sides> {
+    /// The sides at this θ, of which a cut-off block takes the rest.
+    fn at(&self, mut theta: Vec<f64>, weight: Option<&[usize]>) -> Result<Sides> {
         let (n, is_cut) = self.n(weight);
         let plan = self.plan(weight)?;
         // A shared cut-off rotation may have no whole block at all.
-        let mut rotation = Orthogonal::new(plan.clone(), &theta[..plan.num_params().min(theta.len())])?;
+        let at = if self.is_shared() { 0 } else { plan.num_params() };
+        let cut = if is_cut { theta[at..at + pairs(self.block)].to_vec() } else { Vec::new() };
+        theta.truncate(plan.num_params());
+        let mut rotation = Orthogonal::owning(plan, theta)?;
         if is_cut {
             let (b, whole) = (self.block, n / self.block * self.block);
             let mut last = vec![0.0; b * b];
-            let at = if self.is_shared() { 0 } else { n / b * pairs(b) };
-            Cayley.forward(b, &theta[at..at + pairs(b)], &mut last);
+            Cayley.forward(b, &cut, &mut last);
             let rest = n - whole;
             let corner: Vec<f64> = (0..rest * rest).map(|at| last[at / rest * b + at % rest]).collect();
             let table = (whole as u32..n as u32).collect::<Vec<_>>();
@@ -294,13 +297,14 @@ impl Layer {
         }
         Ok(match self.place {
             Place::Input => Sides::right(rotation),
-            Place::Embedding => Sides::right(rotation.adjoint()),
-            Place::Output => Sides::left(rotation.adjoint()),
-        }
-        .scaled(match self.scale {
-            Some(outputs) => Some(numbers(all, "oft_s", outputs)?.to_vec()),
-            None => None,
-        }))
+            Place::Embedding => Sides::right(rotation.into_adjoint()),
+            Place::Output => Sides::left(rotation.into_adjoint()),
+        })
+    }
+
+    fn scale(&self, all: &Numbers) -> Result<Option<Vec<f64>>> {
+        let scale = self.scale.map(|outputs| numbers(all, "oft_s", outputs)).transpose()?;
+        Ok(scale.map(<[f64]>::to_vec))
     }
 }
 
@@ -324,7 +328,13 @@ impl Form for Layer {
 
     fn sides(&self, all: &Numbers, weight: Option<&[usize]>) -> Result<Sides> {
         let theta = self.theta(&self.shortened(all, weight)?);
-        self.sides_at(&theta, all, weight)
+        Ok(self.at(theta, weight)?.scaled(self.scale(all)?))
+    }
+
+    fn sides_from(&self, numbers: Numbers, weight: Option<&[usize]>) -> Result<Sides> {
+        let (theta, scale) = (self.theta(&self.shortened(&numbers, weight)?), self.scale(&numbers)?);
+        drop(numbers);
+        Ok(self.at(theta, weight)?.scaled(scale))
     }
 
     /// Of a rotation that is cut off, the whole one moves.
@@ -335,7 +345,7 @@ impl Form for Layer {
         let theta = self.theta(&self.shortened(all, weight)?);
         let whole = Plan::<f64>::new(self.stored * self.block, &BlockDiagonal::new(self.block), Cayley)?;
         let moved = Orthogonal::new(whole, theta)?.interpolate(t)?;
-        self.sides_at(moved.theta(), all, weight)
+        Ok(self.at(moved.theta().to_vec(), weight)?.scaled(self.scale(all)?))
     }
 
     fn pull(&self, all: &Numbers, weight: Option<&[usize]>, gradient: &SidesGradient) -> Result<Numbers> {

@@ -180,7 +180,7 @@ impl Layer {
         let h = self.group / 2;
         let layout = StageLayout::Strided { unit: 1, radix: 2, distance: h, groups: self.out / self.group };
         let source = Source::Chart { chart: Arc::new(self.chart), sharing: Sharing::PerBlock };
-        let left = Orthogonal::new(Plan::from_stages(self.out, [(layout, source)])?, theta)?;
+        let left = Orthogonal::owning(Plan::from_stages(self.out, [(layout, source)])?, theta)?;
         Ok(Sides { turns_bias: true, ..Sides::left(left) })
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! 1. Resolve: every tensor of the output gets its source (base or adapter) and, if its module is adapted, its
 //!    rotation. Every name, shape, type and adapter number is checked here, before anything is written.
-//! 2. Write, shard by shard, in portions of a few megabytes of rows, to a temporary beside the output. A weight whose outputs are
-//!    rotated is held as a whole, in double precision.
+//! 2. Write, shard by shard, in portions of a few megabytes, to a temporary beside the output. Rows are written as they come. A
+//!    weight whose outputs are rotated goes in portions of columns, and is held in the type of the output until it is whole. Where
+//!    one adapter rotates inputs and another one outputs of the same weight, it is held in double precision.
 //! 3. Rename into place.
 
 use core::ops::ControlFlow;
@@ -20,9 +21,12 @@ use crate::error::{Error, Result};
 use crate::parallel::Parallelism;
 use crate::storage::{Checkpoint, FloatType, Output, file_error, parent};
 
+mod beside;
+mod columns;
 mod companions;
 mod model_config;
 pub(super) mod names;
+mod peak;
 mod preserved;
 mod resolve;
 mod singular;
@@ -32,6 +36,7 @@ mod write;
 
 use companions::Companions;
 use model_config::ModelConfig;
+use peak::Peak;
 pub use preserved::{LIMIT as PRESERVED_LIMIT, PreservedLayer, PreservedOptions, PreservedReport, preserved};
 use resolve::Resolved;
 use step::How;
@@ -149,8 +154,9 @@ pub struct MergeReport {
     /// Wall time of the whole merge.
     #[serde(serialize_with = "finite")]
     pub seconds: f64,
-    /// Largest resident set of this process so far, as Linux reports it (VmHWM in `/proc/self/status`, which includes
-    /// the mapped windows of the files); `None` on other systems.
+    /// Largest anonymous memory of this process during the merge (RssAnon in `/proc/self/status`, looked at after every portion
+    /// and every few milliseconds): what it holds of its own, without the mapped pages of files, which the system may take back.
+    /// `None` where the system is not Linux.
     pub peak_bytes: Option<u64>,
     /// Number of tensors in the output.
     #[serde(skip)]
@@ -177,8 +183,8 @@ pub(super) fn finite<S: serde::Serializer>(x: &f64, serializer: S) -> core::resu
 ///
 /// Numbers are computed in double precision and rounded once to the type of the output, whatever the number of adapters. The
 /// order of tensors, the shards, their index, the metadata and (for a directory) the other files of the model are kept. The
-/// output appears whole or not at all. Besides a few megabytes it holds one weight at a time in double precision, and that
-/// only where outputs are rotated.
+/// output appears whole or not at all. Besides a few megabytes and the rotations of a layer it holds one weight at a time, and that
+/// only where outputs are rotated: in the type of the output, or in double precision where other adapters rotate its inputs.
 ///
 /// # Errors
 /// [`Error::File`](crate::Error::File) naming file and tensor.
@@ -245,20 +251,22 @@ fn run(
         Output::file(&options.out, options.force)?
     };
     let how = How { strength: options.strength, undo };
-    let mut writer = ModelWriter::new(how, options.parallelism, resolved.num_bytes, &mut tell);
-    for shard in &resolved.shards {
-        writer.write_shard(shard, &output.path(&shard.file_name), &output.shown(&shard.file_name))?;
-    }
+    let peak = Peak::default();
+    let mut writer = ModelWriter::new(how, options.parallelism, resolved.num_bytes, &peak, &mut tell);
+    peak.watch(|| {
+        let mut shards = resolved.shards.iter();
+        shards.try_for_each(|s| writer.write_shard(s, &output.path(&s.file_name), &output.shown(&s.file_name)))
+    })?;
     let layers = writer.into_layers();
     companions.write(&base, &resolved, config, options.dtype, &output)?;
     output.commit()?;
     let replaced = adapters.iter().map(|adapter| adapter.replacements().len()).sum();
-    Ok(report(options, start, resolved, layers, warnings, replaced))
+    Ok(report(options, (start, &peak), resolved, layers, warnings, replaced))
 }
 
 fn report(
     options: &MergeOptions,
-    start: Instant,
+    (start, peak): (Instant, &Peak),
     resolved: Resolved<'_>,
     layers: Vec<LayerReport>,
     warnings: Vec<String>,
@@ -268,7 +276,7 @@ fn report(
         layers,
         output: options.out.display().to_string(),
         seconds: start.elapsed().as_secs_f64(),
-        peak_bytes: peak_bytes(),
+        peak_bytes: peak.bytes(),
         tensors: resolved.shards.iter().map(|s| s.entries.len()).sum(),
         replaced,
         bytes: resolved.num_bytes,
@@ -314,11 +322,4 @@ fn check_apart(out: &Path, inputs: &[PathBuf]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Largest resident set so far.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -19,17 +19,16 @@ use std::vec::Vec;
 
 use serde::Serialize;
 
-use super::resolve::Part;
-use super::resolve::{Action, Entry, resolve};
-use super::step::{How, Step, steps};
-use super::strips::{Flaw, Strips, Types};
-use super::write::{PORTION, flawed};
+use super::beside::Beside;
+use super::resolve::{Action, Entry, Part, resolve};
+use super::step::{Step, defect_of};
+use super::strips::{Strips, Types};
 use super::{MergeEvent, Progress, Strength, finite, singular};
 use crate::adapter::{Adapter, Hint, Layer, View};
 use crate::error::{Error, Result};
 use crate::parallel::{Parallelism, Pool};
 use crate::plan::Workspace;
-use crate::storage::{Checkpoint, file_error, reserve, tensor_error};
+use crate::storage::{Checkpoint, file_error, tensor_error};
 use crate::verify::{NeuronOptions, Neurons, neurons};
 
 /// Largest [`PreservedLayer::ratio`] that counts as preserved.
@@ -143,7 +142,8 @@ impl PreservedReport {
 /// Compares every adapted weight with what [`merge`](super::merge()) makes of it. `tell` hears of warnings and progress, and
 /// may stop it.
 ///
-/// Holds the largest adapted weight twice in double precision. Neither file is changed.
+/// Holds the largest adapted weight twice in double precision, and beside that either the neurons whose pairs are compared, twice
+/// too, or a weight all of whose singular values are computed, once more. Neither file is changed.
 ///
 /// # Errors
 /// [`Error::Domain`] for fewer than two neurons; [`Error::File`](crate::Error::File) as [`merge`](super::merge()) before it writes, for weights that are not finite, for
@@ -219,23 +219,22 @@ fn look_at(
 ) -> Result<PreservedLayer> {
     let start = Instant::now();
     let shape = &entry.source.shape;
-    let sides = part.sides(shape, Strength::Whole)?;
-    let (steps, defect) = steps(&[part], shape, How { strength: Strength::Whole, undo: false })?;
-    let mut before = entry.file.read_finite(entry.source)?;
-    let mut after = written(entry, &steps, types, strips, step)?;
+    let sides = part.sides(shape, Strength::Whole)?.shed();
+    sides.matrix(shape)?;
+    let defect = defect_of(&sides)?;
+    let scale = sides.scale.clone().unwrap_or_else(|| vec![1.0; shape.first().copied().unwrap_or(0)]);
     // Rows are what is rotated: the weight's own, or its columns.
-    let (mut rows, mut n) = sides.matrix(shape)?;
-    if sides.left.is_some() {
-        (before, after) = (transposed(rows, n, &before), transposed(rows, n, &after));
-        (rows, n) = (n, rows);
-    }
-    let scale = sides.scale.unwrap_or_else(|| vec![1.0; shape.first().copied().unwrap_or(0)]);
+    let is_across = sides.view == View::Weight && sides.left.is_some();
+    let steps = [Step::Merge(sides)];
+    let Beside { rows, n, mut before, mut after } =
+        Beside::new(entry, &steps, types, strips, &mut |bytes| step(bytes / 2))?;
+    drop(steps);
     let values = |weight: &[f64]| Values::of(options, rows, n, weight);
     let is_scaled = scale.iter().any(|s| *s != 1.0);
     let ends = if is_scaled { Some((values(&before).largest, values(&after).largest)) } else { None };
     let all = entry.source.num_bytes();
     step(all / 8 * 5)?;
-    if sides.view == View::Weight && sides.left.is_some() {
+    if is_across {
         // s comes after L: it is taken out of W' again.
         after.chunks_exact_mut(n).for_each(|row| row.iter_mut().zip(&scale).for_each(|(w, s)| *w /= s));
     } else {
@@ -280,51 +279,6 @@ fn look_at(
         ratio: capped(ratio),
         seconds: start.elapsed().as_secs_f64(),
     })
-}
-
-/// W' as a merge would write it.
-fn written(
-    entry: &Entry<'_>,
-    steps: &[Step],
-    types: Types,
-    strips: &Strips,
-    step: &mut dyn FnMut(u64) -> Result<()>,
-) -> Result<Vec<f64>> {
-    let count = entry.source.len();
-    if !steps.iter().all(Step::is_row_by_row) {
-        let mut after = entry.file.read_finite(entry.source)?;
-        for step in steps {
-            step.act((&entry.source.shape, false), &mut after, strips.parallelism, &strips.workspace)?;
-        }
-        let mut bytes = vec![0; types.to.size() * PORTION.min(count)];
-        for (k, portion) in after.chunks_mut(PORTION).enumerate() {
-            if let Some(at) = types.to.encode(portion, &mut bytes[..types.to.size() * portion.len()]) {
-                return Err(flawed(entry, k * PORTION, types.to, Flaw::Overflow { at }));
-            }
-        }
-        step(entry.source.num_bytes() / 2)?;
-        return Ok(after);
-    }
-    let too_large = |got| tensor_error(entry.file.path(), &entry.source.name, "a tensor that fits into memory", got);
-    let mut after = reserve(count).map_err(too_large)?;
-    after.resize(count, 0.0);
-    let n = (count / entry.source.shape.first().copied().unwrap_or(1).max(1)).max(1);
-    let (portion, mut bytes) = ((PORTION / n).max(1) * n, Vec::new());
-    for first in (0..count).step_by(portion) {
-        let numbers = first..count.min(first + portion);
-        let range = (numbers.start * types.from.size()) as u64..(numbers.end * types.from.size()) as u64;
-        bytes.resize(numbers.len() * types.to.size(), 0);
-        let window = entry.file.window(entry.source, range.clone())?;
-        let part = strips.rotate(steps, types, (first / n, n), &window, &mut bytes);
-        part.map_err(|flaw| flawed(entry, first, types.to, flaw))?;
-        types.to.decode(&bytes, &mut after[numbers]);
-        step(range.end / 2)?;
-    }
-    Ok(after)
-}
-
-fn transposed(rows: usize, columns: usize, matrix: &[f64]) -> Vec<f64> {
-    (0..rows * columns).map(|at| matrix[at % rows * columns + at / rows]).collect()
 }
 
 /// Singular values of a weight, as far as they were asked for.

@@ -26,16 +26,45 @@ pub(super) struct How {
 pub(super) fn steps(parts: &[Part<'_>], shape: &[usize], how: How) -> Result<(Vec<Step>, f64)> {
     let (mut steps, mut defect) = (Vec::with_capacity(parts.len()), 0.0f64);
     for part in parts {
-        let sides = part.sides(shape, how.strength)?;
+        let sides = part.sides(shape, how.strength)?.shed();
         sides.matrix(shape)?;
-        let own = sides.defect()?;
-        defect = if own.is_nan() { f64::INFINITY } else { defect.max(own) };
-        steps.push(if how.undo { Step::Undo(sides.inverse()?) } else { Step::Merge(sides) });
+        defect = defect.max(defect_of(&sides)?);
+        steps.push(if how.undo { Step::Undo(sides.into_inverse()?) } else { Step::Merge(sides) });
     }
     if how.undo {
         steps.reverse();
     }
     Ok((steps, defect))
+}
+
+/// The bound of [`Sides::defect`]; infinite if it is none.
+pub(super) fn defect_of(sides: &Sides) -> Result<f64> {
+    sides.defect().map(|defect| if defect.is_nan() { f64::INFINITY } else { defect })
+}
+
+/// How a weight may be taken to pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// In rows: no step mixes them.
+    Rows,
+    /// In columns of a matrix of so many rows and columns.
+    Columns(usize, usize),
+    /// Not at all: one step mixes rows, another one columns.
+    Whole,
+}
+
+impl Way {
+    /// The way of these steps through a weight of this shape.
+    pub(super) fn of(steps: &[Step], shape: &[usize]) -> Self {
+        if steps.iter().all(Step::is_row_by_row) {
+            return Self::Rows;
+        }
+        let mut matrices = steps.iter().map(|step| step.columns(shape));
+        match matrices.next().flatten() {
+            Some(first) if matrices.all(|other| other == Some(first)) => Self::Columns(first.0, first.1),
+            _ => Self::Whole,
+        }
+    }
 }
 
 impl Part<'_> {
@@ -51,11 +80,10 @@ impl Part<'_> {
     pub(super) fn sides(&self, shape: &[usize], strength: Strength) -> Result<Sides> {
         let numbers = self.adapter.numbers(self.layer)?;
         let form = &self.layer.form;
-        let whole = || form.sides(&numbers, Some(shape));
         match strength {
-            Strength::Whole => whole(),
+            Strength::Whole => form.sides_from(numbers, Some(shape)),
             Strength::Fraction(t) => form.interpolate(&numbers, Some(shape), t),
-            Strength::LinearBlend(t) => whole()?.blend(t),
+            Strength::LinearBlend(t) => form.sides_from(numbers, Some(shape))?.blend(t),
             Strength::Stages(k) => form.truncate(&numbers, Some(shape), k),
         }
     }
@@ -73,6 +101,29 @@ impl Step {
         match self {
             Self::Merge(sides) => sides.rotate_rows(first, n, rows, Parallelism::None, ws),
             Self::Undo(undo) => undo.rotate_rows(first, n, rows, Parallelism::None, ws),
+        }
+    }
+
+    /// Rows and columns of the matrix that a weight is taken for, if its columns may be taken in portions.
+    fn columns(&self, shape: &[usize]) -> Option<(usize, usize)> {
+        let (matrix, is_free) = match self {
+            Self::Merge(sides) => (sides.matrix(shape), sides.is_column_by_column()),
+            Self::Undo(undo) => (undo.matrix(shape), undo.is_column_by_column()),
+        };
+        matrix.ok().filter(|_| is_free)
+    }
+
+    pub(super) fn rotate_columns(
+        &self,
+        first: usize,
+        rows: usize,
+        columns: &mut [f64],
+        par: Parallelism,
+        ws: &Workspace,
+    ) -> Result<()> {
+        match self {
+            Self::Merge(sides) => sides.rotate_columns(first, rows, columns, par, ws),
+            Self::Undo(undo) => undo.rotate_columns(first, rows, columns, par, ws),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::simd::{Isa, Job, Lanes, dispatch};
 use crate::storage::FloatType;
 
 /// Numbers in a strip, about: with its copy it stays in a cache of 1 MiB. One row if a row is longer.
-const STRIP: usize = 1 << 16;
+pub(super) const STRIP: usize = 1 << 16;
 
 /// Frobenius norms of W' − W, with W' as written, and of W.
 #[derive(Debug, Clone, Copy, Default)]

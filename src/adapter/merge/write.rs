@@ -7,8 +7,10 @@ use std::path::Path;
 use std::time::Instant;
 use std::vec::Vec;
 
+use super::columns::{Columns, width};
+use super::peak::Peak;
 use super::resolve::{Action, Entry, Part, Shard};
-use super::step::{How, Step, steps};
+use super::step::{How, Step, Way, steps};
 use super::strips::{Change, Flaw, Strips, Types};
 use super::{LayerReport, MergeEvent, Progress, interrupted};
 use crate::error::{Error, Result};
@@ -26,6 +28,7 @@ const COPY: u64 = 8 << 20;
 pub(super) struct ModelWriter<'a, P> {
     how: How,
     strips: Strips,
+    peak: &'a Peak,
     numbers: Vec<f64>,
     bytes: Vec<u8>,
     layers: Vec<LayerReport>,
@@ -35,10 +38,10 @@ pub(super) struct ModelWriter<'a, P> {
 }
 
 impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
-    pub(super) fn new(how: How, parallelism: Parallelism, total: u64, tell: &'a mut P) -> Self {
+    pub(super) fn new(how: How, parallelism: Parallelism, total: u64, peak: &'a Peak, tell: &'a mut P) -> Self {
         let strips = Strips { parallelism, workspace: Workspace::new(), numbers: Pool::default() };
         let (numbers, bytes, layers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { how, strips, numbers, bytes, layers, done: 0, total, tell }
+        Self { how, strips, peak, numbers, bytes, layers, done: 0, total, tell }
     }
 
     /// Reports of the layers written so far.
@@ -95,12 +98,12 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
         let shape = &entry.source.shape;
         let placed =
             |e: Error| tensor_error(entry.file.path(), &entry.source.name, "a weight that the adapter fits", e);
-        // A bias `[out]` is a matrix of one column, and whoever turns it leaves the inputs alone.
         let (steps, defect) = steps(parts, shape, self.how).map_err(placed)?;
-        let change = if !is_bias && steps.iter().all(Step::is_row_by_row) {
-            self.rotate_rows(entry, &steps, types, out)?
-        } else {
-            self.rotate_whole(entry, &steps, is_bias, types, out)?
+        // A bias `[out]` is a matrix of one column, and whoever turns it leaves the inputs alone.
+        let change = match if is_bias { Way::Whole } else { Way::of(&steps, shape) } {
+            Way::Rows => self.rotate_rows(entry, &steps, types, out)?,
+            Way::Columns(rows, columns) => self.rotate_columns(entry, &steps, types, (rows, columns), out)?,
+            Way::Whole => self.rotate_whole(entry, &steps, is_bias, types, out)?,
         };
         let relative_change = change.relative();
         if !defect.is_finite() || !relative_change.is_finite() {
@@ -143,9 +146,47 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
             bytes.resize(numbers * to.size(), 0);
             let part = self.strips.rotate(steps, types, (first, n), &window, &mut bytes);
             change.add(part.map_err(|flaw| flawed(entry, first * n, to, flaw))?);
+            self.peak.sample();
             self.put(entry, &bytes, out)?;
             self.bytes = bytes;
         }
+        Ok(change)
+    }
+
+    /// In portions of columns, where none is mixed with others. The output is held until it is whole.
+    fn rotate_columns(
+        &mut self,
+        entry: &Entry<'_>,
+        steps: &[Step],
+        types: Types,
+        (rows, columns): (usize, usize),
+        out: &mut Writer,
+    ) -> Result<Change> {
+        let window = entry.file.window(entry.source, 0..entry.source.num_bytes())?;
+        in_order(&window);
+        let mut bytes = core::mem::take(&mut self.bytes);
+        let count = entry.source.len() * types.to.size();
+        if bytes.try_reserve_exact(count.saturating_sub(bytes.len())).is_err() {
+            let expected = "a tensor that fits into memory";
+            return Err(tensor_error(entry.file.path(), &entry.source.name, expected, format!("{count} bytes")));
+        }
+        bytes.resize(count, 0);
+        let (width, mut change) = (width(rows), Change::default());
+        for first in (0..columns).step_by(width) {
+            let count = width.min(columns - first);
+            let input = Columns { bytes: &window[..], pitch: columns, first };
+            let output = Columns { bytes: &mut bytes[..], pitch: columns, first };
+            let part = self.strips.numbers.with(rows * count, |numbers: &mut [f64]| {
+                self.strips.rotate_columns(steps, types, count, &input, numbers, output)
+            });
+            change.add(part.map_err(|flaw| flawed(entry, 0, types.to, flaw))?);
+            self.peak.sample();
+            self.tell(entry)?;
+        }
+        for portion in bytes.chunks(COPY as usize) {
+            self.put(entry, portion, out)?;
+        }
+        self.bytes = bytes;
         Ok(change)
     }
 
@@ -158,6 +199,7 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
         types: Types,
         out: &mut Writer,
     ) -> Result<Change> {
+        self.bytes = Vec::new();
         let mut numbers = entry.file.read_finite(entry.source)?;
         for step in steps {
             let shape = (&entry.source.shape[..], is_bias);
@@ -171,6 +213,7 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
             self.numbers.copy_from_slice(after);
             self.store(entry, first, types.to, out)?;
             change.add(Change::of(&before, &self.numbers));
+            self.peak.sample();
         }
         Ok(change)
     }
@@ -199,12 +242,23 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
     fn put(&mut self, entry: &Entry<'_>, bytes: &[u8], out: &mut Writer) -> Result<()> {
         out.write(bytes)?;
         self.done += bytes.len() as u64;
+        self.tell(entry)
+    }
+
+    fn tell(&mut self, entry: &Entry<'_>) -> Result<()> {
         let step = Progress { done: self.done, total: self.total, tensor: &entry.spec.name };
         match (self.tell)(MergeEvent::Portion(step)) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(interrupted(format!("at `{}`", entry.spec.name))),
         }
     }
+}
+
+/// Touches the pages of a mapping one after the other: systems read ahead for those who read in order, and columns do not.
+pub(super) fn in_order(window: &[u8]) {
+    const PAGE: usize = 4096;
+    let sum = window.iter().step_by(PAGE).fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    core::hint::black_box(sum);
 }
 
 /// The error for what is wrong with a portion that begins at number `first` of the tensor.

@@ -24,11 +24,18 @@ impl Sides {
     /// # Errors
     /// [`Error::Domain`] for a singular block or a scale of 0, which no one can undo.
     pub fn inverse(&self) -> Result<Undo> {
+        self.clone().into_inverse()
+    }
+
+    /// [`inverse`](Self::inverse), with the numbers of these sides where it has the same.
+    pub(crate) fn into_inverse(mut self) -> Result<Undo> {
         if let Some(at) = self.scale.iter().flatten().position(|s| *s == 0.0) {
             let (what, expected) = (std::format!("scale of output {at}"), "a factor other than 0, to be undone");
             return Err(Error::Domain { what, expected, got: "0".to_string() });
         }
-        self.map(inverted).map(Undo)
+        self.left = self.left.take().map(inverted).transpose()?;
+        self.right = self.right.take().map(inverted).transpose()?;
+        Ok(Undo(self))
     }
 }
 
@@ -60,6 +67,39 @@ impl Undo {
         }
     }
 
+    /// Whether columns may be taken in portions.
+    pub fn is_column_by_column(&self) -> bool {
+        self.0.is_column_by_column()
+    }
+
+    /// Columns `first ..` of W' become those of W, as [`Sides::rotate_columns`].
+    ///
+    /// # Errors
+    /// Those of [`Sides::rotate_columns`].
+    pub fn rotate_columns(
+        &self,
+        first: usize,
+        rows: usize,
+        columns: &mut [f64],
+        par: Parallelism,
+        ws: &Workspace,
+    ) -> Result<()> {
+        let count = self.0.count_of_columns(first, rows, columns)?;
+        self.0.stretch(first, count, columns, |w, s| *w /= s);
+        match &self.0.left {
+            Some(left) => run(left, &mut BatchMut::columns(columns, rows)?, Op::None, par, ws),
+            None => Ok(()),
+        }
+    }
+
+    /// Rows and columns of the matrix, as [`Sides::matrix`].
+    ///
+    /// # Errors
+    /// Those of [`Sides::matrix`].
+    pub fn matrix(&self, shape: &[usize]) -> Result<(usize, usize)> {
+        self.0.matrix(shape)
+    }
+
     /// W' becomes W.
     ///
     /// # Errors
@@ -70,7 +110,7 @@ impl Undo {
         if weight.is_empty() {
             return Ok(());
         }
-        self.0.stretch(columns, weight, |w, s| *w /= s);
+        self.0.stretch(0, columns, weight, |w, s| *w /= s);
         if let Some(left) = &self.0.left {
             run(left, &mut BatchMut::columns(weight, rows)?, Op::None, par, ws)?;
         }
@@ -101,9 +141,9 @@ impl Undo {
 }
 
 /// Q⁻¹: Qᵀ if every stage is orthogonal.
-fn inverted(q: &Orthogonal<f64>) -> Result<Orthogonal<f64>> {
+fn inverted(q: Orthogonal<f64>) -> Result<Orthogonal<f64>> {
     if q.plan().is_exact() {
-        return Ok(q.adjoint());
+        return Ok(q.into_adjoint());
     }
     let mut stages = Vec::new();
     for (k, stage) in q.plan().stages().iter().enumerate().rev() {
@@ -115,7 +155,7 @@ fn inverted(q: &Orthogonal<f64>) -> Result<Orthogonal<f64>> {
         let b = stage.layout().block_size();
         let mut inverses = Vec::new();
         for j in 0..stage.layout().num_blocks() {
-            let mut block = acting_block(q, k, j)?;
+            let mut block = acting_block(&q, k, j)?;
             let mut inverse: Vec<f64> = (0..b * b).map(|at| f64::from(u8::from(at.is_multiple_of(b + 1)))).collect();
             dense::solve(b, &mut block, &mut inverse).map_err(|_| Error::Domain {
                 what: std::format!("block {j} of stage {k}"),

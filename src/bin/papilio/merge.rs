@@ -113,7 +113,8 @@ JSON:
   parameters       free parameters of the rotation
   defect           rigorous bound on ‖QᵀQ − I‖₂ for the rotation on either side
   relative_change  ‖W' − W‖ / ‖W‖ (Frobenius), W' as written
-  peak_bytes       largest resident set of the process (null where the system is not Linux)
+  peak_bytes       largest anonymous memory of the process while it merged, as it was sampled: what it held itself,
+                   without the mapped pages of files (null where the system is not Linux)
 
 Exit codes: 0 done; 2 bad usage or input, or files that cannot be read or written: no output appears, and an old one \
 stays (unless the report is all that failed); 130 interrupted (SIGINT, SIGTERM, SIGHUP), likewise";
