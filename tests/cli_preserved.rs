@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use command::{ADAPTER, BASE, json, papilio, refused, stderr, stdout};
 use papilio::Parallelism;
-use papilio::adapter::{MergeEvent, PreservedOptions, preserved};
+use papilio::adapter::{Adapter, MergeEvent, PreservedOptions, preserved};
 use papilio::storage::Dtype;
 use serde_json::Value;
 use support::{Tensor, f64s, noise, tensors, write};
@@ -103,6 +103,20 @@ fn every_figure_is_that_of_the_merged_weights() {
             let (sigma, turned) = (before.singular_values(), after.singular_values());
             close("spectral_norm", &layer["spectral_norm"][0], sigma[0], 1e-12 * sigma[0]);
             close("spectral_norm", &layer["spectral_norm"][1], turned[0], 1e-12 * sigma[0]);
+
+            // What there was to round, in double precision.
+            let adapter = Adapter::open(&support::path(adapter)).unwrap();
+            let module = adapter.layers().iter().find(|module| module.module == name).unwrap();
+            let shape = old[&format!("{name}.weight")].shape.clone();
+            let mut exact = before.rows.concat();
+            let sides = adapter.sides(module, Some(&shape)).unwrap();
+            sides.merge(&shape, &mut exact, Parallelism::None, &papilio::Workspace::new()).unwrap();
+            let gap = |a: &[f64], b: &[f64]| length(a.iter().zip(b).map(|(a, b)| a - b));
+            let (rounded, start) = (after.rows.concat(), before.rows.concat());
+            close("change", &layer["change"], gap(&rounded, &start) / length(start.iter().copied()), 1e-12);
+            let lost = gap(&rounded, &exact) / gap(&rounded, &start);
+            assert!(lost > 1e-9 && lost < 1e-5, "{name}: {lost:e}");
+            close("lost", &layer["lost"], lost, 1e-6 * lost);
 
             // The rotation's part: diag(s)·W beside W'.
             let s = &stored[&format!("base_model.model.{name}.boft_s")].data;

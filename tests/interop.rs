@@ -1,7 +1,7 @@
 //! Views and operators of faer, nalgebra and ndarray, against dense products.
 
 use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::matrix_free::{BiLinOp, InitialGuessStatus, LinOp, Precond, bicgstab};
+use faer::matrix_free::{BiLinOp, LinOp, Precond, bicgstab};
 use faer::{Mat, MatRef, Par};
 use nalgebra::{DMatrix, SMatrix};
 use ndarray::{Array1, Array2, s};
@@ -157,7 +157,7 @@ fn solvers_of_faer_take_operators() {
     let scratch = bicgstab::bicgstab_scratch(inverse, inverse, &q, 2, Par::Seq);
     let mut memory = MemBuffer::new(scratch);
     let identity = faer::matrix_free::IdentityPrecond { dim: N };
-    let params = bicgstab::BicgParams { initial_guess: InitialGuessStatus::Zero, ..Default::default() };
+    let params = bicgstab::BicgParams::default(); // from x = 0
     let info = bicgstab::bicgstab(
         x.as_mut(),
         inverse,

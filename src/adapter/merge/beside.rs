@@ -9,7 +9,7 @@ use std::vec::Vec;
 use super::columns::{Columns, width};
 use super::resolve::Entry;
 use super::step::{Step, Way};
-use super::strips::{Flaw, Strips, Types};
+use super::strips::{Change, Flaw, Strips, Types};
 use super::write::{PORTION, flawed, in_order};
 use crate::error::Result;
 use crate::storage::{reserve, tensor_error};
@@ -57,6 +57,36 @@ impl Beside {
                 Ok(Self { rows, n, before, after })
             }
         }
+    }
+
+    /// ‖fl(W') − W'‖_F/‖W'‖_F, what rounding to the type of the output changes: W' is made again, a portion at a time. `None`
+    /// where rows and columns mix.
+    pub(super) fn rounding(&self, steps: &[Step], shape: &[usize], strips: &Strips) -> Result<Option<f64>> {
+        let (way, n) = (Way::of(steps, shape), self.n.max(1));
+        let count = (PORTION / n).max(1);
+        let (mut exact, mut across, mut change) = (Vec::new(), Vec::new(), Change::default());
+        for (k, (before, after)) in self.before.chunks(count * n).zip(self.after.chunks(count * n)).enumerate() {
+            exact.clear();
+            exact.extend_from_slice(before);
+            match way {
+                Way::Whole => return Ok(None),
+                Way::Rows => {
+                    for step in steps {
+                        step.rotate_rows(k * count, n, &mut exact, &strips.workspace)?;
+                    }
+                }
+                Way::Columns(..) => {
+                    across.resize(exact.len(), 0.0);
+                    transpose(n, &exact, &mut across);
+                    for step in steps {
+                        step.rotate_columns(k * count, n, &mut across, strips.parallelism, &strips.workspace)?;
+                    }
+                    transpose(across.len() / n, &across, &mut exact);
+                }
+            }
+            change.add(Change::of(&exact, after));
+        }
+        Ok(Some(change.relative()))
     }
 }
 

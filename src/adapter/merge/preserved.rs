@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::beside::Beside;
 use super::resolve::{Action, Entry, Part, resolve};
 use super::step::{Step, defect_of};
-use super::strips::{Strips, Types};
+use super::strips::{Change as Moved, Strips, Types};
 use super::{MergeEvent, Progress, Strength, finite, singular};
 use crate::adapter::{Adapter, Hint, Layer, View};
 use crate::error::{Error, Result};
@@ -87,6 +87,12 @@ pub struct PreservedLayer {
     pub dtype: String,
     /// Smallest and largest factor of s; `None` if all are 1.
     pub scale: Option<[f64; 2]>,
+    /// ‖W' − W‖_F/‖W‖_F, with W' as merged.
+    #[serde(serialize_with = "finite")]
+    pub change: f64,
+    /// The part of that change which rounding to the weight's type loses: ‖fl(W') − W'‖_F/‖W' − W‖_F. `None` where
+    /// both sides are rotated.
+    pub lost: Option<f64>,
     /// Neurons that were compared.
     pub neurons: usize,
     /// Whether they are a sample.
@@ -226,9 +232,13 @@ fn look_at(
     // Rows are what is rotated: the weight's own, or its columns.
     let is_across = sides.view == View::Weight && sides.left.is_some();
     let steps = [Step::Merge(sides)];
-    let Beside { rows, n, mut before, mut after } =
-        Beside::new(entry, &steps, types, strips, &mut |bytes| step(bytes / 2))?;
+    let beside = Beside::new(entry, &steps, types, strips, &mut |bytes| step(bytes / 2))?;
+    let rounding = beside.rounding(&steps, shape, strips)?;
     drop(steps);
+    let Beside { rows, n, mut before, mut after } = beside;
+    let moved = Moved::of(&before, &after).relative();
+    let grown = Change(frobenius(&after)).in_units_of(frobenius(&before));
+    let lost = rounding.map(|rounding| capped(Change(rounding * grown).in_units_of(moved)));
     let values = |weight: &[f64]| Values::of(options, rows, n, weight);
     let is_scaled = scale.iter().any(|s| *s != 1.0);
     let ends = if is_scaled { Some((values(&before).largest, values(&after).largest)) } else { None };
@@ -265,6 +275,8 @@ fn look_at(
         n,
         dtype: types.to.to_string(),
         scale: is_scaled.then_some([smallest, largest]),
+        change: capped(moved),
+        lost,
         neurons: found.compared,
         sampled: found.sampled,
         pairs: found.pairs,

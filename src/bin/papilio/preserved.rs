@@ -23,7 +23,20 @@ pub(crate) fn run(options: &PreservedOptions, limit: f64, json: bool) -> Result<
 }
 
 fn text(report: &PreservedReport, limit: f64) -> String {
-    let header = ["layer", "weight", "max |Δcos|", "rms", "energy", "max |Δσ|/σ₁", "‖W‖₂", "s", "ratio", "time"];
+    let header = [
+        "layer",
+        "weight",
+        "change",
+        "lost",
+        "max |Δcos|",
+        "rms",
+        "energy",
+        "max |Δσ|/σ₁",
+        "‖W‖₂",
+        "s",
+        "ratio",
+        "time",
+    ];
     let mut table = Table::new(header);
     for layer in &report.layers {
         let arrow = |[before, after]: [f64; 2]| format!("{} → {}", number(before), number(after));
@@ -31,6 +44,8 @@ fn text(report: &PreservedReport, limit: f64) -> String {
         table.row([
             layer.name.clone(),
             format!("{}×{} {}", layer.rows, layer.n, layer.dtype),
+            number(layer.change),
+            layer.lost.map_or("".into(), |lost| format!("{:.2} %", 100.0 * lost)),
             format!("{:.1e}{}", layer.cosine_max, mark(layer.sampled, "*")),
             format!("{:.1e}{}", layer.cosine_rms, mark(layer.sampled, "*")),
             format!("{}{}", arrow(layer.energy), mark(layer.sampled, "*")),

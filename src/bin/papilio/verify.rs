@@ -85,10 +85,12 @@ of an adapter also
   lost_in_bf16  the part of it that rounding to bf16 loses, about; --base tells for the weights at hand
   Values beyond the range of doubles are given as the largest double.
 JSON with --base:
-  {\"layers\": [{\"name\", \"rows\", \"n\", \"dtype\", \"scale\", \"neurons\", \"sampled\", \"pairs\", \"cosine_max\", \"cosine_rms\",
+  {\"layers\": [{\"name\", \"rows\", \"n\", \"dtype\", \"scale\", \"change\", \"lost\", \"neurons\", \"sampled\", \"pairs\", \"cosine_max\", \"cosine_rms\",
     \"norm_max\", \"energy\", \"spectral_norm\", \"all_singular_values\", \"singular_max\", \"defect\", \"ratio\", \"seconds\"}],
    \"ratio\", \"preserved\"}
   scale                [smallest, largest] of s, or null if all are 1
+  change               ‖W' − W‖_F/‖W‖_F, with W' as merged
+  lost                 the part of it that rounding W' to the weight's type loses, ‖fl(W') − W'‖_F/‖W' − W‖_F
   neurons, pairs       that were compared; sampled: not all of them
   cosine_max, _rms     change of the cosines of pairs
   norm_max             largest relative change of a length by the rotation
