@@ -78,7 +78,8 @@ impl Draft {
     /// Adds a parameter of a module.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if it is there already: two modules would have one name.
+    /// [`Error::Unsupported`] if it is there already: two modules would have one name; [`Error::Domain`] for numbers beyond
+    /// `dtype`.
     pub(super) fn add(
         &mut self,
         module: &str,
@@ -97,8 +98,12 @@ impl Draft {
             }
             None => format!("{module}.{parameter}"),
         };
-        let mut bytes = vec![0; numbers.len() * dtype.size()];
-        dtype.encode(&mut numbers.to_vec(), &mut bytes);
+        let (mut rounded, mut bytes) = (numbers.to_vec(), vec![0; numbers.len() * dtype.size()]);
+        dtype.encode(&mut rounded, &mut bytes);
+        if let Some(at) = rounded.iter().position(|x| !x.is_finite()) {
+            let (what, expected) = (format!("numbers of `{name}`"), "numbers within the type that they are stored in");
+            return Err(Error::Domain { what, expected, got: format!("{:e} as {dtype}", numbers[at]) });
+        }
         let twice = Error::Unsupported {
             what: "adapter",
             expected: "modules with names of their own",

@@ -222,8 +222,10 @@ fn explain(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64]
     for (blocks, stage) in blocks.iter().zip(plan.stages()) {
         let at = &mut theta[stage.theta()];
         for (block, theta) in blocks.chunks_exact(b * b).zip(at.chunks_exact_mut(pairs)) {
-            // A block that turns a plane by π is out of Cayley's reach. It stays at the identity, which the residual then tells.
-            if Cayley.inverse(b, block, theta).is_err() {
+            // A block that turns a plane by π is out of Cayley's reach, or its parameters are out of that of the file. It stays at
+            // the identity, which the residual then tells.
+            let is_reached = Cayley.inverse(b, block, theta).is_ok() && theta.iter().all(|x| (*x as f32).is_finite());
+            if !is_reached {
                 theta.fill(0.0);
             }
         }
