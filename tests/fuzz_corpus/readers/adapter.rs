@@ -3,7 +3,8 @@
 //! The parts of an input: hint (such as `peft-0.13`, or nothing), configuration (or nothing), the adapter's tensors, the base's
 //! tensors (lines, see [`tensors`](super::tensors)), data.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use papilio::adapter::{Adapter, Hint, Layer, Numbers, Sides};
 use papilio::storage::Checkpoint;
@@ -41,7 +42,7 @@ impl Pair {
     }
 }
 
-/// Opens it and walks through its layers, as `papilio inspect` does and training would.
+/// Opens it, walks through its layers, as `papilio inspect` does and training would, and saves it again.
 pub fn adapter(input: &[u8]) -> bool {
     let Some(pair) = Pair::new(input) else { return false };
     assert_eq!(heard(Adapter::is_at(&pair.adapter)), Some(true));
@@ -64,7 +65,28 @@ pub fn adapter(input: &[u8]) -> bool {
             }
         }
     }
+    save_again(&pair, &adapter);
     true
+}
+
+/// An adapter that is saved is the same one, and saved once more the same file.
+fn save_again(pair: &Pair, adapter: &Adapter) {
+    let [first, second] = ["first", "second"].map(|name| pair.files.path(name));
+    adapter.save(&first, false).expect("an adapter that can be saved");
+    let again = Adapter::open_as(&first, pair.hint).expect("an adapter that was saved");
+    again.save(&second, false).expect("an adapter that can be saved");
+    let bytes = |path: &Path| {
+        let file = if path.is_dir() { path.join("adapter_model.safetensors") } else { path.into() };
+        fs::read(file).expect("what was saved")
+    };
+    assert_eq!(bytes(&first), bytes(&second));
+    assert_eq!(again.config(), adapter.config());
+    assert_eq!(again.layers().len(), adapter.layers().len());
+    for (new, old) in again.layers().iter().zip(adapter.layers()) {
+        assert_eq!((&new.module, new.structure()), (&old.module, old.structure()));
+        assert_eq!(heard(again.numbers(new)), heard(adapter.numbers(old)));
+    }
+    pair.files.check_no_temporaries();
 }
 
 /// What can be done with the rotations of a layer.
