@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use papilio::adapter::{
-    Adapter, ConvertOptions, ConvertTo, Hint, MergeOptions, PeftConfig, Strength, convert, merge, unmerge,
+    Adapter, ConvertOptions, ConvertTo, ExtractOptions, Hint, MergeOptions, PeftConfig, PreservedOptions, Strength,
+    convert, extract, merge, preserved, unmerge,
 };
 use papilio::storage::{Checkpoint, Matrix, NpyArray};
 use papilio::{Parallelism, Workspace};
@@ -253,6 +254,33 @@ fn odd_blocks_of_lycoris_are_refused() {
         write(&file, &[(name, &blocks), ("lycoris_a.alpha", &f64s(&[], vec![0.0]))]);
         assert!(Adapter::open(&file).unwrap_err().to_string().contains("even"), "{b}");
     }
+}
+
+/// An adapter is not written with numbers that its type does not hold: nothing could read it.
+#[test]
+fn numbers_beyond_the_type_of_an_adapter_are_refused() {
+    let here = directory("beyond");
+    let [base, tuned] = ["base", "tuned"].map(|name| here.join(format!("{name}.safetensors")));
+    write(&base, &[("a.weight", &f64s(&[4, 4], noise(1, 16).iter().map(|x| 1e-30 * x).collect()))]);
+    write(&tuned, &[("a.weight", &f64s(&[4, 4], noise(2, 16).iter().map(|x| 1e30 * x).collect()))]);
+    let options = ExtractOptions { scale: true, ..ExtractOptions::new(&base, &tuned, here.join("adapter"), (1, 2)) };
+    let message = extract(&options, |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    assert!(message.contains("boft_s") && message.contains("f32"), "{message}");
+    assert_eq!(fs::read_dir(&here).unwrap().count(), 2);
+}
+
+/// What a factor of 0 made of the outputs cannot be compared, and that is not the base's fault.
+#[test]
+fn outputs_without_a_scale_are_not_compared() {
+    let here = directory("zeros");
+    let [base, adapter] = ["base", "adapter"].map(|name| here.join(format!("{name}.safetensors")));
+    write(&base, &[("a.weight", &f64s(&[4, 4], noise(1, 16)))]);
+    let (blocks, alpha) = (f64s(&[2, 2, 2], noise(3, 8)), f64s(&[], vec![0.0]));
+    let rescale = f64s(&[4, 1], vec![1.0, 0.5, 0.0, 2.0]);
+    write(&adapter, &[("lycoris_a.oft_blocks", &blocks), ("lycoris_a.alpha", &alpha), ("lycoris_a.rescale", &rescale)]);
+    let found = preserved(&PreservedOptions::new(&base, &adapter), |_| ControlFlow::Continue(()));
+    let message = found.unwrap_err().to_string();
+    assert!(message.contains("lycoris_a") && message.contains("output 2"), "{message}");
 }
 
 #[test]

@@ -79,7 +79,8 @@ impl Draft {
     /// are rounded, relative to their norm.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if it is there already: two modules would have one name.
+    /// [`Error::Unsupported`] if it is there already: two modules would have one name; [`Error::Domain`] for numbers beyond
+    /// `dtype`.
     pub(super) fn add(
         &mut self,
         module: &str,
@@ -99,9 +100,14 @@ impl Draft {
             None => format!("{module}.{parameter}"),
         };
         let (mut dtype, (mut bytes, mut rounding)) = (dtype, encoded(dtype, numbers));
-        if rounding > 0.0 && dtype.size() < FloatType::F32.size() {
+        if rounding != 0.0 && dtype.size() < FloatType::F32.size() {
             dtype = FloatType::F32;
             (bytes, rounding) = encoded(dtype, numbers);
+        }
+        if !rounding.is_finite() {
+            let (what, expected) = (format!("numbers of `{name}`"), "numbers within the type that they are stored in");
+            let largest = numbers.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+            return Err(Error::Domain { what, expected, got: format!("{largest:e} as {dtype}") });
         }
         let twice = Error::Unsupported {
             what: "adapter",
@@ -208,16 +214,18 @@ impl Adapter {
     }
 }
 
-/// Numbers in a type, and how much they are rounded: ‖x̂ − x‖/‖x‖.
+/// Numbers in a type, and how much they are rounded: ‖x̂ − x‖/‖x‖, which is no number if one is beyond the type.
 fn encoded(dtype: FloatType, numbers: &[f64]) -> (Vec<u8>, f64) {
     let (mut bytes, mut kept) = (vec![0; numbers.len() * dtype.size()], vec![0.0; numbers.len()]);
     dtype.encode(&mut numbers.to_vec(), &mut bytes);
     dtype.decode(&bytes, &mut kept);
+    if numbers == kept {
+        return (bytes, 0.0);
+    }
     let unit = numbers.iter().fold(0.0f64, |most, x| most.max(x.abs()));
     let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| (x / unit).powi(2)).sum::<f64>().sqrt();
     let lost = norm(&mut numbers.iter().zip(&kept).map(|(x, y)| x - y));
-    let rounding = if lost > 0.0 { lost / norm(&mut numbers.iter().copied()) } else { 0.0 };
-    (bytes, rounding)
+    (bytes, lost / norm(&mut numbers.iter().copied()))
 }
 
 /// The widest type of a layer's numbers.

@@ -209,7 +209,8 @@ fn explain(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64]
         return Ok(Found { theta, scale, sweeps });
     }
     let rows = || before.chunks_exact(n).zip(after.chunks_exact(n));
-    let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let zeros = vec![0.0; n];
+    let length = |row: &[f64]| distance(row, &zeros);
     let ratio = |long: f64, short: f64| if short > 0.0 { long / short } else { 1.0 };
     let mut scale: Vec<f64> = rows().map(|(w, v)| ratio(length(v), length(w))).collect();
     let (mut best, mut least, mut sweeps) = (None, f64::INFINITY, 0);
@@ -281,8 +282,10 @@ fn rotation(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64
     for (blocks, stage) in blocks.iter().zip(plan.stages()) {
         let at = &mut theta[stage.theta()];
         for (block, theta) in blocks.chunks_exact(b * b).zip(at.chunks_exact_mut(pairs)) {
-            // A block that turns a plane by π is out of Cayley's reach. It stays at the identity, which the residual then tells.
-            if Cayley.inverse(b, block, theta).is_err() {
+            // A block that turns a plane by π is out of Cayley's reach, or its parameters are out of that of the file. It stays at
+            // the identity, which the residual then tells.
+            let is_reached = Cayley.inverse(b, block, theta).is_ok() && theta.iter().all(|x| (*x as f32).is_finite());
+            if !is_reached {
                 theta.fill(0.0);
             }
         }

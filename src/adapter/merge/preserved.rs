@@ -246,6 +246,15 @@ fn look_at(
     step(all / 8 * 5)?;
     if is_across {
         // s comes after L: it is taken out of W' again.
+        if let Some(at) = scale.iter().position(|s| *s == 0.0) {
+            let expected = "a scale without zeros, to compare what is left of the outputs";
+            return Err(tensor_error(
+                part.adapter.file().path(),
+                part.layer.first(),
+                expected,
+                format!("0 for output {at}"),
+            ));
+        }
         after.chunks_exact_mut(n).for_each(|row| row.iter_mut().zip(&scale).for_each(|(w, s)| *w /= s));
     } else {
         before.chunks_exact_mut(n).zip(&scale).for_each(|(row, s)| row.iter_mut().for_each(|w| *w *= s));
