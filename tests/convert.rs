@@ -405,6 +405,15 @@ fn embeddings_are_extracted_and_converted() {
     let boft = ExtractOptions::new(&base, &tuned, model.path("boft"), (2, 4));
     assert!(extract(&boft, |_| ControlFlow::Continue(())).unwrap_err().to_string().contains("changed"));
     model.refuses(&adapter, ConvertTo::PeftBoft, true, "embedding");
+    let (again, _) = model.convert(&adapter, ConvertTo::PeftOft, true, None).unwrap();
+    assert_close("again", &tensors(&again.join("adapter_model.safetensors"))[key].data, &numbers, 1e-15);
+    // By another name, and taken for a layer.
+    let named = |embeddings: &[&str], name: &str| {
+        let embeddings = Some(embeddings.iter().map(|text| text.to_string()).collect());
+        let options = ExtractOptions { embeddings, ..ExtractOptions::new(&base, &tuned, model.path(name), (1, 4)) };
+        extract(&options, |_| ControlFlow::Continue(())).unwrap().layers[0].embedding
+    };
+    assert!(named(&["tokens"], "named") && !named(&["nothing"], "unnamed"));
     // LoRA's are transposed: ΔE = (B·A)ᵀ.
     let (out, _) = model.convert(&adapter, ConvertTo::Lora(16), true, None).unwrap();
     let lora = tensors(&out.join("adapter_model.safetensors"));

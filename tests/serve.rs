@@ -200,6 +200,13 @@ fn adapters_of_files_are_served_as_they_merge() {
         let want: Vec<f64> = product(w, &x[k * inputs..][..inputs]).iter().zip(b).map(|(y, b)| y + b).collect();
         assert_close(&format!("row {k}"), row, &want, 1e-14);
     }
+    let embedding = Served::<f64>::of_embedding(&Sides::right(
+        papilio::Orthogonal::new(Plan::new(8, &BlockDiagonal::new(4), Cayley).unwrap(), noise(5, 12)).unwrap(),
+    ));
+    assert!(embedding.is_ok_and(|served| served.inputs.is_none() && served.outputs.is_some()));
+    assert!(matches!(Served::<f64>::of_embedding(&Sides::default()), Err(Error::Unsupported { .. })));
+    let scaled = Sides::default().scaled(Some(vec![2.0; 4]));
+    assert!(matches!(Served::<f64>::from_sides(&scaled, Some(&[1.0; 3])), Err(Error::Length { .. })));
     let reinterpreted = Sides { view: View::Reinterpreted, ..Sides::default() };
     assert!(matches!(Served::<f32>::from_sides(&reinterpreted, None), Err(Error::Unsupported { .. })));
 }

@@ -159,7 +159,7 @@ pub fn convert(
         let shape = weight.map(|(_, tensor)| &tensor.shape[..]);
         let sides = adapter.sides(layer, shape)?;
         let is_embedding = layer.tensors.contains_key("oft_embedding_R");
-        if is_embedding && !matches!(options.to, ConvertTo::Lora(_)) {
+        if is_embedding && !matches!(options.to, ConvertTo::Lora(_) | ConvertTo::PeftOft) {
             return Err(refused(&layer.module, options.to, "an embedding, which only OFT and LoRA have".into()));
         }
         let has_bias = match (&base, &found) {
@@ -351,9 +351,14 @@ impl Work<'_> {
         }
         let pairs = skews.block * (skews.block - 1) / 2;
         // One block for all is written as often as it serves: `block_share` is one flag for all layers.
-        let theta = skews.stages[0].repeat(if skews.shared { skews.blocks } else { 1 });
+        let mut theta = skews.stages[0].repeat(if skews.shared { skews.blocks } else { 1 });
         let shape = [theta.len() / pairs.max(1), pairs];
-        Ok((draft.add(self.path, "oft_R.weight", self.dtype, &shape, &theta)?, theta.len()))
+        if self.is_embedding {
+            // E' = E·R, where layers are W·Rᵀ.
+            theta.iter_mut().for_each(|x| *x = -*x);
+        }
+        let parameter = if self.is_embedding { "oft_embedding_R.weight" } else { "oft_R.weight" };
+        Ok((draft.add(self.path, parameter, self.dtype, &shape, &theta)?, theta.len()))
     }
 
     fn is_unscaled(&self) -> bool {
@@ -398,7 +403,7 @@ impl Work<'_> {
         let mut delta = weight.clone();
         self.sides.merge(shape, &mut delta, Parallelism::Rayon, &Workspace::new())?;
         delta.iter_mut().zip(&weight).for_each(|(d, w)| *d -= w);
-        let (b, a, error) = low_rank::nearest(out, inner, &delta, rank)?;
+        let (b, a, error) = low_rank::nearest(out, inner, &delta, rank).map_err(|e| self.refused(e.to_string()))?;
         let rank = a.len() / inner.max(1);
         if self.is_embedding {
             // ΔE = (B_e·A_e)ᵀ for A_e [r, tokens] and B_e [features, r].

@@ -9,7 +9,7 @@
 //! where the explanation is exact and s > 0. Blocks become Cayley's parameters; what is left is told for every layer as
 //! ‖W' − diag(s)·W·Rᵀ‖/‖W' − W‖: 1 explains nothing.
 //!
-//! Embeddings are told by their names, and become OFT's alone: BOFT has none.
+//! Embeddings are told by their names, unless the user tells them, and become OFT's alone: PEFT's BOFT has none.
 
 use core::ops::ControlFlow;
 use std::format;
@@ -56,7 +56,11 @@ pub struct ExtractOptions {
     pub scale: bool,
     /// Only weights whose path contains one of these; all if there are none.
     pub layers: Vec<String>,
-    /// Sweeps of BOFT, at most.
+    /// Weights whose path contains one of these are embeddings, and no others are. `None`: those with names that embeddings
+    /// have in the usual models (`embed_tokens`, `embed_in`, `wte`, `wpe`, `shared`, `…embedding`, `…embeddings` and others). PEFT
+    /// loads what was a guess gone wrong without the layer, or not at all.
+    pub embeddings: Option<Vec<String>>,
+    /// Sweeps of BOFT for one weight, at most; with factors of outputs, all rounds together.
     pub sweeps: usize,
     /// Replace an existing output.
     pub force: bool,
@@ -71,7 +75,31 @@ impl ExtractOptions {
         (stages, block): (usize, usize),
     ) -> Self {
         let (base, tuned, out) = (base.into(), tuned.into(), out.into());
-        Self { base, tuned, out, block, stages, scale: false, layers: Vec::new(), sweeps: 100, force: false }
+        Self {
+            base,
+            tuned,
+            out,
+            block,
+            stages,
+            scale: false,
+            layers: Vec::new(),
+            embeddings: None,
+            sweeps: 100,
+            force: false,
+        }
+    }
+}
+
+impl ExtractOptions {
+    fn is_embedding(&self, module: &str) -> bool {
+        if let Some(named) = &self.embeddings {
+            return named.iter().any(|part| module.contains(part.as_str()));
+        }
+        const KNOWN: [&str; 8] =
+            ["embed", "embed_in", "embed_tokens", "embed_positions", "relative_attention_bias", "shared", "wpe", "wte"];
+        let last = module.rsplit('.').next().unwrap_or_default();
+        let ends = last.ends_with("embedding") || last.ends_with("embeddings");
+        (KNOWN.contains(&last) || ends) && !last.contains("patch")
     }
 }
 
@@ -87,8 +115,10 @@ pub struct ExtractedLayer {
     pub change: f64,
     /// ‖W' − diag(s)·W·Rᵀ‖_F/‖W' − W‖_F: what is left of it.
     pub residual: f64,
-    /// Sweeps that it took.
+    /// Sweeps that it took; with one factor, solutions in closed form.
     pub sweeps: usize,
+    /// Whether it is taken for an embedding.
+    pub embedding: bool,
 }
 
 /// What an extraction found.
@@ -162,12 +192,17 @@ pub fn extract(
         let n = tensor.shape.iter().skip(1).product::<usize>();
         let shape = Shape { stages: m, blocks: n / b, block: b };
         let fits = matches!(tensor.shape.len(), 2 | 4) && n % b == 0 && n > 0 && shape.plan::<f64>().is_ok();
-        let is_embedding = tensor.shape.len() == 2 && module.is_some_and(is_embedding);
+        let is_embedding = tensor.shape.len() == 2 && module.is_some_and(|module| options.is_embedding(module));
         let (Some(module), true) = (module, fits && (is_oft || !is_embedding)) else {
             report.unexplained.push(tensor.name.clone());
             continue;
         };
-        let found = explain(options, shape, &before, &after)?;
+        let name = &tensor.name;
+        let mut stop = || tell(MergeEvent::Portion(Progress { done, total, tensor: name }));
+        let found = explain(options, shape, &before, &after, &mut stop).map_err(|e| match e {
+            Error::Interrupted { .. } => interrupted(format!("at `{name}`")),
+            e => tensor_error(tuned_file.path(), name, "a change that a rotation can be sought for", e),
+        })?;
         match is_oft {
             true => add_oft(&mut draft, module, shape, is_embedding, &found)?,
             false => add_boft(&mut draft, module, shape, tensor.shape.len() == 4, &found)?,
@@ -183,6 +218,7 @@ pub fn extract(
             change: if norm > 0.0 { change / norm } else { f64::MAX },
             residual: distance(&after, &merged) / change,
             sweeps: found.sweeps,
+            embedding: is_embedding,
         });
     }
     if report.layers.is_empty() {
@@ -200,10 +236,16 @@ struct Found {
     sweeps: usize,
 }
 
-fn explain(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64]) -> Result<Found> {
+fn explain(
+    options: &ExtractOptions,
+    shape: Shape,
+    before: &[f64],
+    after: &[f64],
+    stop: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Found> {
     let n = shape.n();
     if !options.scale {
-        let (theta, sweeps) = rotation(options, shape, before, after)?;
+        let (theta, sweeps) = rotation(options.sweeps, shape, before, after, stop)?;
         // BOFT's files have a scale in any case.
         let scale = (shape.stages > 1).then(|| vec![1.0; before.len() / n]);
         return Ok(Found { theta, scale, sweeps });
@@ -218,7 +260,9 @@ fn explain(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64]
     for _ in 0..ROUNDS {
         let mut turned = before.to_vec();
         stretch(n, &mut turned, &scale);
-        let (theta, more) = rotation(options, shape, &turned, after)?;
+        // Each round begins anew, so all but the last of the sweeps are shared out evenly.
+        let share = (options.sweeps / ROUNDS).max(1).min(options.sweeps - sweeps);
+        let (theta, more) = rotation(share, shape, &turned, after, stop)?;
         sweeps += more;
         turned.copy_from_slice(before);
         let sides = Sides::right(Orthogonal::new(shape.plan()?, &theta)?);
@@ -234,7 +278,7 @@ fn explain(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64]
         if residual < least {
             (best, least) = (Some((theta, scale.clone())), residual);
         }
-        if enough {
+        if enough || sweeps >= options.sweeps {
             break;
         }
     }
@@ -248,13 +292,22 @@ fn stretch(n: usize, rows: &mut [f64], scale: &[f64]) {
 }
 
 /// Parameters of the rotation that takes the rows of one weight nearest to those of another, and the sweeps that it took.
-fn rotation(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64]) -> Result<(Vec<f64>, usize)> {
+fn rotation(
+    sweeps: usize,
+    shape: Shape,
+    before: &[f64],
+    after: &[f64],
+    stop: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<(Vec<f64>, usize)> {
+    if stop().is_break() {
+        return Err(interrupted(""));
+    }
     let (n, b) = (shape.n(), shape.block);
     let plan = shape.plan::<f64>()?;
     let layouts: Vec<StageLayout> = plan.stages().iter().map(|stage| stage.layout().clone()).collect();
     let mut fit_options = Options { group: Group::Special, start: Start::Identity, ..Options::default() };
     // e is far from 0 here, and what is left of the change shows in its last digits.
-    (fit_options.sweeps, fit_options.tolerance) = (options.sweeps, 1e-12);
+    (fit_options.sweeps, fit_options.tolerance) = (sweeps, 1e-12);
     // The blocks of the fit, as plan with fixed blocks: stage by stage.
     let (blocks, sweeps): (Vec<Vec<f64>>, usize) = if shape.stages == 1 {
         let mut blocks = Vec::with_capacity(n * b);
@@ -265,7 +318,7 @@ fn rotation(options: &ExtractOptions, shape: Shape, before: &[f64], after: &[f64
         ([blocks].to_vec(), 1)
     } else {
         let target = Target::correlation(n, &correlation(n, 0..n, before, after))?;
-        let found = fit::alternating(&target, &layouts, &fit_options, &mut |_| ControlFlow::Continue(()))?;
+        let found = fit::alternating(&target, &layouts, &fit_options, &mut |_| stop())?;
         let factors = found.plan().realize::<f64>(&[])?;
         let mut stages = Vec::new();
         for (k, stage) in found.plan().stages().iter().enumerate() {
@@ -299,13 +352,6 @@ fn correlation(n: usize, range: core::ops::Range<usize>, before: &[f64], after: 
     let part = |weight: &[f64]| faer::Mat::from_fn(rows, range.len(), |i, j| weight[i * n + range.start + j]);
     let product = part(after).transpose() * part(before);
     (0..range.len()).flat_map(|i| (0..range.len()).map(move |j| (i, j))).map(|(i, j)| product[(i, j)]).collect()
-}
-
-/// Whether a module is an embedding, as far as its name tells.
-fn is_embedding(module: &str) -> bool {
-    let last = module.rsplit('.').next().unwrap_or_default();
-    let known = ["embed_tokens", "embed_positions", "wte", "wpe", "shared"];
-    known.contains(&last) || last.ends_with("embedding") || last.ends_with("embeddings")
 }
 
 fn add_oft(draft: &mut Draft, module: &str, shape: Shape, is_embedding: bool, found: &Found) -> Result<()> {

@@ -107,6 +107,14 @@ impl Layer {
         self.form.sides(numbers, weight)
     }
 
+    /// The sides at a fraction t of the layer's effect, as `papilio merge --strength` takes it.
+    ///
+    /// # Errors
+    /// As [`sides`](Self::sides) and [`Sides::interpolate`].
+    pub fn interpolate(&self, numbers: &Numbers, weight: Option<&[usize]>, t: f64) -> Result<Sides> {
+        self.form.interpolate(numbers, weight, t)
+    }
+
     /// Gradients for the stored numbers from those for the [sides](Self::sides), [`Sides::vjp`].
     ///
     /// # Errors

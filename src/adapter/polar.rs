@@ -4,7 +4,8 @@
 
 use std::vec::Vec;
 
-use faer::MatRef;
+use faer::linalg::solvers::Svd;
+use faer::{Mat, MatRef};
 
 use crate::error::{Error, Result};
 
@@ -17,29 +18,30 @@ pub(super) struct Polar {
 
 /// The polar decomposition of a b×b block.
 pub(super) fn polar(b: usize, block: &[f64]) -> Result<Polar> {
-    decompose(b, block, false)
+    let svd = decompose(b, block)?;
+    let (v, sigma) = (svd.V(), svd.S().column_vector());
+    let stretched = Mat::from_fn(b, b, |i, k| v[(i, k)] * sigma[k]);
+    Ok(Polar { orthogonal: row_major(&(svd.U() * v.transpose())), positive: row_major(&(stretched * v.transpose())) })
 }
 
 /// The rotation with the largest inner product with a b×b block.
 pub(super) fn nearest_rotation(b: usize, block: &[f64]) -> Result<Vec<f64>> {
-    decompose(b, block, true).map(|found| found.orthogonal)
+    let svd = decompose(b, block)?;
+    let (mut u, v) = (svd.U().to_owned(), svd.V());
+    if u.determinant() * v.determinant() < 0.0 {
+        (0..b).for_each(|i| u[(i, b - 1)] = -u[(i, b - 1)]);
+    }
+    Ok(row_major(&(u * v.transpose())))
 }
 
-fn decompose(b: usize, block: &[f64], is_rotation: bool) -> Result<Polar> {
-    let failed = |_| Error::Domain {
+fn decompose(b: usize, block: &[f64]) -> Result<Svd<f64>> {
+    MatRef::from_row_major_slice(block, b, b).svd().map_err(|_| Error::Domain {
         what: "singular value decomposition".into(),
         expected: "a block for which it converges",
         got: "one for which it does not".into(),
-    };
-    let svd = MatRef::from_row_major_slice(block, b, b).svd().map_err(failed)?;
-    let (u, v, sigma) = (svd.U(), svd.V(), svd.S().column_vector());
-    let last = if is_rotation { (u.determinant() * v.determinant()).signum() } else { 1.0 };
-    let sign = |k: usize| if k + 1 == b { last } else { 1.0 };
-    let sum = |of: &dyn Fn(usize, usize, usize) -> f64| {
-        (0..b * b).map(|at| (0..b).map(|k| of(at / b, at % b, k)).sum()).collect()
-    };
-    Ok(Polar {
-        orthogonal: sum(&|i, j, k| u[(i, k)] * sign(k) * v[(j, k)]),
-        positive: sum(&|i, j, k| v[(i, k)] * sign(k) * sigma[k] * v[(j, k)]),
     })
+}
+
+fn row_major(m: &Mat<f64>) -> Vec<f64> {
+    (0..m.nrows()).flat_map(|i| (0..m.ncols()).map(move |j| m[(i, j)])).collect()
 }

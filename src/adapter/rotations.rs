@@ -1,12 +1,13 @@
 //! What an adapter's rotations are, without the base: how orthogonal, how far from the identity, how much of them a merge
 //! into half precision keeps.
 //!
-//! *Distance.* With d(Q) = ‖Q − I‖_F²/n, the mean of ‖Qe_j − e_j‖², trace(Q)/n = 1 − d/2 for an orthogonal Q. A rotation
-//! by φ in every plane has √d = 2·sin(φ/2).
+//! *Distance.* d(Q) = ‖Q − I‖_F²/n is the mean of ‖Qe_j − e_j‖², N(Q) = ‖Q‖_F²/n that of ‖Qe_j‖², 1 for a rotation. A rotation
+//! by φ in every plane has √d = 2·sin(φ/2). Of one stage of blocks they are sums over the blocks; else columns are computed, all
+//! of them, or a seeded sample where that would cost more than 2³⁴ multiplications.
 //!
-//! *Change of a weight.* For a weight without preferred directions (independent entries of one variance) W' = diag(s)·L·W·Rᵀ
-//! has E‖W' − W‖_F² / E‖W‖_F² = mean (s − 1)² + 2·mean s·(1 − (1 − d_L/2)(1 − d_R/2)), taking s to be independent of
-//! L's diagonal.
+//! *Change of a weight.* For a weight without preferred directions (independent entries of one variance) and W' = diag(s)·W·Qᵀ or
+//! diag(s)·Q·W, E‖W' − W‖_F² / E‖W‖_F² = (N − 1)·mean s(s − 1) + mean (s − 1)² + d·mean s, taking s to be independent of
+//! Q's diagonal: mean s²·N − 2·mean s·tr(Q)/n + 1 without its cancellation.
 //!
 //! *Loss.* Rounding to a type with p bits moves a number x ∈ [1, 2) by an error uniform within ±2⁻ᵖ, so by a root mean
 //! square of 2⁻ᵖ/√3; over numbers whose logarithms are uniform E x² = 3/(2 ln 2), so the rounding error of W' is
@@ -24,20 +25,20 @@ use super::merge::finite;
 use super::{Adapter, Layer, Sides};
 use crate::batch::BatchMut;
 use crate::error::Result;
+use crate::generator::Generator;
 use crate::orthogonal::Orthogonal;
 use crate::parallel::Parallelism;
-use crate::plan::{Op, Plan, Source, Workspace};
-use crate::verify::{distance, orthogonality};
+use crate::plan::{Op, Workspace};
+use crate::verify::{certificate, distance_from_identity, orthogonality};
 
-/// Flops that the mean distance of one rotation may cost; beyond, an evenly spaced sample of columns is taken.
+/// Multiplications that the columns of one rotation may cost; beyond, a sample is taken.
 const EFFORT: usize = 1 << 34;
 /// Bits of the significand of bf16, the first one included.
 const BF16_BITS: i32 = 8;
 /// What a defect may be until it shows: lengths change by half of it, which is then the unit roundoff of bf16.
 const SHOWS: f64 = 1.0 / 128.0;
 
-/// What the rotations of one layer are; the product of both where a layer turns inputs and outputs. Numbers beyond the
-/// range of doubles are given as the largest one.
+/// What the rotation of one layer is. Numbers beyond the range of doubles are given as the largest one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RotationReport {
@@ -51,20 +52,23 @@ pub struct RotationReport {
     pub block: usize,
     /// Stages m.
     pub stages: usize,
-    /// Rigorous bound on ‖RᵀR − I‖₂, the larger one of two rotations.
+    /// Rigorous bound on ‖RᵀR − I‖₂.
     #[serde(serialize_with = "finite")]
     pub defect: f64,
     /// It over n·2⁻⁵².
     #[serde(serialize_with = "finite")]
     pub ratio: f64,
-    /// Whether every block is orthogonal but for rounding; not so for truncated series and blocks that were cut off.
+    /// Whether blocks are orthogonal by construction; not so for truncated series, blocks that are stored as they are, and
+    /// RoAd's, which also scale. (Blocks of PEFT up to 0.13 that a weight cuts off are whole here, where no weight is known.)
     pub exact: bool,
-    /// Rigorous bound on ‖R − I‖₂, the sum of two.
+    /// Rigorous bound on ‖R − I‖₂; for PSOFT ‖R − I‖_F of its core.
     #[serde(serialize_with = "finite")]
     pub distance: f64,
     /// ‖R − I‖_F/√n: how far it moves a coordinate, as a root mean square.
     #[serde(serialize_with = "finite")]
     pub moves: f64,
+    /// Whether that is an estimate from some of the columns.
+    pub sampled: bool,
     /// ‖W' − W‖_F/‖W‖_F for a weight without preferred directions, s included; `None` where only the weight tells.
     pub change: Option<f64>,
     /// The part of that change which rounding to bf16 loses, about; `None` likewise.
@@ -98,6 +102,7 @@ impl Adapter {
             exact: true,
             distance: 0.0,
             moves: 0.0,
+            sampled: false,
             change: None,
             lost_in_bf16: None,
         };
@@ -105,6 +110,7 @@ impl Adapter {
         if let Some(core) = layer.core(&numbers) {
             let core = core?;
             (report.distance, report.moves) = from_identity(core.rank, &core.rotation);
+            report.exact = core.exact;
             // Without its vectors it is a rotation.
             for name in ["vector_a", "vector_b"] {
                 numbers.insert(name, vec![1.0; core.rank]);
@@ -113,7 +119,6 @@ impl Adapter {
                 let dense = orthogonality(core.rank, core.rank, &core.rotation, Parallelism::Rayon)?;
                 report.defect = dense.defect;
             }
-            report.exact = !report.shows();
         } else {
             report.measure(&layer.sides(&numbers, None)?)?;
         }
@@ -132,66 +137,103 @@ impl RotationReport {
     }
 
     fn measure(&mut self, sides: &Sides) -> Result<()> {
-        self.defect = sides.defect()?;
-        self.exact = sides.rotations().all(|q| q.plan().is_exact());
-        let (mut gaps, mut kept) = (0.0, 1.0);
+        let mut columns = Columns { gap: 0.0, norm: 1.0, sampled: false };
+        // No dialect has both.
         for q in sides.rotations() {
-            let gap = mean_gap(q)?;
-            self.distance += distance_from_identity(q, self.defect)?;
-            // 1 − (1 − d/2)(1 − d'/2) without the cancellation.
-            gaps += kept * gap / 2.0;
-            kept *= 1.0 - gap / 2.0;
+            let proof = certificate(q.plan(), q.factors())?;
+            self.defect = self.defect.max(proof.defect);
+            self.exact &= q.plan().is_exact();
+            self.distance = distance_from_identity(q.plan(), q.factors(), &proof)?.spectral;
+            columns = Columns::of(q)?;
         }
-        self.moves = (2.0 * gaps).sqrt();
+        let Columns { gap, norm, sampled } = columns;
+        (self.moves, self.sampled) = (gap.sqrt(), sampled);
         let scale = sides.scale.as_deref().unwrap_or(&[1.0]);
         let mean = |of: fn(f64) -> f64| scale.iter().map(|s| of(*s)).sum::<f64>() / scale.len().max(1) as f64;
-        let change = (mean(|s| (s - 1.0) * (s - 1.0)) + 2.0 * mean(|s| s) * gaps).max(0.0).sqrt();
-        let rounding = 2f64.powi(-BF16_BITS) * (2.0 * core::f64::consts::LN_2 * mean(|s| s * s)).sqrt() / 3.0;
-        self.change = Some(change.min(f64::MAX));
+        let square = (norm - 1.0) * mean(|s| s * (s - 1.0)) + mean(|s| (s - 1.0) * (s - 1.0)) + gap * mean(|s| s);
+        let known = |x: f64| if x.is_nan() { f64::MAX } else { x.min(f64::MAX) };
+        let change = known(known(square).max(0.0).sqrt());
+        let rounding = 2f64.powi(-BF16_BITS) * (2.0 * core::f64::consts::LN_2 * norm * mean(|s| s * s)).sqrt() / 3.0;
+        self.change = Some(change);
         self.lost_in_bf16 = Some(if change > 0.0 { (rounding / change).min(1.0) } else { 0.0 });
         Ok(())
     }
 }
 
-/// ‖Q − I‖_F²/n.
-fn mean_gap(q: &Orthogonal<f64>) -> Result<f64> {
-    let (n, plan) = (q.n(), q.plan());
-    let cost: usize = plan.stages().iter().map(|stage| n.saturating_mul(2 * stage.layout().block_size())).sum();
-    let columns = (EFFORT / cost.max(1)).clamp(64, n.max(64)).min(n);
-    let at = |k: usize| (k as u128 * n as u128 / columns as u128) as usize;
-    let panel = ((1 << 18) / n.max(1)).clamp(1, columns.max(1));
-    let (mut sum, ws) = (0.0, Workspace::new());
-    let mut images = vec![0.0; panel * n];
-    for first in (0..columns).step_by(panel) {
-        let images = &mut images[..panel.min(columns - first) * n];
-        images.fill(0.0);
-        images.chunks_exact_mut(n).enumerate().for_each(|(k, image)| image[at(first + k)] = 1.0);
-        plan.run(q.factors(), None, &mut BatchMut::rows(images, n)?, Op::None, Parallelism::Rayon, &ws)?;
-        for (k, image) in images.chunks_exact_mut(n).enumerate() {
-            image[at(first + k)] -= 1.0;
-            sum += image.iter().map(|x| x * x).sum::<f64>();
-        }
-    }
-    Ok(sum / columns.max(1) as f64)
+/// Means over columns.
+struct Columns {
+    /// ‖Qe_j − e_j‖²
+    gap: f64,
+    /// ‖Qe_j‖²
+    norm: f64,
+    sampled: bool,
 }
 
-/// A bound on ‖Q − I‖₂.
-fn distance_from_identity(q: &Orthogonal<f64>, defect: f64) -> Result<f64> {
-    let most = 1.0 + (1.0 + defect).sqrt();
-    if q.plan().stages().iter().any(|stage| stage.vectors().is_some()) {
-        return Ok(most); // every reflection is as far as can be
+impl Columns {
+    fn of(q: &Orthogonal<f64>) -> Result<Self> {
+        let stages = q.plan().stages();
+        let found = match stages {
+            [stage] if stage.vectors().is_none() => Self::of_blocks(q)?,
+            _ => Self::of_columns(q)?,
+        };
+        Ok(if q.plan().is_exact() { Self { norm: 1.0, ..found } } else { found })
     }
-    let still = q.plan().stages().iter().map(|stage| {
+
+    /// Of one stage, block by block.
+    fn of_blocks(q: &Orthogonal<f64>) -> Result<Self> {
+        let (stage, n) = (&q.plan().stages()[0], q.n().max(1) as f64);
         let b = stage.layout().block_size();
-        let unit = (0..b * b).map(|at| f64::from(u8::from(at.is_multiple_of(b + 1)))).collect::<Vec<_>>();
-        (stage.layout().clone(), Source::Fixed(unit.repeat(stage.layout().num_blocks()).into()))
-    });
-    let identity = Orthogonal::new::<f64>(Plan::from_stages(q.n(), still.collect::<Vec<_>>())?, [])?;
-    let found = distance((q.plan(), q.factors()), (identity.plan(), identity.factors()))?;
-    Ok(found.spectral.min(most))
+        let (mut block, mut last) = (vec![0.0; b * b], None);
+        let (mut gap, mut norm) = (0.0, 0.0);
+        for j in 0..stage.layout().num_blocks() {
+            let group = stage.group_of(j);
+            let (own_gap, own_norm) = match last {
+                Some((known, sums)) if known == group => sums,
+                _ => {
+                    q.plan().block(q.factors(), 0, group, &mut block)?;
+                    let unit = |at: usize| f64::from(u8::from(at.is_multiple_of(b + 1)));
+                    let squares = |of: &dyn Fn(usize) -> f64| (0..b * b).map(|at| of(at) * of(at)).sum::<f64>();
+                    (squares(&|at| block[at] - unit(at)), squares(&|at| block[at]))
+                }
+            };
+            last = Some((group, (own_gap, own_norm)));
+            (gap, norm) = (gap + own_gap, norm + own_norm);
+        }
+        let untouched = q.n().saturating_sub(stage.layout().num_blocks() * b) as f64;
+        Ok(Self { gap: gap / n, norm: (norm + untouched) / n, sampled: false })
+    }
+
+    /// Of any product: columns, or a sample, one of each stretch of equal length.
+    fn of_columns(q: &Orthogonal<f64>) -> Result<Self> {
+        let (n, plan) = (q.n(), q.plan());
+        let each = |stage: &crate::plan::Stage<f64>| 2 * stage.vectors().unwrap_or(stage.layout().block_size());
+        let cost: usize =
+            plan.stages().iter().map(|stage| n.saturating_mul(each(stage))).fold(0, usize::saturating_add);
+        let count = (EFFORT / cost.max(1)).clamp(64, n.max(64)).min(n);
+        let mut random = Generator::new(1);
+        let place = |k: usize| (k as u128 * n as u128 / count.max(1) as u128) as usize;
+        let chosen: Vec<usize> =
+            (0..count).map(|k| place(k) + random.below((place(k + 1) - place(k)) as u64) as usize).collect();
+        let panel = ((1 << 18) / n.max(1)).clamp(1, count.max(1));
+        let (mut gap, mut norm, ws) = (0.0, 0.0, Workspace::new());
+        let mut images = vec![0.0; panel * n];
+        for chosen in chosen.chunks(panel) {
+            let images = &mut images[..chosen.len() * n];
+            images.fill(0.0);
+            images.chunks_exact_mut(n).zip(chosen).for_each(|(image, j)| image[*j] = 1.0);
+            plan.run(q.factors(), None, &mut BatchMut::rows(images, n)?, Op::None, Parallelism::Rayon, &ws)?;
+            for (image, j) in images.chunks_exact_mut(n).zip(chosen) {
+                norm += image.iter().map(|x| x * x).sum::<f64>();
+                image[*j] -= 1.0;
+                gap += image.iter().map(|x| x * x).sum::<f64>();
+            }
+        }
+        let count = count.max(1) as f64;
+        Ok(Self { gap: gap / count, norm: norm / count, sampled: chosen.len() < n })
+    }
 }
 
-/// ‖C − I‖_F, a bound on ‖C − I‖₂, and it over √r.
+/// ‖C − I‖_F, which is at least ‖C − I‖₂, and it over √r.
 fn from_identity(r: usize, core: &[f64]) -> (f64, f64) {
     let gap = |at: usize, x: f64| x - f64::from(u8::from(at.is_multiple_of(r + 1)));
     let norm = core.iter().enumerate().map(|(at, x)| gap(at, *x).powi(2)).sum::<f64>().sqrt();
@@ -203,15 +245,22 @@ pub fn rotation_warnings(reports: &[RotationReport]) -> Vec<String> {
     let mut warnings = Vec::new();
     let shown: Vec<_> = reports.iter().filter(|report| report.shows()).collect();
     if let Some(worst) = shown.iter().max_by(|a, b| a.defect.total_cmp(&b.defect)) {
+        // Squares of lengths change by a factor of 1 ± defect.
+        let most = ((1.0 + worst.defect).sqrt() - 1.0).max(1.0 - (1.0 - worst.defect).max(0.0).sqrt());
+        let why = if worst.method.contains("Neumann") {
+            "A Cayley–Neumann series is near a rotation only while its parameters are small: train with the exact Cayley \
+             transform (PEFT: use_cayley_neumann=False), or with more terms"
+        } else {
+            "Its blocks are stored or scaled, and they are no rotations as they stand"
+        };
         warnings.push(format!(
             "{} of {} layers are no rotations: they change lengths by more than rounding to bf16 does. The worst is `{}` \
-             ({}), by up to {:.1} %. A Cayley–Neumann series is near a rotation only while its parameters are small: train \
-             with the exact Cayley transform (PEFT: use_cayley_neumann=False), or with more terms",
+             ({}), by up to {:.1e} times. {why}",
             shown.len(),
             reports.len(),
             worst.name,
             worst.method,
-            50.0 * worst.defect
+            most.min(f64::MAX)
         ));
     }
     let lost = |report: &&RotationReport| report.lost_in_bf16.is_some_and(|lost| lost > 0.5);

@@ -53,8 +53,9 @@ pub struct Served<T: Real> {
 }
 
 impl<T: Real> Served<T> {
-    /// A layer of an adapter, as [`Adapter::sides`](super::Adapter::sides) reads it. `bias` is the layer's own, which some adapters
-    /// turn along.
+    /// A layer y = Wx + b of an adapter, as [`Adapter::sides`](super::Adapter::sides) reads it. `bias` is the layer's own, which
+    /// some adapters turn along; `None` if it has none. Rows of an embedding are outputs:
+    /// [`of_embedding`](Self::of_embedding).
     ///
     /// ```
     /// use papilio::adapter::{Adapter, serve::Served};
@@ -66,7 +67,7 @@ impl<T: Real> Served<T> {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a reinterpreted weight, whose sides are not those of the layer; [`Error::Length`] for a bias of
-    /// another length.
+    /// another length; [`Error::Domain`] for blocks beyond the precision.
     pub fn from_sides(sides: &Sides, bias: Option<&[f64]>) -> Result<Self> {
         if sides.view != View::Weight {
             let (what, expected) = ("serving without merging", "rotations of the inputs and outputs of the layer");
@@ -74,6 +75,11 @@ impl<T: Real> Served<T> {
         }
         let turn =
             |side: &Option<Orthogonal<f64>>| side.as_ref().map(|q| Turn::new(q.plan().cast()?, q.theta())).transpose();
+        if let (Some(bias), Some(outputs)) =
+            (bias, sides.left.as_ref().map(Orthogonal::n).or(sides.scale.as_ref().map(Vec::len)))
+        {
+            check_length("bias", outputs, bias.len())?;
+        }
         let shift = match bias.filter(|_| sides.turns_bias) {
             None => None,
             Some(bias) => {
@@ -84,6 +90,23 @@ impl<T: Real> Served<T> {
         };
         let scale = sides.scale.as_ref().map(|scale| scale.iter().map(|s| T::from_wide(*s)).collect());
         Ok(Self { inputs: turn(&sides.right)?, outputs: turn(&sides.left)?, scale, shift })
+    }
+
+    /// An embedding, whose rows E_k are looked up and turned: E'_k = R E_k, which are outputs of the layer.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for sides that do more than that; [`Error::Domain`] for blocks beyond the precision.
+    pub fn of_embedding(sides: &Sides) -> Result<Self> {
+        match sides {
+            Sides { view: View::Weight, left: None, right: Some(q), scale: None, .. } => {
+                Ok(Self { outputs: Some(Turn::new(q.plan().cast()?, q.theta())?), ..Self::default() })
+            }
+            _ => Err(Error::Unsupported {
+                what: "serving an embedding",
+                expected: "a rotation of its features alone",
+                got: "sides with a scale, or of a layer".to_string(),
+            }),
+        }
     }
 }
 
@@ -201,11 +224,14 @@ impl<T: Real> Mixed<T> {
                 turn.plan.run(&turn.factors, None, &mut batch, Op::None, parallelism, workspace)?;
             }
             for row in rows.chunks_exact_mut(self.outputs) {
-                if let Some(scale) = &adapter.scale {
-                    row.iter_mut().zip(scale).for_each(|(y, s)| *y = E::store(y.load() * *s));
-                }
-                if let Some(shift) = &adapter.shift {
-                    row.iter_mut().zip(shift).for_each(|(y, d)| *y = E::store(y.load() + *d));
+                match (&adapter.scale, &adapter.shift) {
+                    (None, None) => break,
+                    (Some(scale), None) => row.iter_mut().zip(scale).for_each(|(y, s)| *y = E::store(y.load() * *s)),
+                    (None, Some(shift)) => row.iter_mut().zip(shift).for_each(|(y, d)| *y = E::store(y.load() + *d)),
+                    (Some(scale), Some(shift)) => {
+                        let both = scale.iter().zip(shift);
+                        row.iter_mut().zip(both).for_each(|(y, (s, d))| *y = E::store(y.load() * *s + *d));
+                    }
                 }
             }
             Ok(())

@@ -1,8 +1,8 @@
 //! faer: the columns of a matrix are a batch of vectors, and operators are those of faer's matrix-free methods.
 //!
 //! No copies, whatever the strides. For vectors that are rows, transpose the view (`.transpose()`), which moves nothing.
-//! [`Orthogonal`] is a [`LinOp`], a [`BiLinOp`] and, having its inverse at hand, a [`Precond`]; so is
-//! [`Inverse`](struct@Inverse), which is Qᴴ.
+//! [`Orthogonal`] is a [`LinOp`], a [`BiLinOp`], a [`Precond`] and a [`BiPrecond`] that multiplies by Q; so is
+//! [`Inverse`](struct@Inverse), which multiplies by Q⁻¹ = Qᴴ.
 //!
 //! ```
 //! use faer::{Mat, dyn_stack::{MemBuffer, MemStack}, Par, matrix_free::LinOp};
@@ -26,7 +26,7 @@
 #![allow(unsafe_code)] // views of other libraries are pointers and strides
 
 use faer::dyn_stack::{MemStack, StackReq};
-use faer::matrix_free::{BiLinOp, LinOp, Precond};
+use faer::matrix_free::{BiLinOp, BiPrecond, LinOp, Precond};
 use faer::traits::ComplexField;
 use faer::{MatMut, MatRef, Par};
 
@@ -73,7 +73,15 @@ fn threads(par: Par) -> Parallelism {
 
 /// out = op(Q)·rhs.
 #[track_caller]
-fn run<T: Scalar + Element<Scalar = T>>(q: &Orthogonal<T>, out: MatMut<'_, T>, rhs: MatRef<'_, T>, op: Op, par: Par) {
+fn run<T: Scalar + Element<Scalar = T> + ComplexField>(
+    q: &Orthogonal<T>,
+    out: MatMut<'_, T>,
+    rhs: MatRef<'_, T>,
+    op: Op,
+    par: Par,
+) {
+    let mut out = out;
+    out.fill(<T as ComplexField>::zero_impl()); // faer's solvers hand over memory that nothing was written to
     let done = BatchMut::try_from(out).and_then(|mut out| {
         q.plan().run(q.factors(), Some(&rhs.into()), &mut out, op, threads(par), &Workspace::new())
     });
@@ -138,6 +146,24 @@ macro_rules! operator {
             fn adjoint_apply(&self, out: MatMut<'_, T>, rhs: MatRef<'_, T>, par: Par, _stack: &mut MemStack) {
                 let $this = self;
                 run($q, out, rhs, Op::$adjoint, par);
+            }
+        }
+
+        impl<T: Scalar + Element<Scalar = T> + ComplexField> BiPrecond<T> for $name {
+            fn transpose_apply_in_place_scratch(&self, _rhs_ncols: usize, _par: Par) -> StackReq {
+                StackReq::EMPTY
+            }
+
+            #[track_caller]
+            fn transpose_apply_in_place(&self, rhs: MatMut<'_, T>, par: Par, _stack: &mut MemStack) {
+                let $this = self;
+                run_in_place($q, rhs, Op::$transpose, par);
+            }
+
+            #[track_caller]
+            fn adjoint_apply_in_place(&self, rhs: MatMut<'_, T>, par: Par, _stack: &mut MemStack) {
+                let $this = self;
+                run_in_place($q, rhs, Op::$adjoint, par);
             }
         }
 

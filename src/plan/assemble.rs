@@ -33,7 +33,7 @@ impl<T: Scalar> Plan<T> {
     /// ```
     ///
     /// # Errors
-    /// None but those of a plan that is too large to exist.
+    /// [`Error::Domain`](crate::Error::Domain) for fixed blocks with numbers beyond that precision.
     pub fn cast<U: Scalar<Wide = T::Wide>>(&self) -> Result<Plan<U>> {
         Plan::assemble(
             self.n(),

@@ -36,7 +36,7 @@ mod tangent;
 
 pub use adjoint::adjoint;
 pub use certificate::{Certificate, certificate};
-pub use distance::{Distance, distance};
+pub use distance::{Distance, distance, distance_from_identity};
 pub use gradient::{PlanGradient, chart_gradient, plan_gradient};
 pub use isometry::{Isometry, isometry};
 pub use laws::LawViolation;

@@ -42,6 +42,8 @@ pub struct Core {
     pub rank: usize,
     /// R, row-major.
     pub rotation: Vec<f64>,
+    /// Whether Q is Cayley's, which is orthogonal, and no series.
+    pub exact: bool,
 }
 
 impl Core {
@@ -156,7 +158,10 @@ impl Layer {
 impl Form for Layer {
     fn structure(&self) -> Structure {
         Structure {
-            method: "PSOFT".into(),
+            method: match self.terms {
+                None => "PSOFT".into(),
+                Some(terms) => format!("PSOFT, Cayley-Neumann of {terms} terms"),
+            },
             side: Side::Input,
             n: None,
             block: self.rank,
@@ -173,7 +178,7 @@ impl Form for Layer {
             self.chart().forward(r, &theta, &mut rotation);
             let [a, b] = [self.vector(all, 0)?, self.vector(all, 1)?];
             rotation.iter_mut().enumerate().for_each(|(at, x)| *x *= b[at / r] * a[at % r]);
-            Ok(Core { scale: self.scale, rank: r, rotation })
+            Ok(Core { scale: self.scale, rank: r, rotation, exact: self.terms.is_none() })
         };
         Some(core())
     }

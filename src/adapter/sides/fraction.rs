@@ -6,6 +6,7 @@
 //! * Finished blocks that were rounded when they were stored are B = Q·P with Q = U·Vᵀ and P = V·Σ·Vᵀ from the singular
 //!   values of B = U·Σ·Vᵀ. They move along exp(t·log Q)·(I + t(P − I)): P, the rounding, grows with t.
 
+use std::vec;
 use std::vec::Vec;
 
 use super::Sides;
@@ -20,8 +21,11 @@ impl Sides {
     /// does nothing, at 1 everything, and all between is as orthogonal. Blocks that are truncated series, so only nearly
     /// orthogonal, are taken at t·θ; of finished blocks that were rounded, the rotation moves and the rounding grows.
     ///
+    /// Some dialects know better than their sides do: RoAd moves angles and factors apart, and where a weight cuts blocks off, the
+    /// whole ones move. [`Layer::interpolate`](crate::adapter::Layer::interpolate) asks the dialect.
+    ///
     /// # Errors
-    /// As [`Orthogonal::interpolate`].
+    /// As [`Orthogonal::interpolate`]; [`Error::Unsupported`] for other blocks that are not orthogonal, such as RoAd's.
     pub fn interpolate(&self, t: f64) -> Result<Self> {
         if !t.is_finite() {
             let (what, expected) = ("fraction of an adapter".into(), "a finite number");
@@ -39,9 +43,36 @@ impl Sides {
     }
 }
 
+fn refused(got: &str) -> Error {
+    Error::Unsupported {
+        what: "fraction of an adapter",
+        expected: "rotations, or truncated series that are the identity at 0",
+        got: got.into(),
+    }
+}
+
 fn moved(q: &Orthogonal<f64>, t: f64) -> Result<Orthogonal<f64>> {
-    let is_series = |source: &Source<f64>| matches!(source, Source::Chart { chart, .. } if !chart.is_exact());
-    if q.plan().stages().iter().any(|stage| is_series(stage.source())) {
+    let (mut series, mut others) = (0, 0);
+    for stage in q.plan().stages() {
+        match stage.source() {
+            Source::Chart { chart, .. } if !chart.is_exact() => {
+                let b = stage.layout().block_size();
+                let mut start = vec![f64::NAN; b * b];
+                chart.forward(b, &vec![0.0; chart.num_params(b)?], &mut start);
+                let starts =
+                    start.iter().enumerate().all(|(at, x)| *x == f64::from(u8::from(at.is_multiple_of(b + 1))));
+                if !starts {
+                    return Err(refused(&chart.id()));
+                }
+                series += 1;
+            }
+            _ => others += 1,
+        }
+    }
+    if series > 0 {
+        if others > 0 {
+            return Err(refused("series beside other stages"));
+        }
         return Orthogonal::new(q.plan().clone(), q.theta().iter().map(|x| t * x).collect::<Vec<_>>());
     }
     // The rotations of rounded blocks in their place, and the other factors.

@@ -14,7 +14,8 @@ use crate::text::{Table, complain, count, number, print, print_json, printable};
 ///
 /// For every weight W that became W', the R of the wiring with the smallest ‖W' − W·Rᵀ‖ (orthogonal Procrustes): in closed form for
 /// one factor (OFT), by alternating sweeps from the identity for BOFT. The table shows what is left, relative to the change: 1
-/// means that no rotation of this kind explains anything. The adapter is one that PEFT loads, and `papilio merge` merges.
+/// means that no rotation of this kind explains anything. With --scale rotation and factors take turns, which is better than one after
+/// the other. Embeddings become OFT's; BOFT has none. The adapter is one that PEFT loads, and `papilio merge` merges.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -39,7 +40,11 @@ pub(crate) struct Arguments {
     /// Only layers whose path contains this; may be repeated
     #[arg(long = "layer", value_name = "TEXT")]
     layers: Vec<String>,
-    /// Sweeps of BOFT, at most
+    /// Weights whose path contains this are embeddings, and no others are; may be repeated. By default those with the names
+    /// that embeddings usually have
+    #[arg(long = "embedding", value_name = "TEXT")]
+    embeddings: Vec<String>,
+    /// Sweeps of BOFT for one weight, at most
     #[arg(long, value_name = "N", default_value_t = 100)]
     sweeps: usize,
     /// Replace an existing output
@@ -56,10 +61,12 @@ Examples:
   papilio extract --base llama --tuned llama-chat --out llama-chat-boft --block 8 --stages 4 --layer q_proj --layer v_proj
 
 JSON:
-  {\"out\", \"layers\": [{\"name\", \"n\", \"change\", \"residual\", \"sweeps\"}], \"unexplained\": [\"name\"]}
+  {\"out\", \"layers\": [{\"name\", \"n\", \"change\", \"residual\", \"sweeps\", \"embedding\"}], \"unexplained\": [\"name\"]}
   change       ‖W' − W‖ / ‖W‖ (Frobenius)
   residual     ‖W' − diag(s)·W·Rᵀ‖ / ‖W' − W‖
-  unexplained  tensors that changed but are no matrices, were not asked for, or do not fit the blocks
+  sweeps       solutions in closed form for one factor
+  embedding    whether it is taken for one (--embedding)
+  unexplained  tensors that changed but are no matrices, were not asked for, do not fit the blocks, or are embeddings of BOFT
 
 Exit codes: 0 done; 2 bad usage or input, or files that cannot be read or written: no output appears; 130 interrupted";
 
@@ -68,6 +75,7 @@ impl Arguments {
         let options = ExtractOptions {
             scale: self.scale,
             layers: self.layers,
+            embeddings: (!self.embeddings.is_empty()).then_some(self.embeddings),
             sweeps: self.sweeps,
             force: self.force,
             ..ExtractOptions::new(self.base, self.tuned, self.out, (self.stages, self.block))
