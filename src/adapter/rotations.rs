@@ -71,7 +71,7 @@ pub struct RotationReport {
     pub sampled: bool,
     /// ‖W' − W‖_F/‖W‖_F for a weight without preferred directions, s included; `None` where only the weight tells.
     pub change: Option<f64>,
-    /// The part of that change which rounding to bf16 loses, about; `None` likewise.
+    /// The part of that change which rounding to bf16 loses, about; `None` likewise, and for numbers beyond doubles.
     pub lost_in_bf16: Option<f64>,
 }
 
@@ -151,8 +151,11 @@ impl RotationReport {
         let scale = sides.scale.as_deref().unwrap_or(&[1.0]);
         let mean = |of: fn(f64) -> f64| scale.iter().map(|s| of(*s)).sum::<f64>() / scale.len().max(1) as f64;
         let square = (norm - 1.0) * mean(|s| s * (s - 1.0)) + mean(|s| (s - 1.0) * (s - 1.0)) + gap * mean(|s| s);
-        let known = |x: f64| if x.is_nan() { f64::MAX } else { x.min(f64::MAX) };
-        let change = known(known(square).max(0.0).sqrt());
+        if !square.is_finite() || !norm.is_finite() {
+            self.change = Some(f64::MAX);
+            return Ok(());
+        }
+        let change = square.max(0.0).sqrt();
         let rounding = 2f64.powi(-BF16_BITS) * (2.0 * core::f64::consts::LN_2 * norm * mean(|s| s * s)).sqrt() / 3.0;
         self.change = Some(change);
         self.lost_in_bf16 = Some(if change > 0.0 { (rounding / change).min(1.0) } else { 0.0 });

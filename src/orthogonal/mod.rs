@@ -161,12 +161,13 @@ impl<T: Scalar> Orthogonal<T> {
     }
 
     /// Lets go of θ, where only products are wanted: [`theta`](Self::theta) is empty then.
+    #[cfg(feature = "files")]
     pub(crate) fn shed(&mut self) {
         self.theta = Vec::new();
     }
 
     /// [`adjoint`](Self::adjoint), without a copy.
-    pub(crate) fn into_adjoint(self) -> Self {
+    pub fn into_adjoint(self) -> Self {
         Self { plan: self.plan.adjoint(), ..self }
     }
 

@@ -34,7 +34,7 @@ const FEATURE_DOORS: &[(&str, &str)] = &[
     ("dense/mod.rs", "`rand`: Haar blocks serve the random initialisers only"),
     ("verify/mod.rs", "`proptest`: strategies are public API of one feature only"),
     ("interop/mod.rs", "one door for each library"),
-    ("orthogonal/mod.rs", "`rand`: initialisers that take an `impl rand::Rng`"),
+    ("orthogonal/mod.rs", "`rand`: initialisers that take an `impl rand::Rng`; `files`: adapters let go of θ"),
 ];
 
 /// Files that may hold unsafe code, with the reason.
