@@ -25,10 +25,7 @@ fn unitary() -> Orthogonal<c64> {
     Orthogonal::new(plan, theta).unwrap()
 }
 
-fn dense<T: Scalar + papilio::Element<Scalar = T>>(q: &Orthogonal<T>) -> DMatrix<T>
-where
-    T: nalgebra::Scalar,
-{
+fn dense<T: Scalar + papilio::Element<Scalar = T> + nalgebra::Scalar>(q: &Orthogonal<T>) -> DMatrix<T> {
     DMatrix::from_row_slice(q.n(), q.n(), &q.to_dense().unwrap())
 }
 
@@ -175,4 +172,28 @@ fn solvers_of_faer_take_operators() {
     let mut back = Mat::<f64>::zeros(N, 2);
     LinOp::apply(&q, back.as_mut(), x.as_ref(), Par::Seq, MemStack::new(&mut memory));
     assert!((back - rhs).norm_l2() < 1e-12);
+}
+
+/// Nothing, one row, rows and columns backwards.
+#[test]
+fn awkward_views_of_faer() {
+    let (q, mut next) = (rotation(), noise(5));
+    let mut memory = MemBuffer::new(q.apply_scratch(0, Par::Seq));
+    let mut empty = Mat::<f64>::zeros(N, 0);
+    LinOp::apply(&q, empty.as_mut(), Mat::zeros(N, 0).as_ref(), Par::Seq, MemStack::new(&mut memory));
+    let x = Mat::from_fn(N, 3, |_, _| next());
+    let mut turned = Mat::<f64>::zeros(N, 3);
+    let (from, to) = (x.as_ref().reverse_rows_and_cols(), turned.as_mut().reverse_cols_mut());
+    LinOp::apply(&q, to, from, Par::Seq, MemStack::new(&mut memory));
+    let matrix = dense(&q);
+    for j in 0..3 {
+        let want = &matrix * nalgebra::DVector::from_fn(N, |i, _| x[(N - 1 - i, 2 - j)]);
+        assert!((0..N).all(|i| (want[i] - turned[(i, 2 - j)]).abs() < 1e-14));
+    }
+    let short = std::panic::catch_unwind(|| {
+        let mut out = Mat::<f64>::zeros(N - 1, 3);
+        let mut memory = MemBuffer::new(rotation().apply_scratch(3, Par::Seq));
+        LinOp::apply(&rotation(), out.as_mut(), Mat::zeros(N - 1, 3).as_ref(), Par::Seq, MemStack::new(&mut memory));
+    });
+    assert!(short.is_err(), "as faer's own operators do");
 }
