@@ -3,7 +3,7 @@
 //!
 //! *Distance.* d(Q) = ‖Q − I‖_F²/n is the mean of ‖Qe_j − e_j‖², N(Q) = ‖Q‖_F²/n that of ‖Qe_j‖², 1 for a rotation. A rotation
 //! by φ in every plane has √d = 2·sin(φ/2). Of one stage of blocks they are sums over the blocks; else columns are computed, all
-//! of them, or a seeded sample where that would cost more than 2³⁴ multiplications.
+//! of them, or a seeded sample where that would cost more than 2³¹ multiplications.
 //!
 //! *Change of a weight.* For a weight without preferred directions (independent entries of one variance) and W' = diag(s)·W·Qᵀ or
 //! diag(s)·Q·W, E‖W' − W‖_F² / E‖W‖_F² = (N − 1)·mean s(s − 1) + mean (s − 1)² + d·mean s, taking s to be independent of
@@ -32,7 +32,7 @@ use crate::plan::{Op, Workspace};
 use crate::verify::{certificate, distance_from_identity, orthogonality};
 
 /// Multiplications that the columns of one rotation may cost; beyond, a sample is taken.
-const EFFORT: usize = 1 << 34;
+const EFFORT: usize = 1 << 31;
 /// Bits of the significand of bf16, the first one included.
 const BF16_BITS: i32 = 8;
 /// What a defect may be until it shows: lengths change by half of it, which is then the unit roundoff of bf16.
