@@ -277,6 +277,7 @@
 //! | `half` | | batches of `half::bf16` and `half::f16`, computed with in `f32` |
 //! | `proptest` | | strategies for the property tests of crates that build on papilio |
 //! | `files` | | [`archive`](archive/index.html): operators saved and loaded; [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
+//! | `candle` | | [`interop::candle`](interop/candle/index.html): rotations of candle's tensors and adapters for its layers, with gradients; implies `files` |
 //! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology`, `fit`, `bench` |
 //!
 //! Without default features the crate is `no_std` with `alloc`, and computes the same numbers on [`Isa::Portable`] or with
@@ -297,6 +298,8 @@ pub mod dense;
 mod error;
 pub mod fit;
 pub mod generator;
+#[cfg(feature = "candle")]
+pub mod interop;
 mod kernel;
 mod layout;
 mod orthogonal;
