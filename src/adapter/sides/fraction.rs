@@ -61,7 +61,7 @@ fn moved(q: &Orthogonal<f64>, t: f64) -> Result<Orthogonal<f64>> {
     if roundings.is_empty() {
         return q.interpolate(t);
     }
-    let rotations = Orthogonal::new(Plan::assemble(q.n(), parts)?, q.theta().to_vec())?.interpolate(t)?;
+    let rotations = Orthogonal::new(Plan::assemble(q.n(), parts)?, q.theta())?.interpolate(t)?;
     let mut parts = rotations.plan().parts();
     for (k, split) in roundings {
         let (Source::Fixed(turned), b) = (&parts[k].source, parts[k].layout.block_size()) else { continue };
@@ -74,5 +74,5 @@ fn moved(q: &Orthogonal<f64>, t: f64) -> Result<Orthogonal<f64>> {
         });
         parts[k].source = Source::Fixed(blocks.collect::<Vec<_>>().into());
     }
-    Orthogonal::new(Plan::assemble(q.n(), parts)?, rotations.theta().to_vec())
+    Orthogonal::new(Plan::assemble(q.n(), parts)?, rotations.theta())
 }

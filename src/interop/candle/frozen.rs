@@ -264,14 +264,14 @@ fn scaled_and_summed<E: Number>(g: &[E], y: &[E], scale: &[f64], bias: Option<&[
                     let sums = product.iter_mut().zip(seen.iter_mut().zip(hidden));
                     for ((product, (seen, hidden)), ((g, y), b)) in sums.zip(g.iter().zip(y).zip(bias)) {
                         let d = g.load() * (y.load() - *b);
-                        *product = *product + d;
-                        *seen = *seen + Float::abs(d);
-                        *hidden = *hidden + Float::abs(g.load() * *b);
+                        *product += d;
+                        *seen += Float::abs(d);
+                        *hidden += Float::abs(g.load() * *b);
                     }
                 }
                 None => {
                     let sums = product.iter_mut().zip(g.iter().zip(y));
-                    sums.for_each(|(sum, (g, y))| *sum = *sum + g.load() * y.load());
+                    sums.for_each(|(sum, (g, y))| *sum += g.load() * y.load());
                 }
             }
         }

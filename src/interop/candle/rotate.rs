@@ -221,6 +221,9 @@ pub(super) fn rotated<E: Number>(
     Ok(y)
 }
 
+/// Gradients for x and θ.
+type Pulled<E> = (Option<Vec<E>>, Option<Vec<f64>>);
+
 /// The gradients for x and θ, as far as they are wanted.
 pub(super) fn pulled<E: Number>(
     plan: &Plan<E::Scalar>,
@@ -230,7 +233,7 @@ pub(super) fn pulled<E: Number>(
     g: Batch<'_, E>,
     op: Op,
     wanted: (bool, bool),
-) -> crate::Result<(Option<Vec<E>>, Option<Vec<f64>>)> {
+) -> crate::Result<Pulled<E>> {
     let mut d_x = wanted.0.then(|| vec![E::default(); x.batch() * plan.n()]);
     let mut d_factors = wanted.1.then(|| vec![<E::Scalar as num_traits::Zero>::zero(); plan.num_entries()]);
     let rows = d_x.as_mut().map(|d| BatchMut::rows(d, plan.n())).transpose()?;
