@@ -27,8 +27,8 @@
 //! * **Numbers**: `F32`, `BF16` and `F16` are computed in `f32`, `F64` in `f64`; blocks are found in `f64`, whatever θ is stored
 //!   in. Any leading dimensions, any strides.
 //! * **Memory**: between forward and backward the graph keeps the arguments and nothing else. Blocks are found again from θ,
-//!   which costs far less than it would to know that nobody changed a variable in the meantime; what happens inside the
-//!   stages is computed again while it is in cache.
+//!   which costs little, and kept ones would be memory that grows with the model; what happens inside the stages is computed
+//!   again while it is in cache.
 //! * **Devices**: the CPU. A tensor elsewhere is an error that says so; nothing is copied silently.
 //! * **Errors** are candle's, with papilio's text.
 //!
