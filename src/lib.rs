@@ -277,6 +277,9 @@
 //! | `half` | | batches of `half::bf16` and `half::f16`, computed with in `f32` |
 //! | `proptest` | | strategies for the property tests of crates that build on papilio |
 //! | `files` | | [`archive`](archive/index.html): operators saved and loaded; [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
+//! | `candle` | | [`interop::candle`](interop/candle/index.html): rotations of candle's tensors and adapters for its layers, with gradients; implies `files` |
+//! | `faer`, `nalgebra`, `ndarray` | | [`interop`](interop/index.html): their views as batches, without copies; operators for faer's solvers |
+//! | `interop` | | these four |
 //! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology`, `fit`, `bench` |
 //!
 //! Without default features the crate is `no_std` with `alloc`, and computes the same numbers on [`Isa::Portable`] or with
@@ -297,7 +300,7 @@ pub mod dense;
 mod error;
 pub mod fit;
 pub mod generator;
-#[cfg(any(feature = "faer", feature = "nalgebra", feature = "ndarray"))]
+#[cfg(any(feature = "candle", feature = "faer", feature = "nalgebra", feature = "ndarray"))]
 pub mod interop;
 mod kernel;
 mod layout;

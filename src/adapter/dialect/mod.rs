@@ -31,6 +31,8 @@ pub mod peft_psoft;
 mod peft_road;
 mod skew;
 
+pub use peft_oft::oft_chart;
+
 use keys::{Grammar, Parameter};
 
 /// Numbers of a layer by the names of their parameters.

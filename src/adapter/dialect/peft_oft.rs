@@ -206,6 +206,19 @@ impl Block {
     }
 }
 
+/// Chart and sign of θ for a rotation that is trained as PEFT 0.18 trains it: exact, or by a series of so many terms.
+///
+/// # Errors
+/// [`Error::Unsupported`] for fewer than two terms, which leave nothing to train.
+pub fn oft_chart(terms: Option<u32>) -> Result<(Arc<dyn Parametrization<f64>>, f64)> {
+    let block = terms.map_or(Block::Cayley, |terms| Block::Neumann { terms });
+    block.chart().ok_or_else(|| Error::Unsupported {
+        what: "series of OFT",
+        expected: "at least 2 terms",
+        got: format!("{}", terms.unwrap_or_default()),
+    })
+}
+
 impl Layer {
     /// Size of the rotated space for a weight of this shape, and whether the last block is cut off.
     fn n(&self, weight: Option<&[usize]>) -> (usize, bool) {
