@@ -279,7 +279,7 @@
 //! | `files` | | [`archive`](archive/index.html): operators saved and loaded; [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
 //! | `candle` | | [`interop::candle`](interop/candle/index.html): rotations of candle's tensors and adapters for its layers, with gradients; implies `files` |
 //! | `faer`, `nalgebra`, `ndarray` | | [`interop`](interop/index.html): their views as batches, without copies; operators for faer's solvers |
-//! | `interop` | | these four |
+//! | `interop` | | these three |
 //! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology`, `fit`, `bench` |
 //!
 //! Without default features the crate is `no_std` with `alloc`, and computes the same numbers on [`Isa::Portable`] or with
