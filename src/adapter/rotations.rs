@@ -258,7 +258,7 @@ pub fn rotation_warnings(reports: &[RotationReport]) -> Vec<String> {
         };
         warnings.push(format!(
             "{} of {} layers are no rotations: they change lengths by more than rounding to bf16 does. The worst is `{}` \
-             ({}), by up to {:.1e} times. {why}",
+             ({}), by factors of up to 1 ± {:.1e}. {why}",
             shown.len(),
             reports.len(),
             worst.name,

@@ -45,7 +45,7 @@ fn text(report: &PreservedReport, limit: f64) -> String {
             layer.name.clone(),
             format!("{}×{} {}", layer.rows, layer.n, layer.dtype),
             number(layer.change),
-            layer.lost.map_or("".into(), |lost| format!("{:.2} %", 100.0 * lost)),
+            layer.lost.map_or("".into(), |lost| format!("{lost:.1e}")),
             format!("{:.1e}{}", layer.cosine_max, mark(layer.sampled, "*")),
             format!("{:.1e}{}", layer.cosine_rms, mark(layer.sampled, "*")),
             format!("{}{}", arrow(layer.energy), mark(layer.sampled, "*")),
