@@ -21,8 +21,12 @@ use crate::parallel::Parallelism;
 use crate::plan::{Op, Plan, Saved, Source, Workspace};
 use crate::verify::certificate;
 
+mod act;
 mod fraction;
 mod undo;
+
+pub(super) use act::Way;
+use act::run;
 
 pub use undo::Undo;
 
@@ -144,142 +148,6 @@ impl Sides {
         Ok((rows, columns))
     }
 
-    /// Whether rows of W become the same rows of W', so that they may be taken in portions.
-    pub fn is_row_by_row(&self) -> bool {
-        self.left.is_none() && self.view == View::Weight
-    }
-
-    /// Rows `first ..` of W become the same rows of W'; `rows` is row-major `[count, n]`, n the length of a row.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] unless [`is_row_by_row`](Self::is_row_by_row); [`Error::Length`] if `rows` is not whole rows or
-    /// reaches beyond the last scale.
-    pub fn rotate_rows(
-        &self,
-        first: usize,
-        n: usize,
-        rows: &mut [f64],
-        par: Parallelism,
-        ws: &Workspace,
-    ) -> Result<()> {
-        let scale = self.scale_of_rows(first, n, rows)?;
-        if let Some(right) = &self.right {
-            run(right, &mut BatchMut::rows(rows, n)?, Op::None, par, ws)?;
-        }
-        for (row, s) in rows.chunks_exact_mut(n.max(1)).zip(scale.into_iter().flatten()) {
-            row.iter_mut().for_each(|w| *w *= s);
-        }
-        Ok(())
-    }
-
-    /// Whether columns of the matrix may be taken in portions.
-    pub fn is_column_by_column(&self) -> bool {
-        self.right.is_none()
-    }
-
-    /// Columns `first ..` of the [matrix](Self::matrix) become the same columns of W'; `columns` is row-major
-    /// `[rows, count]`.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] unless [`is_column_by_column`](Self::is_column_by_column); [`Error::Length`] if `columns` is
-    /// not whole columns, or there are more or fewer factors of s.
-    pub fn rotate_columns(
-        &self,
-        first: usize,
-        rows: usize,
-        columns: &mut [f64],
-        par: Parallelism,
-        ws: &Workspace,
-    ) -> Result<()> {
-        let count = self.count_of_columns(first, rows, columns)?;
-        if let Some(left) = &self.left {
-            run(left, &mut BatchMut::columns(columns, rows)?, Op::None, par, ws)?;
-        }
-        self.stretch(first, count, columns, |w, s| *w *= s);
-        Ok(())
-    }
-
-    /// How many columns these are, if columns are independent and have their factors.
-    fn count_of_columns(&self, first: usize, rows: usize, columns: &[f64]) -> Result<usize> {
-        if !self.is_column_by_column() {
-            return Err(mixed("some columns of a weight", "an adapter that leaves the inputs alone", "columns"));
-        }
-        let count = columns.len() / rows.max(1);
-        check_length("columns", count * rows, columns.len())?;
-        if let Some(scale) = &self.scale {
-            let end = first.saturating_add(count);
-            let (wanted, found) = match self.view {
-                View::Weight => (rows, scale.len()),
-                View::Reinterpreted => (end, end.min(scale.len())),
-            };
-            check_length("scale factors for these columns", wanted, found)?;
-        }
-        Ok(count)
-    }
-
-    /// The factors of rows `first ..`, if rows are independent and these exist.
-    fn scale_of_rows(&self, first: usize, n: usize, rows: &[f64]) -> Result<Option<&[f64]>> {
-        if !self.is_row_by_row() {
-            return Err(mixed("some rows of a weight", "an adapter that leaves the outputs alone", "rows"));
-        }
-        let count = rows.len() / n.max(1);
-        check_length("rows", count * n, rows.len())?;
-        let Some(scale) = &self.scale else { return Ok(None) };
-        let scale = scale.get(first..).and_then(|s| s.get(..count)).unwrap_or_default();
-        check_length("scale factors for these rows", count, scale.len())?;
-        Ok(Some(scale))
-    }
-
-    /// W becomes W'; `weight` holds all numbers of a tensor of this shape.
-    ///
-    /// # Errors
-    /// Those of [`matrix`](Self::matrix); [`Error::Length`] if there are more or fewer numbers.
-    pub fn merge(&self, shape: &[usize], weight: &mut [f64], par: Parallelism, ws: &Workspace) -> Result<()> {
-        let (rows, columns) = self.matrix(shape)?;
-        check_length("weight", rows.saturating_mul(columns), weight.len())?;
-        if weight.is_empty() {
-            return Ok(());
-        }
-        if let Some(right) = &self.right {
-            run(right, &mut BatchMut::rows(weight, columns)?, Op::None, par, ws)?;
-        }
-        if let Some(left) = &self.left {
-            run(left, &mut BatchMut::columns(weight, rows)?, Op::None, par, ws)?;
-        }
-        self.stretch(0, columns, weight, |w, s| *w *= s);
-        Ok(())
-    }
-
-    /// b becomes b'.
-    ///
-    /// # Errors
-    /// [`Error::Length`] unless there is one number for each output.
-    pub fn merge_bias(&self, bias: &mut [f64], ws: &Workspace) -> Result<()> {
-        if !self.turns_bias {
-            return Ok(());
-        }
-        if let Some(left) = &self.left {
-            check_length("bias", left.n(), bias.len())?;
-            run(left, &mut BatchMut::rows(bias, left.n())?, Op::None, Parallelism::None, ws)?;
-        }
-        if let Some(scale) = &self.scale {
-            check_length("bias", scale.len(), bias.len())?;
-            bias.iter_mut().zip(scale).for_each(|(b, s)| *b *= s);
-        }
-        Ok(())
-    }
-
-    /// `act` on every number of columns `first ..` of the matrix, row-major with `count` numbers in a row, and its factor.
-    fn stretch(&self, first: usize, count: usize, columns: &mut [f64], act: impl Fn(&mut f64, f64)) {
-        let Some(scale) = &self.scale else { return };
-        for (i, row) in columns.chunks_exact_mut(count.max(1)).enumerate() {
-            match self.view {
-                View::Weight => row.iter_mut().for_each(|w| act(w, scale[i])),
-                View::Reinterpreted => row.iter_mut().zip(&scale[first..]).for_each(|(w, s)| act(w, *s)),
-            }
-        }
-    }
-
     /// Gradients for the parameters and the weight from ∂ℓ/∂W' = `d_merged` at W = `weight`.
     ///
     /// # Errors
@@ -305,7 +173,7 @@ impl Sides {
             for (at, (v, g)) in both.iter().zip(d_merged).enumerate() {
                 gradient.scale[if self.view == View::Weight { at / columns } else { at % columns }] += v * g;
             }
-            self.stretch(0, columns, &mut d, |g, s| *g *= s);
+            self.stretch(Way::Forth, 0, columns, &mut d);
         }
         if let Some(left) = &self.left {
             let batches = (Batch::columns(&turned, rows)?, Batch::columns(&d, rows)?);
@@ -364,14 +232,6 @@ impl Sides {
         let [left, right] = [&self.left, &self.right].map(|side| side.as_ref().map(&f).transpose());
         Ok(Self { left: left?, right: right?, ..self.clone() })
     }
-}
-
-fn mixed(what: &'static str, expected: &'static str, got: &str) -> Error {
-    Error::Unsupported { what, expected, got: std::format!("one that mixes {got}") }
-}
-
-fn run(q: &Orthogonal<f64>, y: &mut BatchMut<'_, f64>, op: Op, par: Parallelism, ws: &Workspace) -> Result<()> {
-    q.plan().run(q.factors(), None, y, op, par, ws)
 }
 
 /// Block j of stage k as it acts, row-major.

@@ -33,7 +33,7 @@ use alloc::sync::Arc;
 
 use num_traits::Float;
 
-use super::polynomial::Polynomial;
+use super::polynomial::{Polynomial, polynomial_chart};
 use super::{Charts, Parametrization};
 use crate::error::Result;
 use crate::scalar::Wide;
@@ -98,39 +98,7 @@ impl CayleyNeumann {
     }
 }
 
-impl<W: Wide> Parametrization<W> for CayleyNeumann {
-    fn name(&self) -> &'static str {
-        "Cayley-Neumann"
-    }
-
-    fn id(&self) -> String {
-        format!("{PREFIX}{}", self.order)
-    }
-
-    fn num_params(&self, b: usize) -> Result<usize> {
-        self.polynomial().num_params::<W>("Cayley-Neumann", b)
-    }
-
-    fn forward(&self, b: usize, theta: &[f64], block: &mut [W]) {
-        self.polynomial().forward(b, theta, block);
-    }
-
-    fn vjp(&self, b: usize, theta: &[f64], _block: &[W], d_block: &[W], d_theta: &mut [f64]) {
-        self.polynomial().vjp(b, theta, d_block, d_theta);
-    }
-
-    fn jvp(&self, b: usize, theta: &[f64], _block: &[W], d_theta: &[f64], d_block: &mut [W]) {
-        self.polynomial().jvp(b, theta, d_theta, d_block);
-    }
-
-    fn inverse(&self, b: usize, block: &[W], theta: &mut [f64]) -> Result<()> {
-        self.polynomial().inverse("Cayley-Neumann", b, block, theta)
-    }
-
-    fn is_exact(&self) -> bool {
-        false
-    }
-}
+polynomial_chart!(CayleyNeumann, "Cayley-Neumann");
 
 #[cfg(test)]
 mod tests {

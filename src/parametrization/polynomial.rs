@@ -154,6 +154,46 @@ impl Polynomial {
     }
 }
 
+/// The chart of a type with a method `polynomial`, an `order`, and a constant `PREFIX` of its id beside it, under this name.
+macro_rules! polynomial_chart {
+    ($chart:ty, $name:literal) => {
+        impl<W: Wide> Parametrization<W> for $chart {
+            fn name(&self) -> &'static str {
+                $name
+            }
+
+            fn id(&self) -> String {
+                format!("{PREFIX}{}", self.order)
+            }
+
+            fn num_params(&self, b: usize) -> Result<usize> {
+                self.polynomial().num_params::<W>($name, b)
+            }
+
+            fn forward(&self, b: usize, theta: &[f64], block: &mut [W]) {
+                self.polynomial().forward(b, theta, block);
+            }
+
+            fn vjp(&self, b: usize, theta: &[f64], _block: &[W], d_block: &[W], d_theta: &mut [f64]) {
+                self.polynomial().vjp(b, theta, d_block, d_theta);
+            }
+
+            fn jvp(&self, b: usize, theta: &[f64], _block: &[W], d_theta: &[f64], d_block: &mut [W]) {
+                self.polynomial().jvp(b, theta, d_theta, d_block);
+            }
+
+            fn inverse(&self, b: usize, block: &[W], theta: &mut [f64]) -> Result<()> {
+                self.polynomial().inverse($name, b, block, theta)
+            }
+
+            fn is_exact(&self) -> bool {
+                false
+            }
+        }
+    };
+}
+pub(super) use polynomial_chart;
+
 /// X = −A.
 pub(super) fn minus_skew<W: Wide>(b: usize, theta: &[f64]) -> Vec<W> {
     let mut x = vec![W::zero(); b * b];

@@ -8,7 +8,7 @@ use std::vec::Vec;
 
 use super::columns::{Columns, width};
 use super::resolve::Entry;
-use super::step::{Step, Way};
+use super::step::{Cut, Step};
 use super::strips::{Change, Flaw, Strips, Types};
 use super::write::{PORTION, flawed, in_order};
 use crate::error::Result;
@@ -34,14 +34,14 @@ impl Beside {
         let count = entry.source.len();
         let rows = entry.source.shape.first().copied().unwrap_or(0);
         let n = count / rows.max(1);
-        match Way::of(steps, &entry.source.shape) {
-            Way::Rows => {
+        match Cut::of(steps, &entry.source.shape) {
+            Cut::Rows => {
                 let before = entry.file.read_finite(entry.source)?;
                 let after = rotated_rows(entry, steps, types, strips, tell)?;
                 Ok(Self { rows, n, before, after })
             }
-            Way::Columns(rows, columns) => across(entry, steps, types, (rows, columns), strips, tell),
-            Way::Whole => {
+            Cut::Columns(rows, columns) => across(entry, steps, types, (rows, columns), strips, tell),
+            Cut::Whole => {
                 let (before, mut after) =
                     (entry.file.read_finite(entry.source)?, entry.file.read_finite(entry.source)?);
                 for step in steps {
@@ -62,20 +62,20 @@ impl Beside {
     /// ‖fl(W') − W'‖_F/‖W'‖_F, what rounding to the type of the output changes: W' is made again, a portion at a time. `None`
     /// where rows and columns mix.
     pub(super) fn rounding(&self, steps: &[Step], shape: &[usize], strips: &Strips) -> Result<Option<f64>> {
-        let (way, n) = (Way::of(steps, shape), self.n.max(1));
+        let (way, n) = (Cut::of(steps, shape), self.n.max(1));
         let count = (PORTION / n).max(1);
         let (mut exact, mut across, mut change) = (Vec::new(), Vec::new(), Change::default());
         for (k, (before, after)) in self.before.chunks(count * n).zip(self.after.chunks(count * n)).enumerate() {
             exact.clear();
             exact.extend_from_slice(before);
             match way {
-                Way::Whole => return Ok(None),
-                Way::Rows => {
+                Cut::Whole => return Ok(None),
+                Cut::Rows => {
                     for step in steps {
                         step.rotate_rows(k * count, n, &mut exact, &strips.workspace)?;
                     }
                 }
-                Way::Columns(..) => {
+                Cut::Columns(..) => {
                     across.resize(exact.len(), 0.0);
                     transpose(n, &exact, &mut across);
                     for step in steps {

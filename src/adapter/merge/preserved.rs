@@ -231,7 +231,7 @@ fn look_at(
     let scale = sides.scale.clone().unwrap_or_else(|| vec![1.0; shape.first().copied().unwrap_or(0)]);
     // Rows are what is rotated: the weight's own, or its columns.
     let is_across = sides.view == View::Weight && sides.left.is_some();
-    let steps = [Step::Merge(sides)];
+    let steps = [Step::merging(sides)];
     let beside = Beside::new(entry, &steps, types, strips, &mut |bytes| step(bytes / 2))?;
     let rounding = beside.rounding(&steps, shape, strips)?;
     drop(steps);

@@ -4,15 +4,16 @@ use std::vec::Vec;
 
 use super::Strength;
 use super::resolve::Part;
-use crate::adapter::{Side, Sides, Undo};
+use crate::adapter::sides::Way;
+use crate::adapter::{Side, Sides};
 use crate::error::Result;
 use crate::parallel::Parallelism;
 use crate::plan::Workspace;
 
-/// One adapter's effect on one tensor.
-pub(super) enum Step {
-    Merge(Sides),
-    Undo(Undo),
+/// One adapter's effect on one tensor: its sides, or those of the inverse rotations and the way back.
+pub(super) struct Step {
+    sides: Sides,
+    way: Way,
 }
 
 /// How much of an adapter, and which way.
@@ -29,7 +30,10 @@ pub(super) fn steps(parts: &[Part<'_>], shape: &[usize], how: How) -> Result<(Ve
         let sides = part.sides(shape, how.strength)?.shed();
         sides.matrix(shape)?;
         defect = defect.max(defect_of(&sides)?);
-        steps.push(if how.undo { Step::Undo(sides.into_inverse()?) } else { Step::Merge(sides) });
+        steps.push(match how.undo {
+            true => Step { sides: sides.into_inverse()?.into_sides(), way: Way::Back },
+            false => Step::merging(sides),
+        });
     }
     if how.undo {
         steps.reverse();
@@ -44,7 +48,7 @@ pub(super) fn defect_of(sides: &Sides) -> Result<f64> {
 
 /// How a weight may be taken to pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Cut {
     /// In rows: no step mixes them.
     Rows,
     /// In columns of a matrix of so many rows and columns.
@@ -53,8 +57,8 @@ pub(super) enum Way {
     Whole,
 }
 
-impl Way {
-    /// The way of these steps through a weight of this shape.
+impl Cut {
+    /// How these steps leave a weight of this shape to be cut.
     pub(super) fn of(steps: &[Step], shape: &[usize]) -> Self {
         if steps.iter().all(Step::is_row_by_row) {
             return Self::Rows;
@@ -90,27 +94,21 @@ impl Part<'_> {
 }
 
 impl Step {
+    pub(super) fn merging(sides: Sides) -> Self {
+        Self { sides, way: Way::Forth }
+    }
+
     pub(super) fn is_row_by_row(&self) -> bool {
-        match self {
-            Self::Merge(sides) => sides.is_row_by_row(),
-            Self::Undo(undo) => undo.is_row_by_row(),
-        }
+        self.sides.is_row_by_row()
     }
 
     pub(super) fn rotate_rows(&self, first: usize, n: usize, rows: &mut [f64], ws: &Workspace) -> Result<()> {
-        match self {
-            Self::Merge(sides) => sides.rotate_rows(first, n, rows, Parallelism::None, ws),
-            Self::Undo(undo) => undo.rotate_rows(first, n, rows, Parallelism::None, ws),
-        }
+        self.sides.act_on_rows(self.way, (first, n), rows, Parallelism::None, ws)
     }
 
     /// Rows and columns of the matrix that a weight is taken for, if its columns may be taken in portions.
     fn columns(&self, shape: &[usize]) -> Option<(usize, usize)> {
-        let (matrix, is_free) = match self {
-            Self::Merge(sides) => (sides.matrix(shape), sides.is_column_by_column()),
-            Self::Undo(undo) => (undo.matrix(shape), undo.is_column_by_column()),
-        };
-        matrix.ok().filter(|_| is_free)
+        self.sides.matrix(shape).ok().filter(|_| self.sides.is_column_by_column())
     }
 
     pub(super) fn rotate_columns(
@@ -121,10 +119,7 @@ impl Step {
         par: Parallelism,
         ws: &Workspace,
     ) -> Result<()> {
-        match self {
-            Self::Merge(sides) => sides.rotate_columns(first, rows, columns, par, ws),
-            Self::Undo(undo) => undo.rotate_columns(first, rows, columns, par, ws),
-        }
+        self.sides.act_on_columns(self.way, (first, rows), columns, par, ws)
     }
 
     /// Acts on a whole tensor: a weight, or a bias that turns along.
@@ -135,11 +130,9 @@ impl Step {
         par: Parallelism,
         ws: &Workspace,
     ) -> Result<()> {
-        match self {
-            Self::Merge(sides) if is_bias => sides.merge_bias(numbers, ws),
-            Self::Merge(sides) => sides.merge(shape, numbers, par, ws),
-            Self::Undo(undo) if is_bias => undo.merge_bias(numbers, ws),
-            Self::Undo(undo) => undo.merge(shape, numbers, par, ws),
+        match is_bias {
+            true => self.sides.act_on_bias(self.way, numbers, ws),
+            false => self.sides.act_on_weight(self.way, shape, numbers, par, ws),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::vec::Vec;
 use super::columns::{Columns, width};
 use super::peak::Peak;
 use super::resolve::{Action, Entry, Part, Shard};
-use super::step::{How, Step, Way, steps};
+use super::step::{Cut, How, Step, steps};
 use super::strips::{Change, Flaw, Strips, Types};
 use super::{LayerReport, MergeEvent, Progress, interrupted};
 use crate::error::{Error, Result};
@@ -100,10 +100,10 @@ impl<'a, P: FnMut(MergeEvent<'_>) -> ControlFlow<()>> ModelWriter<'a, P> {
             |e: Error| tensor_error(entry.file.path(), &entry.source.name, "a weight that the adapter fits", e);
         let (steps, defect) = steps(parts, shape, self.how).map_err(placed)?;
         // A bias `[out]` is a matrix of one column, and whoever turns it leaves the inputs alone.
-        let change = match if is_bias { Way::Whole } else { Way::of(&steps, shape) } {
-            Way::Rows => self.rotate_rows(entry, &steps, types, out)?,
-            Way::Columns(rows, columns) => self.rotate_columns(entry, &steps, types, (rows, columns), out)?,
-            Way::Whole => self.rotate_whole(entry, &steps, is_bias, types, out)?,
+        let change = match if is_bias { Cut::Whole } else { Cut::of(&steps, shape) } {
+            Cut::Rows => self.rotate_rows(entry, &steps, types, out)?,
+            Cut::Columns(rows, columns) => self.rotate_columns(entry, &steps, types, (rows, columns), out)?,
+            Cut::Whole => self.rotate_whole(entry, &steps, is_bias, types, out)?,
         };
         let relative_change = change.relative();
         if !defect.is_finite() || !relative_change.is_finite() {

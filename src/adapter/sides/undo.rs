@@ -6,13 +6,12 @@
 use std::string::ToString;
 use std::vec::Vec;
 
-use super::{Sides, acting_block, run};
-use crate::batch::BatchMut;
+use super::{Sides, Way, acting_block};
 use crate::dense;
-use crate::error::{Error, Result, check_length};
+use crate::error::{Error, Result};
 use crate::orthogonal::Orthogonal;
 use crate::parallel::Parallelism;
-use crate::plan::{Op, Plan, Source, Workspace};
+use crate::plan::{Plan, Source, Workspace};
 
 /// What takes a merge back: the inverses of the rotations, and the factors to divide by.
 #[derive(Debug, Clone)]
@@ -49,22 +48,8 @@ impl Undo {
     ///
     /// # Errors
     /// Those of [`Sides::rotate_rows`].
-    pub fn rotate_rows(
-        &self,
-        first: usize,
-        n: usize,
-        rows: &mut [f64],
-        par: Parallelism,
-        ws: &Workspace,
-    ) -> Result<()> {
-        let scale = self.0.scale_of_rows(first, n, rows)?;
-        for (row, s) in rows.chunks_exact_mut(n.max(1)).zip(scale.into_iter().flatten()) {
-            row.iter_mut().for_each(|w| *w /= s);
-        }
-        match &self.0.right {
-            Some(right) => run(right, &mut BatchMut::rows(rows, n)?, Op::None, par, ws),
-            None => Ok(()),
-        }
+    pub fn rotate_rows(&self, first: usize, n: usize, w: &mut [f64], par: Parallelism, ws: &Workspace) -> Result<()> {
+        self.0.act_on_rows(Way::Back, (first, n), w, par, ws)
     }
 
     /// Whether columns may be taken in portions.
@@ -72,71 +57,40 @@ impl Undo {
         self.0.is_column_by_column()
     }
 
-    /// Columns `first ..` of W' become those of W, as [`Sides::rotate_columns`].
+    /// Columns `first ..` of W', of so many rows, become those of W, as [`Sides::rotate_columns`].
     ///
     /// # Errors
     /// Those of [`Sides::rotate_columns`].
     pub fn rotate_columns(
         &self,
         first: usize,
-        rows: usize,
-        columns: &mut [f64],
+        n: usize,
+        w: &mut [f64],
         par: Parallelism,
         ws: &Workspace,
     ) -> Result<()> {
-        let count = self.0.count_of_columns(first, rows, columns)?;
-        self.0.stretch(first, count, columns, |w, s| *w /= s);
-        match &self.0.left {
-            Some(left) => run(left, &mut BatchMut::columns(columns, rows)?, Op::None, par, ws),
-            None => Ok(()),
-        }
+        self.0.act_on_columns(Way::Back, (first, n), w, par, ws)
     }
 
-    /// Rows and columns of the matrix, as [`Sides::matrix`].
-    ///
-    /// # Errors
-    /// Those of [`Sides::matrix`].
-    pub fn matrix(&self, shape: &[usize]) -> Result<(usize, usize)> {
-        self.0.matrix(shape)
-    }
-
-    /// W' becomes W.
+    /// W' becomes W, as [`Sides::merge`].
     ///
     /// # Errors
     /// Those of [`Sides::merge`].
     pub fn merge(&self, shape: &[usize], weight: &mut [f64], par: Parallelism, ws: &Workspace) -> Result<()> {
-        let (rows, columns) = self.0.matrix(shape)?;
-        check_length("weight", rows.saturating_mul(columns), weight.len())?;
-        if weight.is_empty() {
-            return Ok(());
-        }
-        self.0.stretch(0, columns, weight, |w, s| *w /= s);
-        if let Some(left) = &self.0.left {
-            run(left, &mut BatchMut::columns(weight, rows)?, Op::None, par, ws)?;
-        }
-        if let Some(right) = &self.0.right {
-            run(right, &mut BatchMut::rows(weight, columns)?, Op::None, par, ws)?;
-        }
-        Ok(())
+        self.0.act_on_weight(Way::Back, shape, weight, par, ws)
     }
 
-    /// b' becomes b.
+    /// b' becomes b, as [`Sides::merge_bias`].
     ///
     /// # Errors
     /// Those of [`Sides::merge_bias`].
     pub fn merge_bias(&self, bias: &mut [f64], ws: &Workspace) -> Result<()> {
-        if !self.0.turns_bias {
-            return Ok(());
-        }
-        if let Some(scale) = &self.0.scale {
-            check_length("bias", scale.len(), bias.len())?;
-            bias.iter_mut().zip(scale).for_each(|(b, s)| *b /= s);
-        }
-        if let Some(left) = &self.0.left {
-            check_length("bias", left.n(), bias.len())?;
-            run(left, &mut BatchMut::rows(bias, left.n())?, Op::None, Parallelism::None, ws)?;
-        }
-        Ok(())
+        self.0.act_on_bias(Way::Back, bias, ws)
+    }
+
+    /// The sides with the inverse rotations, for [`Way::Back`].
+    pub(crate) fn into_sides(self) -> Sides {
+        self.0
     }
 }
 

@@ -76,10 +76,10 @@ JSON:
   defect  a bound on ‖QᵀQ − I‖₂
 of an adapter also
   \"layers\": [{\"name\", \"method\", \"n\", \"block\", \"stages\", \"defect\", \"ratio\", \"exact\", \"distance\", \"moves\",
-   \"change\", \"lost_in_bf16\"}]
-  exact         false for truncated series and blocks that were cut off
-  distance      rigorous bound on ‖R − I‖₂
-  moves         ‖R − I‖_F/√n (rms)
+   \"sampled\", \"change\", \"lost_in_bf16\"}]
+  exact         orthogonal by construction: false for truncated series, blocks stored as they are, and RoAd's, which scale
+  distance      rigorous bound on ‖R − I‖₂; of PSOFT ‖R − I‖_F of its core
+  moves         ‖R − I‖_F/√n (rms); sampled: estimated from some of the columns
   change        ‖W' − W‖_F/‖W‖_F to expect of a weight without preferred directions, its scale included; null where only
                 the weight tells
   lost_in_bf16  the part of it that rounding to bf16 loses, about; --base tells for the weights at hand
