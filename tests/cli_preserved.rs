@@ -254,6 +254,27 @@ fn every_type_is_measured_by_its_own_eps() {
     }
 }
 
+/// What rounding loses is found in portions of 2²⁰ numbers, each with the scales of its own rows.
+#[test]
+fn portions_know_which_rows_they_are() {
+    let rows = (1 << 16) + 100;
+    let mut case = Case::new(rows);
+    case.weight.dtype = Dtype::BF16;
+    case.scale.data = (0..rows).map(|row| 1.0 + (row % 7) as f64 / 8.0).collect();
+    let [base, adapter] = case.paths();
+    let output = verify(&base, &adapter, &["--json", "--neurons", "20", "--singular-values", "0"]);
+    let lost = json(&output)["layers"][0]["lost"].as_f64().unwrap();
+
+    let start = tensors(Path::new(&base))["lin.weight"].data.clone();
+    let (adapter, mut exact) = (Adapter::open(Path::new(&adapter)).unwrap(), start.clone());
+    let sides = adapter.sides(&adapter.layers()[0], Some(&case.weight.shape)).unwrap();
+    sides.merge(&case.weight.shape, &mut exact, Parallelism::None, &papilio::Workspace::new()).unwrap();
+    let rounded: Vec<f64> = exact.iter().map(|x| half::bf16::from_f64(*x).to_f64()).collect();
+    let gap = |a: &[f64], b: &[f64]| length(a.iter().zip(b).map(|(a, b)| a - b));
+    let want = gap(&rounded, &exact) / gap(&rounded, &start);
+    assert!((1e-3..1e-2).contains(&want) && (lost / want - 1.0).abs() < 1e-6, "{lost:e}, not {want:e}");
+}
+
 /// A weight that the adapter replaces is rotated from its own type and written in the base's, here as in a merge.
 #[test]
 fn replaced_weights_are_measured_as_merged() {

@@ -277,3 +277,26 @@ pub fn rotation_warnings(reports: &[RotationReport]) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Plan;
+    use crate::layout::StageLayout;
+    use crate::parametrization::CayleyNeumann;
+    use crate::topology::Explicit;
+
+    /// One stage has two ways: they agree, also where blocks leave coordinates out.
+    #[test]
+    fn blocks_say_what_columns_do() -> Result<()> {
+        let apart = Explicit::from_layouts(11, [StageLayout::contiguous(4, 2)])?;
+        let plan = Plan::<f64>::new(11, &apart, CayleyNeumann { order: 5 })?;
+        let theta: Vec<f64> = (0..plan.num_params()).map(|i| 0.4 + 0.1 * i as f64).collect();
+        let q = Orthogonal::new(plan, theta)?;
+        let (blocks, columns) = (Columns::of_blocks(&q)?, Columns::of_columns(&q)?);
+        assert!((blocks.norm - 1.0).abs() > 0.1 && !columns.sampled, "{}", blocks.norm);
+        assert!((blocks.norm - columns.norm).abs() < 1e-14 * columns.norm, "{} {}", blocks.norm, columns.norm);
+        assert!((blocks.gap - columns.gap).abs() < 1e-14 * columns.gap, "{} {}", blocks.gap, columns.gap);
+        Ok(())
+    }
+}

@@ -94,7 +94,7 @@ impl Frozen {
             let x = Vectors::<E>::new("last dimension of x", x, lx, plan.n())?;
             let factors = door(plan.realize(&theta))?;
             let z = door(rotated(plan, &factors, &x, Op::Transpose))?;
-            let mut y = E::cpu_storage_data(self.product(E::to_cpu_storage_owned(z), x.batch(), true)?)?;
+            let mut y = E::cpu_storage_data(self.product(&E::to_cpu_storage_owned(z), 0, x.batch(), true)?)?;
             finish::<E>(&mut y, self.outputs(), s, bias.as_deref());
             Ok(E::to_cpu_storage_owned(y))
         })?;
@@ -105,13 +105,14 @@ impl Frozen {
         Ok((y, Shape::from(dims)))
     }
 
-    /// z Wᵀ, or g W.
-    fn product(&self, left: CpuStorage, batch: usize, transposed: bool) -> Result<CpuStorage> {
+    /// z Wᵀ, or g W, of the rows of `left` from number `start` on.
+    fn product(&self, left: &CpuStorage, start: usize, batch: usize, transposed: bool) -> Result<CpuStorage> {
         let (outputs, n) = self.weight.dims2()?;
         on_cpu(&self.weight, |weight, layout| {
             let layout = if transposed { layout.transpose(0, 1)? } else { layout.clone() };
             let (inner, width) = if transposed { (n, outputs) } else { (outputs, n) };
-            left.matmul(weight, (1, batch, width, inner), &Layout::contiguous((batch, inner)), &layout)
+            let rows = Layout::contiguous_with_offset((batch, inner), start);
+            left.matmul(weight, (1, batch, width, inner), &rows, &layout)
         })
     }
 
@@ -127,16 +128,16 @@ impl Frozen {
                 on_cpu(&g, |gs, lg| {
                     let (g, y) = (numbers::<E>(gs, lg)?, numbers::<E>(ys, ly)?);
                     Ok(match (&s_wide, s.is_some_and(Tensor::track_op)) {
-                        (None, _) => (g.to_vec(), None),
-                        (Some(s), false) => (scaled(g, s), None),
+                        (None, _) => (None, None),
+                        (Some(s), false) => (Some(scaled(g, s)), None),
                         (Some(s), true) => {
                             let (scaled, sums) = scaled_and_summed(g, y, s, bias.as_deref());
-                            (scaled, Some(sums))
+                            (Some(scaled), Some(sums))
                         }
                     })
                 })
             })?;
-            let batch = scaled.len() / outputs.max(1);
+            let batch = g.elem_count() / outputs.max(1);
             on_cpu(x, |xs, lx| {
                 let x = &Vectors::<E>::new("last dimension of x", xs, lx, plan.n())?;
                 let factors = door(plan.realize(&theta))?;
@@ -151,7 +152,11 @@ impl Frozen {
                 if wanted == (false, false) {
                     return Ok((None, None, d_s));
                 }
-                let h = E::cpu_storage_data(self.product(E::to_cpu_storage_owned(scaled), batch, false)?)?;
+                let h = match scaled {
+                    Some(scaled) => self.product(&E::to_cpu_storage_owned(scaled), 0, batch, false)?,
+                    None => on_cpu(&g, |g, layout| self.product(g, layout.start_offset(), batch, false))?,
+                };
+                let h = E::cpu_storage_data(h)?;
                 let h = door(Batch::rows(&h, plan.n()))?;
                 let (d_x, d_theta) = door(pulled(plan, &factors, &theta, x, h, Op::Transpose, wanted))?;
                 let d_theta = d_theta.map(|d| like(t, &self.stored.pull(d)?));
