@@ -308,6 +308,7 @@ mod orthogonal;
 mod parallel;
 pub mod parametrization;
 mod plan;
+pub mod random;
 mod scalar;
 mod simd;
 #[cfg(feature = "files")]

@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 8] = [
     &["parametrization", "topology", "kernel"],
     &["plan"],
     &["verify", "storage", "transmission", "synthesis"],
-    &["orthogonal", "fit"],
+    &["orthogonal", "fit", "random"],
     &["adapter", "archive"],
     &["interop"],
 ];
