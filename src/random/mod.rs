@@ -47,9 +47,22 @@
 //! are equal, a decaying spectrum) from staying so, and the order of units keeps the two wirings from meeting along subgroups.
 //! Without the signs between, or with ordered units, the kurtosis of such inputs is off by 0.02 to 0.05 at n = 128.
 
+mod gaussian;
+pub mod haar;
+mod hadamard;
+mod hadamard_cube;
+mod kac;
+mod normal;
 mod passes;
+mod plan;
+mod quality;
 mod rotation;
 mod stored;
 mod wiring;
 
+pub use gaussian::GaussianMap;
+pub use hadamard::{walsh_hadamard, walsh_hadamard_on};
+pub use hadamard_cube::HadamardCube;
+pub use kac::KacWalk;
+pub use quality::{Input, Quality, Reference, quality, quality_report};
 pub use rotation::{DEFAULT_ROUNDS, Direction, RandomRotation};

@@ -224,7 +224,7 @@ fn near<T: Scalar, S: Lanes<T>, const C: usize, const R: usize>(
 
 /// Sums and differences of registers `from`, 2·`from`, … apart, below `to`; the furthest first if `back`.
 #[inline(always)]
-fn add<T: Scalar, S: Lanes<T>, const R: usize>(s: S, x: &mut [S::V; R], from: usize, to: usize, back: bool) {
+pub(super) fn add<T: Scalar, S: Lanes<T>, const R: usize>(s: S, x: &mut [S::V; R], from: usize, to: usize, back: bool) {
     // Distances are written out, too: a loop of them might stay one.
     macro_rules! stages {
         ($($distance:literal)*) => {
@@ -276,7 +276,7 @@ fn multiply_and_add<T: Scalar, S: Lanes<T>, const C: usize, const R: usize>(s: S
 
 /// Stages within registers, the nearest lanes first; the other way round if `back`.
 #[inline(always)]
-fn within<T: Scalar, S: Lanes<T>, const R: usize>(s: S, x: &mut [S::V; R], back: bool) {
+pub(super) fn within<T: Scalar, S: Lanes<T>, const R: usize>(s: S, x: &mut [S::V; R], back: bool) {
     macro_rules! lanes {
         ($($bit:literal)*) => {
             $(if const { S::LANES >> $bit > 1 } {
@@ -304,12 +304,12 @@ fn lane<T: Scalar, S: Lanes<T>, const R: usize, const BIT: u32>(s: S, x: &mut [S
 }
 
 #[inline(always)]
-fn load<T: Pod, S: Lanes<T>>(from: &[T]) -> S::V {
+pub(super) fn load<T: Pod, S: Lanes<T>>(from: &[T]) -> S::V {
     bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..S::LANES]))
 }
 
 #[inline(always)]
-fn store<T: Pod, S: Lanes<T>>(to: &mut [T], x: S::V) {
+pub(super) fn store<T: Pod, S: Lanes<T>>(to: &mut [T], x: S::V) {
     to[..S::LANES].copy_from_slice(bytemuck::cast_slice(core::slice::from_ref(&x)));
 }
 

@@ -14,7 +14,7 @@ use crate::scalar::{Element, Real, Scalar};
 use crate::simd::Isa;
 
 /// Rounds unless the caller chooses: after three, one-hot vectors and other simple inputs look as they do through a dense Haar
-/// matrix; after two they do not (measured by [`QualityReport`](super::QualityReport)).
+/// matrix; after two they do not (measured by [`quality_report`](super::quality_report)).
 pub const DEFAULT_ROUNDS: usize = 3;
 
 /// Rounds at most: a byte of the stored form.
@@ -185,6 +185,10 @@ impl<T: Real> RandomRotation<T> {
             });
         });
         Ok(())
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
     }
 
     fn numbers(&self) -> Rounds<'_, T> {
