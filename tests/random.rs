@@ -81,12 +81,15 @@ fn ratio<T: Real>(n: usize, columns: impl Iterator<Item = usize>) -> f64 {
 
 #[test]
 fn every_size_is_orthogonal_to_rounding() {
-    // All columns up to 200, then the first, one in the middle and the last of every size.
+    // All columns up to 130, then the first, one in the middle and the last of every size.
     for n in 1..=4200 {
-        let step = if n <= 200 { 1 } else { (n - 1) / 2 };
+        let step = if n <= 130 { 1 } else { (n - 1) / 2 };
         let bound = [(16, 2.0), (64, 0.5), (usize::MAX, 0.2)].into_iter().find(|(end, _)| n < *end).unwrap().1;
         let worst = ratio::<f32>(n, (0..n).step_by(step));
         assert!(worst <= bound, "n = {n}: ratio {worst}");
+        if n > 600 && n % 97 != 0 {
+            continue; // the same code
+        }
         // The rounding of the way back is twice that of one way at most.
         let worst = ratio::<f64>(n, (0..n).step_by(step));
         assert!(worst <= 2.0 * bound, "n = {n}: ratio {worst} there and back");
@@ -215,7 +218,7 @@ fn stored_bytes_are_frozen_and_checked() {
 #[test]
 fn results_look_as_through_a_dense_haar_matrix() {
     for n in [128, 384, 768, 1000] {
-        let (reference, report) = quality_report(n, DEFAULT_ROUNDS, 64, n.div_ceil(64)).unwrap();
+        let (reference, report) = quality_report(n, DEFAULT_ROUNDS, 64, 20).unwrap();
         for quality in report {
             assert!(quality.is_like_haar(&reference), "n = {n}: {quality:?}, {reference:?}");
             assert!(quality.correlation.abs() < 0.03, "n = {n}: {quality:?}");
@@ -225,12 +228,13 @@ fn results_look_as_through_a_dense_haar_matrix() {
 
 #[test]
 fn a_weaker_construction_is_found_out() {
-    let (reference, report) = quality_report(1000, 2, 64, 16).unwrap();
-    assert!(report.iter().all(|quality| !quality.is_like_haar(&reference)), "{report:?}");
-    // The classic constructions, where they are known to mix badly: without rounds, and FHT–Kac at n = 1000.
-    let (reference, report) = quality_report(1000, 1, 64, 16).unwrap();
+    let (reference, report) = quality_report(1000, 2, 64, 20).unwrap();
+    assert!(report.iter().any(|quality| !quality.is_like_haar(&reference)), "{report:?}");
+    assert!(report.iter().all(|quality| quality.correlation > 0.1), "{report:?}");
+    // One round, and FHT–Kac where it is known to mix badly.
+    let (reference, report) = quality_report(1000, 1, 64, 20).unwrap();
     assert!(report.iter().all(|quality| !quality.is_like_haar(&reference)));
-    let kac = quality(1000, Input::OneHot, 64, 16, |seed, x| {
+    let kac = quality(1000, Input::OneHot, 64, 20, |seed, x| {
         let mut y = x.to_vec();
         KacWalk::new(1000, seed as u64)?.apply(&mut y)?;
         Ok(y)
@@ -241,7 +245,7 @@ fn a_weaker_construction_is_found_out() {
 /// Against numbers of uniform directions and of signs, known in closed form.
 #[test]
 fn the_measure_is_right() {
-    let mut normal = rand_free_normal();
+    let mut normal = box_muller();
     let reference = Reference::new(300, 4000).unwrap();
     let gaussian = |_: usize, x: &[f32]| Ok(x.iter().map(|_| normal()).collect());
     let quality_of = quality(300, Input::OneHot, 64, 20, gaussian).unwrap();
@@ -256,10 +260,9 @@ fn the_measure_is_right() {
     assert!(quality(64, Input::OneHot, 1, 1, |_, x| Ok(x.to_vec())).is_err());
 }
 
-/// Sums of twelve uniform numbers.
-fn rand_free_normal() -> impl FnMut() -> f32 {
+/// Normal numbers by Box and Muller, unlike the library's own.
+fn box_muller() -> impl FnMut() -> f32 {
     let mut g = Generator::new(11);
-    // Box–Muller, unlike the library's own numbers.
     move || ((-2.0 * (1.0 - g.uniform()).ln()).sqrt() * (std::f64::consts::TAU * g.uniform()).cos()) as f32
 }
 
