@@ -31,7 +31,11 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             }
             "--seeds" => {
                 let text = value()?;
-                seeds = text.parse().ok().filter(|s| (2..=100).contains(s)).ok_or(format!("--seeds: expected 2 to 100, got {text}"))?;
+                seeds = text
+                    .parse()
+                    .ok()
+                    .filter(|s| (2..=100).contains(s))
+                    .ok_or(format!("--seeds: expected 2 to 100, got {text}"))?;
             }
             "--quick" => (sizes, seeds, count, queries) = (vec![200], 4, 1000, 30),
             other => return Err(format!("expected --n, --seeds or --quick, got {other}").into()),
@@ -63,9 +67,7 @@ fn normal(g: &mut Generator) -> f32 {
 /// Clusters with a falling spectrum, and a few coordinates that dwarf the others, as transformers make them.
 fn embeddings(n: usize, count: usize, seed: u64) -> Vectors {
     let mut g = Generator::new(1);
-    let scales: Vec<f32> = (0..n)
-        .map(|i| (1.0 + i as f32).powf(-0.5) * if i % 97 == 13 { 8.0 } else { 1.0 })
-        .collect();
+    let scales: Vec<f32> = (0..n).map(|i| (1.0 + i as f32).powf(-0.5) * if i % 97 == 13 { 8.0 } else { 1.0 }).collect();
     let clusters = 200;
     let centres: Vec<f32> = (0..clusters * n).map(|at| normal(&mut g) * scales[at % n]).collect();
     let mut g = Generator::new(seed);
@@ -156,7 +158,11 @@ fn nearest(codes: &Codes, query: &[f32]) -> Vec<usize> {
     // Sums over eight coordinates for all their signs, so that a code takes n/8 look-ups.
     let tables: Vec<[f32; 256]> = query
         .chunks(8)
-        .map(|part| std::array::from_fn(|bits| part.iter().enumerate().map(|(i, q)| if bits >> i & 1 == 1 { -q } else { *q }).sum()))
+        .map(|part| {
+            std::array::from_fn(|bits| {
+                part.iter().enumerate().map(|(i, q)| if bits >> i & 1 == 1 { -q } else { *q }).sum()
+            })
+        })
         .collect();
     let norm2 = query.iter().map(|q| q * q).sum::<f32>();
     let mut distances: Vec<(f32, usize)> = codes

@@ -1,7 +1,9 @@
 //! Random rotations: frozen bits, orthogonality, any layout, bad input.
 
 use papilio::generator::Generator;
-use papilio::random::{DEFAULT_ROUNDS, Direction, GaussianMap, Input, KacWalk, RandomRotation, Reference, quality, quality_report};
+use papilio::random::{
+    DEFAULT_ROUNDS, Direction, GaussianMap, Input, KacWalk, RandomRotation, Reference, quality, quality_report,
+};
 use papilio::{BatchMut, Element, Error, Isa, Parallelism, Real, Workspace};
 
 #[path = "random/golden.rs"]
@@ -43,7 +45,8 @@ fn bits_are_frozen_on_every_instruction_set() {
 fn extreme_numbers_have_the_same_bits_on_every_instruction_set() {
     for n in [3, 16, 40, 128, 300, 1000] {
         for size in [1e-45, 3e-44, 1e-38, 1e37] {
-            let x: Vec<f32> = numbers::<f32>(n).iter().map(|x| (f64::from(*x) * size).clamp(-1e38, 1e38) as f32).collect();
+            let x: Vec<f32> =
+                numbers::<f32>(n).iter().map(|x| (f64::from(*x) * size).clamp(-1e38, 1e38) as f32).collect();
             let results: Vec<Vec<u32>> = Isa::available()
                 .into_iter()
                 .map(|isa| {

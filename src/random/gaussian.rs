@@ -61,7 +61,8 @@ impl<T: Real> GaussianMap<T> {
             return Err(Error::Domain { what: "distortion".to_string(), expected, got });
         }
         let points = points.max(2);
-        let needed = 4.0 * num_traits::Float::ln(2.0 * points as f64 * points as f64) / (epsilon * epsilon * (1.0 - epsilon * 2.0 / 3.0));
+        let needed = 4.0 * num_traits::Float::ln(2.0 * points as f64 * points as f64)
+            / (epsilon * epsilon * (1.0 - epsilon * 2.0 / 3.0));
         Ok(num_traits::Float::ceil(needed) as usize)
     }
 

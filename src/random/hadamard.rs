@@ -102,7 +102,10 @@ fn far<T: Scalar, S: Lanes<T>>(s: S, x: &mut [T], mut distance: usize) {
         distance *= match x.len() / distance {
             2 => radix::<T, S, 2>(s, x, distance),
             4 => radix::<T, S, 4>(s, x, distance),
-            16 if const { S::REGISTERS >= 32 } => radix::<T, S, 16>(s, x, distance),
+            // Further apart, 16 registers would fall into the same set of the nearest cache, which holds fewer.
+            16 if const { S::REGISTERS >= 32 } && distance * size_of::<T>() <= 2048 => {
+                radix::<T, S, 16>(s, x, distance)
+            }
             _ => radix::<T, S, 8>(s, x, distance),
         };
     }

@@ -39,9 +39,7 @@ fn draw(findings: &[Finding], svg: &mut String) -> Outcome {
             let name = findings[0].constructions[c].0;
             let series = chart.draw_series(points.map(|(x, y)| Circle::new((x, y), 4, color.filled())))?;
             if at == 0 {
-                series
-                    .label(name)
-                    .legend(move |(x, y)| Circle::new((x + 10, y), 4, color.filled()));
+                series.label(name).legend(move |(x, y)| Circle::new((x + 10, y), 4, color.filled()));
             }
         }
         if at == 0 {
