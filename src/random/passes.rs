@@ -97,24 +97,31 @@ impl<T: Scalar> Job<T> for Run<'_, '_, T> {
         let numbers = 2 * rounds.shape.block;
         let count = rounds.signs.len() / numbers;
         let registers = rounds.starts.len() / count.max(1);
-        for v in 0..y.batch() {
-            let Some(row) = y.row_mut(v) else { return };
+        // Block by block over several vectors: one does not wait for another, nor does a core that looks ahead.
+        let (batch, together) = (y.batch(), (TOGETHER / rounds.shape.n).max(1));
+        for first in (0..batch).step_by(together) {
             for b in 0..count {
                 let b = if back { count - 1 - b } else { b };
                 let starts = &rounds.starts[b * registers..][..registers];
                 let signs = &rounds.signs[b * numbers..][..numbers];
-                // No closures: they may be compiled without the machine's features.
-                match rounds.shape.unit / S::LANES {
-                    1 => block::<T, S, 1>(s, starts, signs, row, back),
-                    2 if const { 2 * S::LANES <= UNIT } => block::<T, S, 2>(s, starts, signs, row, back),
-                    4 if const { 4 * S::LANES <= UNIT } => block::<T, S, 4>(s, starts, signs, row, back),
-                    8 if const { 8 * S::LANES <= UNIT } => block::<T, S, 8>(s, starts, signs, row, back),
-                    _ => {}
+                for v in first..batch.min(first + together) {
+                    let Some(row) = y.row_mut(v) else { return };
+                    // No closures: they may be compiled without the machine's features.
+                    match rounds.shape.unit / S::LANES {
+                        1 => block::<T, S, 1>(s, starts, signs, row, back),
+                        2 if const { 2 * S::LANES <= UNIT } => block::<T, S, 2>(s, starts, signs, row, back),
+                        4 if const { 4 * S::LANES <= UNIT } => block::<T, S, 4>(s, starts, signs, row, back),
+                        8 if const { 8 * S::LANES <= UNIT } => block::<T, S, 8>(s, starts, signs, row, back),
+                        _ => {}
+                    }
                 }
             }
         }
     }
 }
+
+/// Numbers of vectors that go through the blocks together: half of the nearest cache, for `f32`.
+const TOGETHER: usize = 1 << 12;
 
 /// One block. Blocks have at least four units, and more only if units are of full length.
 #[inline(always)]
