@@ -1,5 +1,5 @@
-//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality, compare topologies, fit, time, measure random
-//! rotations.
+//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality, compare topologies, fit, time, measure
+//! random rotations.
 
 use std::process::ExitCode;
 
@@ -22,8 +22,8 @@ mod topology;
 mod verify;
 
 /// Structured orthogonal matrices on the command line: merge orthogonal adapters into their base model, look into model
-/// files, check that a matrix is orthogonal, compare topologies, find the fast algorithm of a given matrix, time your sizes, measure random
-/// rotations.
+/// files, check that a matrix is orthogonal, compare topologies, find the fast algorithm of a given matrix, time your sizes,
+/// measure random rotations.
 #[derive(Debug, Parser)]
 #[command(name = "papilio", version, max_term_width = 100, arg_required_else_help = true, after_help = EXIT)]
 struct Arguments {
