@@ -248,6 +248,11 @@
 //! directions it can really move in, and what it costs; `papilio topology --n 64` compares all of them, and `docs/study.md` is
 //! what we learned from that.
 //!
+//! # Random rotations
+//!
+//! What vector quantisation does before it rounds: [`random::RandomRotation`] mixes the coordinates of vectors of any length, as well as a
+//! dense Haar matrix would, in O(n log n); the same bits on every CPU and in every version.
+//!
 //! # What results depend on
 //!
 //! y = Qx depends on the plan, θ and x; not on the number of threads, the other vectors of the batch, or how the batch lies in
@@ -280,7 +285,7 @@
 //! | `candle` | | [`interop::candle`](interop/candle/index.html): rotations of candle's tensors and adapters for its layers, with gradients; implies `files` |
 //! | `faer`, `nalgebra`, `ndarray` | | [`interop`](interop/index.html): their views as batches, without copies; operators for faer's solvers |
 //! | `interop` | | these three |
-//! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology`, `fit`, `bench` |
+//! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology`, `fit`, `bench`, `rotate` |
 //!
 //! Without default features the crate is `no_std` with `alloc`, and computes the same numbers on [`Isa::Portable`] or with
 //! what the target has at compile time.
@@ -308,6 +313,7 @@ mod orthogonal;
 mod parallel;
 pub mod parametrization;
 mod plan;
+pub mod random;
 mod scalar;
 mod simd;
 #[cfg(feature = "files")]

@@ -15,6 +15,7 @@ mod groups;
 mod isa;
 mod regroup;
 mod square;
+mod swap;
 mod zip;
 
 pub use isa::Isa;
@@ -53,6 +54,8 @@ pub(crate) trait Lanes<T>: Copy {
     fn broadcast<const U: usize, const K: usize>(self, a: Self::V) -> Self::V;
     /// Lanes whose number has this bit in the first vector change places with those that have not in the second.
     fn exchange<const BIT: u32>(self, pair: [Self::V; 2]) -> [Self::V; 2];
+    /// Lanes that differ only in this bit of their number change places.
+    fn swap<const BIT: u32>(self, a: Self::V) -> Self::V;
 }
 
 /// A kernel to be compiled for every machine.
@@ -213,6 +216,10 @@ impl<T: Vectorize + Pod + Neg<Output = T> + Add<Output = T>, S: Lanes<T>> Lanes<
     fn exchange<const BIT: u32>(self, pair: [T; 2]) -> [T; 2] {
         pair
     }
+    #[inline(always)]
+    fn swap<const BIT: u32>(self, a: T) -> T {
+        a
+    }
 }
 
 /// Lanes of the vectors that `isa` computes with.
@@ -229,7 +236,7 @@ pub(crate) fn lanes<T: Vectorize>(isa: Isa) -> usize {
 }
 
 macro_rules! lanes {
-    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $negate_mul_add:ident, $add:ident, $sum:ident, $zip:ident, $regroup:ident, $broadcast:ident, $exchange:ident, [$($l:literal)*]) => {
+    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $negate_mul_add:ident, $add:ident, $sum:ident, $zip:ident, $regroup:ident, $broadcast:ident, $exchange:ident, $swap:ident, [$($l:literal)*]) => {
         impl<S: pulp::Simd> Lanes<$t> for Fused<S> {
             type V = S::$v;
             const LANES: usize = S::$lanes;
@@ -283,6 +290,10 @@ macro_rules! lanes {
             #[inline(always)]
             fn exchange<const BIT: u32>(self, pair: [S::$v; 2]) -> [S::$v; 2] {
                 groups::$exchange::<S, BIT>(self.0, pair)
+            }
+            #[inline(always)]
+            fn swap<const BIT: u32>(self, a: S::$v) -> S::$v {
+                swap::$swap::<S, BIT>(self.0, a)
             }
         }
 
@@ -347,6 +358,10 @@ macro_rules! lanes {
             fn exchange<const BIT: u32>(self, pair: [Self::V; 2]) -> [Self::V; 2] {
                 groups::exchange_lane_by_lane::<$t, Self::V, BIT>(pair)
             }
+            #[inline(always)]
+            fn swap<const BIT: u32>(self, a: Self::V) -> Self::V {
+                swap::lane_by_lane::<$t, Self::V, BIT>(a)
+            }
         }
 
         impl Vectorize for $t {
@@ -398,6 +413,7 @@ lanes!(
     regroup_f32s,
     broadcast_f32s,
     exchange_f32s,
+    swap_f32s,
     [0 1 2 3]
 );
 lanes!(
@@ -414,5 +430,6 @@ lanes!(
     regroup_f64s,
     broadcast_f64s,
     exchange_f64s,
+    swap_f64s,
     [0 1]
 );

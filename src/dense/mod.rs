@@ -17,7 +17,6 @@ mod exponential;
 #[cfg(test)]
 pub(crate) mod extended;
 mod gram;
-#[cfg(feature = "rand")]
 mod haar;
 mod jacobi;
 mod logarithm;
@@ -37,7 +36,6 @@ pub use exponential::exp_skew;
 pub(crate) use exponential::{Series, closed_dexp, exponentials, is_closed};
 pub use gram::{defect, orthogonality_ratio};
 pub(crate) use gram::{one_norm, subtract_gram, subtract_gram_on};
-#[cfg(feature = "rand")]
 pub(crate) use haar::haar_rotation;
 pub(crate) use jacobi::{annihilating, hermitian_eigen};
 pub use logarithm::log_rotation;

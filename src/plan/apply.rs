@@ -64,6 +64,11 @@ impl Workspace {
     pub fn isa(&self) -> Isa {
         self.isa
     }
+
+    /// Its scratch memory.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
 }
 
 impl Default for Workspace {

@@ -134,6 +134,10 @@ macro_rules! complex_lanes {
             let im = Lanes::<$real>::exchange::<BIT>(self, [a[1], b[1]]);
             [[re[0], im[0]], [re[1], im[1]]]
         }
+        #[inline(always)]
+        fn swap<const BIT: u32>(self, a: Self::V) -> Self::V {
+            [Lanes::<$real>::swap::<BIT>(self, a[0]), Lanes::<$real>::swap::<BIT>(self, a[1])]
+        }
     };
 }
 complex_lanes!(c32, f32);

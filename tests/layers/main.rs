@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 8] = [
     &["parametrization", "topology", "kernel"],
     &["plan"],
     &["verify", "storage", "transmission", "synthesis"],
-    &["orthogonal", "fit"],
+    &["orthogonal", "fit", "random"],
     &["adapter", "archive"],
     &["interop"],
 ];
@@ -33,7 +33,6 @@ const FEATURE_DOORS: &[(&str, &str)] = &[
     ("interop/mod.rs", "chooses libraries"),
     ("scalar.rs", "`half`: elements whose type is another crate's"),
     ("parallel.rs", "threads and locks, or the calling thread alone"),
-    ("dense/mod.rs", "`rand`: Haar blocks serve the random initialisers only"),
     ("verify/mod.rs", "`proptest`: strategies are public API of one feature only"),
     ("orthogonal/mod.rs", "`rand`: initialisers that take an `impl rand::Rng`; `files`: adapters let go of θ"),
 ];

@@ -18,10 +18,10 @@ use crate::topology::files;
 use crate::topology::registry::{ENTRIES, Entry, Request};
 
 pub(crate) mod case;
-mod clock;
+pub(crate) mod clock;
 mod plot;
 mod report;
-mod yardsticks;
+pub(crate) mod yardsticks;
 
 use case::{Contender, Settings, Times, VERBS};
 
@@ -156,7 +156,7 @@ fn within(text: &str, most: usize) -> Result<usize, String> {
     }
 }
 
-fn number() -> impl TypedValueParser<Value = usize> {
+pub(crate) fn number() -> impl TypedValueParser<Value = usize> {
     |text: &str| within(text, MOST)
 }
 
@@ -164,7 +164,7 @@ fn threads() -> impl TypedValueParser<Value = usize> {
     |text: &str| within(text, 1024)
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(s) if (0.0..=3600.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
         _ => Err("expected seconds from 0 to 3600".into()),

@@ -1,4 +1,5 @@
-//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality, compare topologies, fit, time.
+//! The `papilio` command: merge orthogonal adapters, look into files, check orthogonality, compare topologies, fit, time, measure
+//! random rotations.
 
 use std::process::ExitCode;
 
@@ -14,13 +15,15 @@ mod operator;
 mod picture;
 mod preserved;
 mod progress;
+mod rotate;
 mod signals;
 mod text;
 mod topology;
 mod verify;
 
 /// Structured orthogonal matrices on the command line: merge orthogonal adapters into their base model, look into model
-/// files, check that a matrix is orthogonal, compare topologies, find the fast algorithm of a given matrix, time your sizes.
+/// files, check that a matrix is orthogonal, compare topologies, find the fast algorithm of a given matrix, time your sizes,
+/// measure random rotations.
 #[derive(Debug, Parser)]
 #[command(name = "papilio", version, max_term_width = 100, arg_required_else_help = true, after_help = EXIT)]
 struct Arguments {
@@ -39,6 +42,7 @@ enum Command {
     Topology(topology::Arguments),
     Fit(fit::Arguments),
     Bench(bench::Arguments),
+    Rotate(rotate::Arguments),
 }
 
 const EXIT: &str = "\
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Topology(arguments) => arguments.run(),
         Command::Fit(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
+        Command::Rotate(arguments) => arguments.run(),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -43,6 +43,30 @@ macro_rules! peak {
 peak!(peak_f32, f32, f32s, F32_LANES, splat_f32s, mul_add_f32s, reduce_sum_f32s);
 peak!(peak_f64, f64, f64s, F64_LANES, splat_f64s, mul_add_f64s, reduce_sum_f64s);
 
+/// Runs `steps` rounds of independent additions in registers; the number of additions done.
+#[allow(dead_code)] // the benchmarks share this file
+pub(crate) fn additions_f32(steps: usize) -> usize {
+    struct Chains(usize);
+    impl WithSimd for Chains {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, s: S) -> usize {
+            let a = s.splat_f32s(black_box(1e-3));
+            let mut chains: [S::f32s; CHAINS] = core::array::from_fn(|i| s.splat_f32s(i as f32));
+            for _ in 0..self.0 {
+                for chain in &mut chains {
+                    *chain = s.add_f32s(*chain, a);
+                }
+            }
+            for chain in chains {
+                black_box(s.reduce_sum_f32s(chain));
+            }
+            self.0 * CHAINS * S::F32_LANES
+        }
+    }
+    Arch::new().dispatch(Chains(steps))
+}
+
 /// A copy in whole registers. The compiler would make `memcpy` of a plain loop, so this one adds a zero it cannot see.
 pub(crate) fn copy_loop(from: &[u32], to: &mut [u32]) {
     struct Copy<'a>(&'a [u32], &'a mut [u32], u32);
