@@ -9,7 +9,8 @@ use papilio_burn::{Method, OrthogonalLinear, save};
 const BATCH: usize = 256;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut given = std::env::args().skip(1).map(|arg| arg.parse::<usize>().map_err(|_| format!("`{arg}` is no number")));
+    let mut given =
+        std::env::args().skip(1).map(|arg| arg.parse::<usize>().map_err(|_| format!("`{arg}` is no number")));
     let n = given.next().transpose()?.unwrap_or(64);
     let steps = given.next().transpose()?.unwrap_or(300);
     let device = Device::flex().autodiff();
@@ -25,7 +26,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (mut student, mut optimiser) = (student, AdamConfig::new().init());
     let started = std::time::Instant::now();
-    println!("BOFT with 3 factors of 8×8 blocks, n = {n}: {} parameters\n", student.rotation().trainable().plan().num_params());
+    println!(
+        "BOFT with 3 factors of 8×8 blocks, n = {n}: {} parameters\n",
+        student.rotation().trainable().plan().num_params()
+    );
     println!("step  loss        ‖RᵀR − I‖ ≤  ms");
     for step in 0..=steps {
         let x = Tensor::<2>::random([BATCH, n], Distribution::Normal(0.0, 1.0), &device);

@@ -8,7 +8,6 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
-use papilio::Result;
 use papilio::adapter::{LayerKind, Sides};
 
 use crate::method::Method;
@@ -28,7 +27,7 @@ impl OrthogonalConv2dConfig {
     ///
     /// # Errors
     /// As [`OrthogonalConv2d::new`].
-    pub fn init(&self, device: &Device) -> Result<OrthogonalConv2d> {
+    pub fn init(&self, device: &Device) -> papilio::Result<OrthogonalConv2d> {
         OrthogonalConv2d::new(self.base.init(device), self.method)
     }
 }
@@ -45,7 +44,7 @@ impl OrthogonalConv2d {
     ///
     /// # Errors
     /// As there.
-    pub fn new(base: Conv2d, method: Method) -> Result<Self> {
+    pub fn new(base: Conv2d, method: Method) -> papilio::Result<Self> {
         let base = base.no_grad();
         let (dtype, device) = (base.weight.base().dtype(), base.weight.device());
         let rotation = Rotation::new(method, LayerKind::Conv2d, &base.weight.dims(), dtype, &device)?;
@@ -72,7 +71,7 @@ impl OrthogonalConv2d {
     ///
     /// # Errors
     /// Parameters that are not finite.
-    pub fn sides(&self) -> Result<Sides> {
+    pub fn sides(&self) -> papilio::Result<Sides> {
         self.rotation.sides()
     }
 
@@ -80,7 +79,7 @@ impl OrthogonalConv2d {
     ///
     /// # Errors
     /// As [`sides`](Self::sides).
-    pub fn defect(&self) -> Result<f64> {
+    pub fn defect(&self) -> papilio::Result<f64> {
         self.rotation.defect()
     }
 
@@ -88,7 +87,7 @@ impl OrthogonalConv2d {
     ///
     /// # Errors
     /// As [`sides`](Self::sides).
-    pub fn merge(&self) -> Result<Conv2d> {
+    pub fn merge(&self) -> papilio::Result<Conv2d> {
         Ok(self.with_filters(self.rotation.merged(self.base.weight.val())?))
     }
 
@@ -107,7 +106,7 @@ impl OrthogonalConv2d {
     ///
     /// # Panics
     /// As burn's own for images that do not fit.
-    pub fn try_forward(&self, x: Tensor<4>) -> Result<Tensor<4>> {
+    pub fn try_forward(&self, x: Tensor<4>) -> papilio::Result<Tensor<4>> {
         let filters = self.base.weight.val();
         let shape = filters.dims();
         let turned = self.rotation.turned(filters.flatten(1, 3))?;

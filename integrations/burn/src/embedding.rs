@@ -4,8 +4,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor};
+use papilio::Op;
 use papilio::adapter::{LayerKind, Sides};
-use papilio::{Op, Result};
 
 use crate::method::Method;
 use crate::rotation::{Rotation, or_panic};
@@ -24,7 +24,7 @@ impl OrthogonalEmbeddingConfig {
     ///
     /// # Errors
     /// As [`OrthogonalEmbedding::new`].
-    pub fn init(&self, device: &Device) -> Result<OrthogonalEmbedding> {
+    pub fn init(&self, device: &Device) -> papilio::Result<OrthogonalEmbedding> {
         OrthogonalEmbedding::new(self.base.init(device), self.method)
     }
 }
@@ -41,7 +41,7 @@ impl OrthogonalEmbedding {
     ///
     /// # Errors
     /// As there, and for another method.
-    pub fn new(base: Embedding, method: Method) -> Result<Self> {
+    pub fn new(base: Embedding, method: Method) -> papilio::Result<Self> {
         let base = base.no_grad();
         let (dtype, device) = (base.weight.base().dtype(), base.weight.device());
         let rotation = Rotation::new(method, LayerKind::Embedding, &base.weight.dims(), dtype, &device)?;
@@ -68,7 +68,7 @@ impl OrthogonalEmbedding {
     ///
     /// # Errors
     /// Parameters that are not finite.
-    pub fn sides(&self) -> Result<Sides> {
+    pub fn sides(&self) -> papilio::Result<Sides> {
         self.rotation.sides()
     }
 
@@ -76,7 +76,7 @@ impl OrthogonalEmbedding {
     ///
     /// # Errors
     /// As [`sides`](Self::sides).
-    pub fn defect(&self) -> Result<f64> {
+    pub fn defect(&self) -> papilio::Result<f64> {
         self.rotation.defect()
     }
 
@@ -84,7 +84,7 @@ impl OrthogonalEmbedding {
     ///
     /// # Errors
     /// As [`sides`](Self::sides).
-    pub fn merge(&self) -> Result<Embedding> {
+    pub fn merge(&self) -> papilio::Result<Embedding> {
         let table = self.rotation.merged(self.base.weight.val())?;
         Ok(Embedding { weight: self.base.weight.clone().map(|_| table) })
     }
@@ -104,7 +104,7 @@ impl OrthogonalEmbedding {
     ///
     /// # Panics
     /// As burn's own for indices beyond the table.
-    pub fn try_forward(&self, ids: Tensor<2, Int>) -> Result<Tensor<3>> {
+    pub fn try_forward(&self, ids: Tensor<2, Int>) -> papilio::Result<Tensor<3>> {
         self.rotation.rotate(self.base.forward(ids), Op::Transpose)
     }
 }

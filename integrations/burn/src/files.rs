@@ -43,7 +43,9 @@ pub fn save<M: Module>(model: &M, method: Method, out: &Path, force: bool) -> Re
 /// model lacks.
 pub fn load<M: Module>(model: M, method: Method, path: &Path) -> Result<M> {
     let adapter = Adapter::open(path)?;
-    if let Some(other) = adapter.layers().iter().find(|layer| !papilio::adapter::Method::from(method).made(&layer.structure())) {
+    if let Some(other) =
+        adapter.layers().iter().find(|layer| !papilio::adapter::Method::from(method).made(&layer.structure()))
+    {
         return Err(unfit(path, &other.module, format!("{method:?}"), format!("{:?}", other.structure())));
     }
     let mut fill = Fill { walk: Walk::default(), adapter: &adapter, seen: BTreeSet::new(), error: None };
@@ -111,7 +113,7 @@ impl ModuleVisitor for Collect {
         let value = param.base();
         let dtype = match value.dtype() {
             DType::F64 => FloatType::F64,
-            DType::BF16 => FloatType::BF16,
+            DType::BF16 => FloatType::Bf16,
             DType::F16 => FloatType::F16,
             _ => FloatType::F32,
         };

@@ -9,8 +9,8 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, module};
+use papilio::Op;
 use papilio::adapter::{LayerKind, Sides};
-use papilio::{Op, Result};
 
 use crate::method::Method;
 use crate::rotation::{Rotation, or_panic};
@@ -29,7 +29,7 @@ impl OrthogonalLinearConfig {
     ///
     /// # Errors
     /// As [`OrthogonalLinear::new`].
-    pub fn init(&self, device: &Device) -> Result<OrthogonalLinear> {
+    pub fn init(&self, device: &Device) -> papilio::Result<OrthogonalLinear> {
         OrthogonalLinear::new(self.base.init(device), self.method)
     }
 }
@@ -46,7 +46,7 @@ impl OrthogonalLinear {
     ///
     /// # Errors
     /// Sizes that do not fit; a weight that is quantised.
-    pub fn new(base: Linear, method: Method) -> Result<Self> {
+    pub fn new(base: Linear, method: Method) -> papilio::Result<Self> {
         let base = base.no_grad();
         let [inputs, outputs] = base.weight.dims();
         let (dtype, device) = (base.weight.base().dtype(), base.weight.device());
@@ -74,7 +74,7 @@ impl OrthogonalLinear {
     ///
     /// # Errors
     /// Parameters that are not finite.
-    pub fn sides(&self) -> Result<Sides> {
+    pub fn sides(&self) -> papilio::Result<Sides> {
         self.rotation.sides()
     }
 
@@ -82,7 +82,7 @@ impl OrthogonalLinear {
     ///
     /// # Errors
     /// As [`sides`](Self::sides).
-    pub fn defect(&self) -> Result<f64> {
+    pub fn defect(&self) -> papilio::Result<f64> {
         self.rotation.defect()
     }
 
@@ -90,7 +90,7 @@ impl OrthogonalLinear {
     ///
     /// # Errors
     /// As [`sides`](Self::sides).
-    pub fn merge(&self) -> Result<Linear> {
+    pub fn merge(&self) -> papilio::Result<Linear> {
         let merged = self.rotation.merged(self.base.weight.val().transpose())?;
         let weight: Param<Tensor<2>> = self.base.weight.clone().map(|_| merged.transpose());
         Ok(Linear { weight, bias: self.base.bias.clone() })
@@ -108,7 +108,7 @@ impl OrthogonalLinear {
     ///
     /// # Errors
     /// Another length or type than the layer's; another device; on Flex, parameters that are not finite.
-    pub fn try_forward<const D: usize>(&self, x: Tensor<D>) -> Result<Tensor<D>> {
+    pub fn try_forward<const D: usize>(&self, x: Tensor<D>) -> papilio::Result<Tensor<D>> {
         let z = self.rotation.rotate(x, Op::Transpose)?;
         let (weight, bias) = (self.base.weight.val(), self.base.bias.as_ref().map(|bias| bias.val()));
         let [_, outputs] = weight.dims();

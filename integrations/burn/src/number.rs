@@ -110,11 +110,6 @@ pub(crate) fn data(numbers: Vec<f64>, shape: &[usize], dtype: DType) -> TensorDa
 }
 
 /// A new tensor.
-pub(crate) fn tensor<const D: usize>(
-    numbers: Vec<f64>,
-    shape: [usize; D],
-    dtype: DType,
-    device: &Device,
-) -> Tensor<D> {
+pub(crate) fn tensor<const D: usize>(numbers: Vec<f64>, shape: [usize; D], dtype: DType, device: &Device) -> Tensor<D> {
     Tensor::from_data(data(numbers, &shape, dtype), (device, dtype))
 }

@@ -6,8 +6,8 @@
 //!
 //! Charts: `Cayley`, `CayleyNeumann`, `CayleySeries`, `Givens`, and fixed blocks. Others, and reflections, are errors.
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
-use papilio::{Error, Op, Plan, Result, Scalar, Source, Stage, StageLayout};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use papilio::{Op, Plan, Result, Scalar, Source, Stage, StageLayout};
 
 use crate::rotate::{RealPlan, Rotate, Stored};
 
@@ -110,12 +110,13 @@ fn stage_blocks<T: Scalar<Wide = f64>>(
         return Ok(Some(blocks));
     }
     let index = (0..count).map(|j| stage.group_of(j) as i64).collect();
-    Ok(Some(blocks.select(0, indices(index, numbers))))
+    Ok(Some(blocks.select(0, indices(index, &device))))
 }
 
-fn indices(index: Vec<i64>, like: &Tensor<1>) -> Tensor<1, Int> {
+/// Constant indices.
+fn indices(index: Vec<i64>, device: &Device) -> Tensor<1, Int> {
     let count = index.len();
-    Tensor::from_data(TensorData::new(index, [count]), &like.device().without_autodiff())
+    Tensor::from_data(TensorData::new(index, [count]), &device.clone().without_autodiff())
 }
 
 /// Every row of y through the blocks at their coordinates; the others stay.
@@ -139,14 +140,12 @@ fn acted(layout: &StageLayout, y: Tensor<2>, blocks: Tensor<3>) -> Tensor<2> {
             order.extend((0..n).filter(|i| !is_named[*i]).map(|i| i as i64));
             let mut back = vec![0; n];
             order.iter().enumerate().for_each(|(at, i)| back[*i as usize] = at as i64);
-            let device = Tensor::<1>::empty([0], &y.device());
-            let y = y.select(1, indices(order, &device));
+            let y = y.clone().select(1, indices(order, &y.device()));
             let x = y.clone().narrow(1, 0, covered).reshape([batch, count, b]).swap_dims(0, 1);
             let head = multiplied(x, blocks).swap_dims(0, 1).reshape([batch, covered]);
             let y = if covered == n { head } else { Tensor::cat(vec![head, y.narrow(1, covered, n - covered)], 1) };
-            y.select(1, indices(back, &device))
+            y.clone().select(1, indices(back, &y.device()))
         }
-        _ => unreachable!("a layout of two forms"),
     }
 }
 

@@ -16,7 +16,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use papilio::adapter::peft_boft;
 use papilio::{BatchMut, Error, Factors, Op, Parallelism, Plan, Result, Saved, Workspace};
 
-use crate::number::{FlexTensor, Number, Vectors, check_float, data, wide, wide_flex};
+use crate::number::{FlexTensor, Vectors, check_float, data, wide, wide_flex};
 use crate::operations;
 
 /// A plan of either precision, which says what tensors it rotates.

@@ -9,7 +9,7 @@
 //!
 //! Newton–Schulz alone, from Mᵀ/(1 + ‖A‖²), needs about 2·log₂‖A‖ steps, a number that the host would have to ask the device for.
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use papilio::{Error, Result};
 
 /// Newton steps after elimination, besides the one in the graph. The error is squared by each until it is that of rounding;
@@ -39,7 +39,7 @@ pub(super) fn of(chart: &str, theta: Tensor<2>, b: usize) -> Result<Tensor<3>> {
         index[j * b + i] = (parameters + p) as i64;
     }
     let zero = Tensor::zeros([groups, 1], (&theta.device(), theta.dtype()));
-    let index = Tensor::<1, Int>::from_data(TensorData::new(index, [b * b]), &theta.device().without_autodiff());
+    let index = super::indices(index, &theta.device());
     let all = if parameters == 0 { zero } else { Tensor::cat(vec![theta.clone(), theta.neg(), zero], 1) };
     of_skew(chart, all.select(1, index).reshape([groups, b, b]))
 }

@@ -118,12 +118,21 @@ fn files_that_do_not_fit_are_errors() {
         (text(save(&net, BOFT, &other, false)), "expected boft_R or boft_s, got oft_R.weight of module `layers.0`"),
         (text(save(&net, Method::Oft { block: 8, share: false, terms: None }, &other, false)), "shape [n/block, 28]"),
         (text(save(&small, OFT, &other, false)), "module ``"), // nothing above it that names it
-        (text(save(net.layers[0].base(), OFT, &other, false)), "tensors of an adapter: expected at least one, got none"),
+        (
+            text(save(net.layers[0].base(), OFT, &other, false)),
+            "tensors of an adapter: expected at least one, got none",
+        ),
         (text(save(&nan, OFT, &other, false)), "layers.0.oft_R.weight: expected finite numbers, got NaN"),
         (text(load(net.clone(), SERIES, &out).map(drop)), "expected Oft { block: 4, share: true, terms: Some(5) }"),
         (text(only(OFT, vec![])), "module `layers.0`: expected a rotation in the model, got none"),
-        (text(only(OFT, vec![small.clone(), small.clone()])), "module `layers.1`: expected a oft_R.weight, got no such module"),
-        (text(only(OFT, vec![linear(12, 8, OFT, true, DType::F32)])), "expected oft_R.weight of shape [2, 6], got [4, 6]"),
+        (
+            text(only(OFT, vec![small.clone(), small.clone()])),
+            "module `layers.1`: expected a oft_R.weight, got no such module",
+        ),
+        (
+            text(only(OFT, vec![linear(12, 8, OFT, true, DType::F32)])),
+            "expected oft_R.weight of shape [2, 6], got [4, 6]",
+        ),
         (text(load(net.clone(), OFT, &other).map(drop)), "other"),
     ] {
         assert!(got.contains(want), "{got}\n  instead of\n{want}");

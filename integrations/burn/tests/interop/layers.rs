@@ -275,11 +275,17 @@ fn the_hook_does_what_layers_do() {
         assert_eq!(hook.paths().count(), count);
         let model = plain.clone().apply_reparameterization(hook);
         let x = tensor(1, [3, 16], DType::F32).require_grad();
-        assert_close("start", &numbers(&model.hidden.forward(x.clone())), &numbers(&plain.hidden.forward(x.clone())), 1e-6);
+        assert_close(
+            "start",
+            &numbers(&model.hidden.forward(x.clone())),
+            &numbers(&plain.hidden.forward(x.clone())),
+            1e-6,
+        );
         let model = moved(model);
         let of = |weight: &Param<Tensor<2>>| weight.reparameterization::<Rotation>().unwrap().clone();
 
-        let layer = OrthogonalLinear::new(plain.hidden.clone(), method).unwrap().with_rotation(of(&model.hidden.weight));
+        let layer =
+            OrthogonalLinear::new(plain.hidden.clone(), method).unwrap().with_rotation(of(&model.hidden.weight));
         let g = tensor(2, [3, 6], DType::F32);
         let (y, want) = (model.hidden.forward(x.clone()), layer.forward(x.clone()));
         assert_close("linear", &numbers(&y), &numbers(&want), 2e-6);
@@ -301,12 +307,14 @@ fn the_hook_does_what_layers_do() {
         assert_close("conv2d", &numbers(&y), &numbers(&want), 1e-6);
 
         if method != BOFT {
-            let looked = OrthogonalEmbedding::new(plain.table.clone(), method).unwrap().with_rotation(of(&model.table.weight));
+            let looked =
+                OrthogonalEmbedding::new(plain.table.clone(), method).unwrap().with_rotation(of(&model.table.weight));
             let ids = Tensor::<2, Int>::from_data([[0, 3, 9], [3, 1, 2]], &device());
             assert_close("table", &numbers(&model.table.forward(ids.clone())), &numbers(&looked.forward(ids)), 1e-6);
         }
         // Records hold the rotations.
-        let loaded = plain.clone().apply_reparameterization(Rotations::new(&plain, method, &ParamGroup::all()).unwrap());
+        let loaded =
+            plain.clone().apply_reparameterization(Rotations::new(&plain, method, &ParamGroup::all()).unwrap());
         let loaded = loaded.load_record(model.clone().into_record());
         assert_eq!(bits(&loaded.hidden.weight.val()), bits(&model.hidden.weight.val()));
         let merged = model.clone().valid().materialize();
@@ -346,11 +354,22 @@ fn errors_of_layers_say_what_was_expected() {
         (layer(Method::Boft { factors: 4, block: 4 }, 8), "got n = 8"),
         (layer(Method::Oft { block: 0, share: false, terms: None }, 8), "expected a divisor of 8"),
         (layer(Method::Oft { block: 4, share: false, terms: Some(1) }, 8), "at least 2 terms, got 1"),
-        (OrthogonalEmbedding::new(table, BOFT).unwrap_err().to_string(), "method for an embedding: expected OFT, got BOFT"),
-        (fit.try_forward(tensor(1, [3, 8], DType::F32)).unwrap_err().to_string(), "last dimension of x: expected length 16, got 8"),
+        (
+            OrthogonalEmbedding::new(table, BOFT).unwrap_err().to_string(),
+            "method for an embedding: expected OFT, got BOFT",
+        ),
+        (
+            fit.try_forward(tensor(1, [3, 8], DType::F32)).unwrap_err().to_string(),
+            "last dimension of x: expected length 16, got 8",
+        ),
         (fit.try_forward(tensor(1, [2, 16], DType::F64)).unwrap_err().to_string(), "for a plan of f32, got F64"),
         (Rotations::new(&model(), BOFT, &none).unwrap_err().to_string(), "layers to adapt"),
-        (Rotations::new(&model(), Method::Boft { factors: 1, block: 5 }, &ParamGroup::all()).unwrap_err().to_string(), "block of an adapter"),
+        (
+            Rotations::new(&model(), Method::Boft { factors: 1, block: 5 }, &ParamGroup::all())
+                .unwrap_err()
+                .to_string(),
+            "block of an adapter",
+        ),
         (OrthogonalConv2dConfig::new(conv, BOFT).init(&device()).unwrap_err().to_string(), "got n = 36"),
     ] {
         assert!(got.contains(want), "{got}\n  instead of\n{want}");

@@ -14,7 +14,9 @@ fn two_hundred_steps_stay_orthogonal() {
         let base = LinearConfig::new(16, 12).init(&device());
         let mut layer = OrthogonalLinear::new(base.clone(), method).unwrap();
         let (x, target) = (tensor(1, [64, 16], DType::F32), tensor(2, [64, 12], DType::F32));
-        let loss = |layer: &OrthogonalLinear| MseLoss::new().forward(layer.forward(x.clone()), target.clone(), Reduction::Mean);
+        let loss = |layer: &OrthogonalLinear| {
+            MseLoss::new().forward(layer.forward(x.clone()), target.clone(), Reduction::Mean)
+        };
         let before = numbers(&loss(&layer))[0];
         let mut optimiser = AdamConfig::new().init();
         let mut worst = 0.0f64;
