@@ -122,11 +122,9 @@ impl Method {
         let outputs = weight[0];
         let n = weight[1..].iter().try_fold(1usize, |n, extent| n.checked_mul(*extent)).unwrap_or(usize::MAX);
         match self {
-            Self::Boft { .. } if kind == LayerKind::Embedding => Err(Error::Unsupported {
-                what: "method for an embedding",
-                expected: "OFT",
-                got: "BOFT".to_string(),
-            }),
+            Self::Boft { .. } if kind == LayerKind::Embedding => {
+                Err(Error::Unsupported { what: "method for an embedding", expected: "OFT", got: "BOFT".to_string() })
+            }
             Self::Boft { factors, block } => {
                 fits(n, block)?;
                 let squares = peft_boft::Shape::from_dims(&[factors, n / block, block, block])?;
@@ -152,15 +150,7 @@ impl Method {
                 let rows = if share { 1 } else { n / block };
                 let shape = vec![rows, plan.num_params() / rows];
                 let rotation = Variable { name, shape, start: 0 };
-                Ok(Trainable {
-                    method: self,
-                    kind,
-                    plan,
-                    squares: None,
-                    negative: sign < 0.0,
-                    rotation,
-                    scale: None,
-                })
+                Ok(Trainable { method: self, kind, plan, squares: None, negative: sign < 0.0, rotation, scale: None })
             }
         }
     }
@@ -280,7 +270,10 @@ mod tests {
             (text(boft, LayerKind::Linear, &[0, 16]), "at least one output"),
             (text(boft, LayerKind::Conv2d, &[4, 16]), "at least one output"),
             (text(boft, LayerKind::Conv2d, &[4, usize::MAX, 2, 2]), "expected a divisor of"),
-            (text(Method::Oft { block: 4, share: true, terms: Some(1) }, LayerKind::Linear, &[4, 8]), "at least 2 terms"),
+            (
+                text(Method::Oft { block: 4, share: true, terms: Some(1) }, LayerKind::Linear, &[4, 8]),
+                "at least 2 terms",
+            ),
         ] {
             assert!(got.contains(want), "{got}\n  instead of\n{want}");
         }

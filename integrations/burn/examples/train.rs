@@ -2,7 +2,7 @@
 
 use burn::nn::LinearConfig;
 use burn::nn::loss::{MseLoss, Reduction};
-use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
 use papilio_burn::{Method, OrthogonalLinear, save};
 
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{step:4}  {loss:.4e}  {:.1e}      {ms}", student.defect()?);
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &student);
-        student = optimiser.step(0.02.into(), student, gradients);
+        student = optimiser.step(0.02, student, gradients);
     }
 
     #[derive(burn::module::Module, Debug)]

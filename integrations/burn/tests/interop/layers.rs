@@ -329,7 +329,7 @@ fn configurations_and_records() {
     let config = OrthogonalLinearConfig::new(LinearConfig::new(16, 5), BOFT);
     let layer = config.init(&device()).unwrap();
     let layer = OrthogonalLinear::clone(&layer).with_rotation(scattered(layer.rotation().clone()));
-    let text = burn::config::Config::to_json(&config);
+    let text = config.to_string();
     let again = <OrthogonalLinearConfig as burn::config::Config>::load_binary(text.as_bytes()).unwrap();
     assert_eq!(again.method, BOFT);
     let other = again.init(&device()).unwrap().load_record(layer.clone().into_record());

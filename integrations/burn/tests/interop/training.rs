@@ -5,7 +5,7 @@ use super::*;
 use burn::module::{Module, ParamGroup};
 use burn::nn::LinearConfig;
 use burn::nn::loss::{MseLoss, Reduction};
-use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::optim::{AdamConfig, GradientsParams};
 use papilio_burn::{OrthogonalLinear, Rotation, Rotations};
 
 #[test]
@@ -22,7 +22,7 @@ fn two_hundred_steps_stay_orthogonal() {
         let mut worst = 0.0f64;
         for _ in 0..200 {
             let gradients = GradientsParams::from_grads(loss(&layer).backward(), &layer);
-            layer = optimiser.step(0.02.into(), layer, gradients);
+            layer = optimiser.step(0.02, layer, gradients);
             worst = worst.max(layer.defect().unwrap());
         }
         let after = numbers(&loss(&layer))[0];
@@ -45,7 +45,7 @@ fn two_hundred_steps_through_the_hook() {
         let loss = MseLoss::new().forward(model.hidden.forward(x.clone()), target.clone(), Reduction::Mean);
         losses.push(numbers(&loss)[0]);
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        model = optimiser.step(0.02.into(), model, gradients);
+        model = optimiser.step(0.02, model, gradients);
     }
     assert!(losses[199] < 0.95 * losses[0], "{} to {}", losses[0], losses[199]);
     let rotation: &Rotation = model.hidden.weight.reparameterization().unwrap();
