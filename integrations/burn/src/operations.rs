@@ -88,6 +88,10 @@ fn stage_blocks<T: Scalar<Wide = f64>>(
     }
     let device = numbers.device();
     let blocks = match (stage.source(), stored) {
+        // Blocks of one number have no parameters, and burn no tensors of none.
+        (Source::Chart { chart, .. }, _) if b == 1 => {
+            blocks::of_skew(&chart.id(), Tensor::zeros([1, 1, 1], (&device, numbers.dtype())))?
+        }
         (Source::Chart { chart, .. }, Stored::Squares(shape)) => {
             let size = shape.blocks * b * b;
             let squares = numbers.clone().narrow(0, k * size, size).reshape([shape.blocks, b, b]);
@@ -105,8 +109,7 @@ fn stage_blocks<T: Scalar<Wide = f64>>(
         }
         (source, _) => return Err(blocks::unsupported(format!("{source:?}"))),
     };
-    let found = blocks.dims()[0];
-    if found == count || found == 1 {
+    if blocks.dims()[0] == 1 || (0..count).all(|j| stage.group_of(j) == j) {
         return Ok(Some(blocks));
     }
     let index = (0..count).map(|j| stage.group_of(j) as i64).collect();
