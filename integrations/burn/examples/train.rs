@@ -1,4 +1,4 @@
-//! An orthogonal layer finds a hidden rotation from noisy pairs (x, x Rᵀ): `cargo run --release --example train [n] [steps]`.
+//! An orthogonal layer finds a hidden rotation from pairs of inputs and outputs: `cargo run --release --example train [n] [steps]`.
 
 use burn::nn::LinearConfig;
 use burn::nn::loss::{MseLoss, Reduction};
@@ -7,12 +7,23 @@ use burn::tensor::{Device, Distribution, Tensor};
 use papilio_burn::{Method, OrthogonalLinear, save};
 
 const BATCH: usize = 256;
+const MOST: usize = 4096;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut given =
         std::env::args().skip(1).map(|arg| arg.parse::<usize>().map_err(|_| format!("`{arg}` is no number")));
     let n = given.next().transpose()?.unwrap_or(64);
     let steps = given.next().transpose()?.unwrap_or(300);
+    if !(1..=MOST).contains(&n) {
+        return Err(format!("n from 1 to {MOST}, please, and not {n}").into());
+    }
     let device = Device::flex().autodiff();
     device.seed(7);
     let method = Method::Boft { factors: 3, block: 8 };

@@ -114,7 +114,7 @@ impl OrthogonalLinear {
         let [_, outputs] = weight.dims();
         let mut shape = [1; D];
         shape[D - 1] = outputs; // D = 0 has been refused by now
-        match self.rotation.scale(shape, weight.dtype()) {
+        match self.rotation.scale(shape, weight.dtype())? {
             None => Ok(module::linear(z, weight, bias)),
             Some(scale) => {
                 let y = module::linear(z, weight, None) * scale;

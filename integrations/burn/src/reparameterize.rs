@@ -15,7 +15,8 @@ use papilio::{Error, Result};
 use crate::method::Method;
 use crate::rotation::{Rotation, or_panic};
 
-/// Freezes a model and attaches a [`Rotation`] to the weights of its `Linear`, `Conv2d` and (for OFT) `Embedding` layers.
+/// Freezes a model and attaches a [`Rotation`] to the weights of its `Linear`, `Conv2d` and (for OFT) `Embedding` layers, which
+/// are known by these names.
 ///
 /// ```
 /// use burn::module::{Module, ParamGroup};

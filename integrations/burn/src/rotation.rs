@@ -62,35 +62,43 @@ impl Rotation {
         &self.structure.trainable
     }
 
-    /// What is stored of R, flat; with the sign of θ.
-    fn parameters(&self) -> Tensor<1> {
-        let stored = match (&self.boft_r, self.oft_r.as_ref().or(self.oft_embedding_r.as_ref())) {
-            (Some(squares), _) => squares.val().flatten(0, 3),
-            (None, Some(theta)) => theta.val().flatten(0, 1),
-            (None, None) => unreachable!("a rotation without variables"),
-        };
-        if self.structure.trainable.is_negative() { stored.neg() } else { stored }
+    /// What is stored of R, flat.
+    fn stored(&self) -> Result<Tensor<1>> {
+        match (&self.boft_r, self.oft_r.as_ref().or(self.oft_embedding_r.as_ref())) {
+            (Some(squares), None) => Ok(squares.val().flatten(0, 3)),
+            (None, Some(theta)) => Ok(theta.val().flatten(0, 1)),
+            _ => {
+                let (what, expected) = ("variables of a rotation", "one of its parameters".to_string());
+                Err(Error::Size { what, expected, got: "none or two".to_string() })
+            }
+        }
     }
 
     /// op(R) x along the last dimension.
     pub(crate) fn rotate<const D: usize>(&self, x: Tensor<D>, op: Op) -> Result<Tensor<D>> {
-        let stored = self.structure.trainable.squares().map_or(Stored::Theta, Stored::Squares);
-        Rotate { plan: self.structure.fitted.clone(), stored, op }.apply(x, self.parameters())
+        let stored = self.trainable().squares().map_or(Stored::Theta, Stored::Squares);
+        let parameters = if self.trainable().is_negative() { self.stored()?.neg() } else { self.stored()? };
+        Rotate { plan: self.structure.fitted.clone(), stored, op }.apply(x, parameters)
     }
 
     /// s in a type and shape, if there is one.
-    pub(crate) fn scale<const D: usize>(&self, shape: [usize; D], dtype: DType) -> Option<Tensor<D>> {
-        self.boft_s.as_ref().map(|scale| scale.val().cast(dtype).reshape(shape))
+    pub(crate) fn scale<const D: usize>(&self, shape: [usize; D], dtype: DType) -> Result<Option<Tensor<D>>> {
+        let Some(scale) = &self.boft_s else { return Ok(None) };
+        let (expected, got) = (shape.iter().product(), scale.dims().iter().product());
+        if expected != got {
+            return Err(Error::Length { what: "scale", expected, got });
+        }
+        Ok(Some(scale.val().cast(dtype).reshape(shape)))
     }
 
     /// R w for every row of the weight, times s: W' = diag(s)·W·Rᵀ, or E·R of an embedding.
     pub(crate) fn turned(&self, rows: Tensor<2>) -> Result<Tensor<2>> {
-        if self.structure.trainable.kind() == LayerKind::Embedding {
+        if self.trainable().kind() == LayerKind::Embedding {
             return self.rotate(rows, Op::Transpose);
         }
         let ([outputs, _], dtype) = (rows.dims(), rows.dtype());
         let turned = self.rotate(rows, Op::None)?;
-        Ok(match self.scale([outputs, 1], dtype) {
+        Ok(match self.scale([outputs, 1], dtype)? {
             Some(scale) => turned * scale,
             None => turned,
         })
@@ -101,13 +109,9 @@ impl Rotation {
     /// # Errors
     /// Parameters that are not finite.
     pub fn sides(&self) -> Result<Sides> {
-        let stored = match (&self.boft_r, self.oft_r.as_ref().or(self.oft_embedding_r.as_ref())) {
-            (Some(squares), _) => wide(&squares.val())?,
-            (None, Some(theta)) => wide(&theta.val())?,
-            (None, None) => unreachable!("a rotation without variables"),
-        };
+        let stored = wide(&self.stored()?)?;
         let scale = self.boft_s.as_ref().map(|scale| wide(&scale.val())).transpose()?;
-        self.structure.trainable.sides(&stored, scale)
+        self.trainable().sides(&stored, scale)
     }
 
     /// Rigorous bound on ‖RᵀR − I‖₂ for the blocks that act, in the precision of the layer.
@@ -115,9 +119,7 @@ impl Rotation {
     /// # Errors
     /// As [`sides`](Self::sides).
     pub fn defect(&self) -> Result<f64> {
-        let sides = self.sides()?;
-        let right = sides.right.ok_or_else(|| missing("a rotation"))?;
-        self.structure.fitted.defect(right.theta())
+        self.structure.fitted.defect(&self.trainable().theta(&wide(&self.stored()?)?)?)
     }
 
     /// The weight `[out, …]` with everything in it, computed in `f64` and rounded once.
@@ -127,10 +129,6 @@ impl Rotation {
         self.sides()?.merge(&shape, &mut numbers, Parallelism::Rayon, &Workspace::new())?;
         Ok(Tensor::from_data(data(numbers, &shape, dtype), (&device, dtype)))
     }
-}
-
-fn missing(what: &str) -> Error {
-    Error::Size { what: "sides of a layer", expected: what.into(), got: "none".into() }
 }
 
 /// A result for those who want a panic, as burn's own layers have it.

@@ -210,6 +210,46 @@ fn finite_differences_through_a_layer() {
 }
 
 #[test]
+fn layers_take_any_shape() {
+    for method in [BOFT, OFT] {
+        let layer = linear(3, 16, method, true, DType::F32);
+        let x = tensor(1, [2, 1, 5, 16], DType::F32);
+        let want = numbers(&layer.forward(x.clone().reshape([10, 16])));
+        assert_eq!(layer.forward(x.clone()).dims(), [2, 1, 5, 3]);
+        assert_close("rank 4", &numbers(&layer.forward(x.clone())), &want, 1e-6);
+        let one = layer.forward(x.clone().reshape([10, 16]).narrow(0, 9, 1).reshape([16]));
+        assert_close("rank 1", &numbers(&one), &want[27..], 1e-6);
+        let turned = x.reshape([10, 16]).transpose().transpose();
+        assert_close("strided", &numbers(&layer.forward(turned)), &want, 1e-6);
+        assert_eq!(layer.forward(tensor(1, [0, 16], DType::F32)).dims(), [0, 3]);
+    }
+}
+
+#[test]
+fn variables_that_do_not_fit_are_errors() {
+    let layer = linear(3, 16, BOFT, false, DType::F32);
+    let x = tensor(1, [2, 16], DType::F32);
+    let with = |change: &dyn Fn(&mut Rotation)| {
+        let mut rotation = layer.rotation().clone();
+        change(&mut rotation);
+        let layer = layer.clone().with_rotation(rotation);
+        (layer.try_forward(x.clone()).unwrap_err().to_string(), layer.merge().unwrap_err().to_string())
+    };
+    let (forward, merge) = with(&|rotation| rotation.boft_r = None);
+    assert!(forward == merge && forward.contains("variables of a rotation"), "{forward}, {merge}");
+    let (forward, merge) = with(&|rotation| rotation.boft_s = Some(Param::from_tensor(tensor(1, [4, 1], DType::F32))));
+    assert_eq!(forward, "scale: expected length 3, got 4");
+    assert!(merge.starts_with("scale: expected 3"), "{merge}");
+    let (forward, _) =
+        with(&|rotation| rotation.boft_r = Some(Param::from_tensor(tensor(1, [1, 4, 4, 4], DType::F32))));
+    assert_eq!(forward, "theta: expected length 128, got 64");
+    let (forward, _) = with(&|rotation| {
+        rotation.boft_r = rotation.boft_r.take().map(|r| r.map(|r| r * f64::INFINITY));
+    });
+    assert!(forward.starts_with("theta: expected finite numbers"), "{forward}");
+}
+
+#[test]
 fn the_base_is_frozen() {
     let layer = linear(5, 16, BOFT, true, DType::F32);
     let all = layer.forward(tensor(1, [3, 16], DType::F32)).sum().backward();
