@@ -35,8 +35,10 @@ mod draft;
 mod extract;
 mod low_rank;
 mod merge;
+mod method;
 mod polar;
 mod rotations;
+mod save;
 pub mod serve;
 mod sides;
 pub mod train;
@@ -50,7 +52,9 @@ pub use merge::{
     LayerReport, MergeEvent, MergeOptions, MergeReport, PRESERVED_LIMIT, PreservedLayer, PreservedOptions,
     PreservedReport, Progress, Strength, merge, preserved, unmerge,
 };
+pub use method::{LayerKind, Method, Trainable, Variable};
 pub use rotations::{RotationReport, rotation_warnings};
+pub use save::TrainedTensor;
 pub use sides::{Sides, SidesGradient, Undo, View};
 
 use dialect::keys::{Grammar, Key, parse_key};

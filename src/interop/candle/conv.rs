@@ -44,7 +44,7 @@ impl OrthogonalConv2d {
     /// # Errors
     /// Parameters that are not finite.
     pub fn sides(&self) -> Result<Sides> {
-        self.adapted.sides(Kind::Conv2d)
+        self.adapted.sides()
     }
 
     /// Rigorous bound on ‖RᵀR − I‖₂ for the blocks that act, in the precision of the layer.
@@ -60,7 +60,7 @@ impl OrthogonalConv2d {
     /// # Errors
     /// As [`sides`](Self::sides).
     pub fn merge(&self) -> Result<Conv2d> {
-        let weight = self.adapted.merged(Kind::Conv2d, self.base.weight())?;
+        let weight = self.adapted.merged(self.base.weight())?;
         Ok(Conv2d::new(weight, self.base.bias().cloned(), *self.base.config()))
     }
 }

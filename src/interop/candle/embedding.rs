@@ -39,7 +39,7 @@ impl OrthogonalEmbedding {
     /// # Errors
     /// Parameters that are not finite.
     pub fn sides(&self) -> Result<Sides> {
-        self.adapted.sides(Kind::Embedding)
+        self.adapted.sides()
     }
 
     /// Rigorous bound on ‖RᵀR − I‖₂ for the blocks that act, in the precision of the layer.
@@ -55,7 +55,7 @@ impl OrthogonalEmbedding {
     /// # Errors
     /// As [`sides`](Self::sides).
     pub fn merge(&self) -> Result<Embedding> {
-        let table = self.adapted.merged(Kind::Embedding, self.base.embeddings())?;
+        let table = self.adapted.merged(self.base.embeddings())?;
         Ok(Embedding::new(table, self.base.hidden_size()))
     }
 }

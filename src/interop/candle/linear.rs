@@ -62,7 +62,7 @@ impl OrthogonalLinear {
     /// # Errors
     /// Parameters that are not finite.
     pub fn sides(&self) -> Result<Sides> {
-        self.adapted.sides(Kind::Linear)
+        self.adapted.sides()
     }
 
     /// Rigorous bound on ‖RᵀR − I‖₂ for the blocks that act, in the precision of the layer.
@@ -78,7 +78,7 @@ impl OrthogonalLinear {
     /// # Errors
     /// As [`sides`](Self::sides).
     pub fn merge(&self) -> Result<Linear> {
-        Ok(Linear::new(self.adapted.merged(Kind::Linear, self.base.weight())?, self.base.bias().cloned()))
+        Ok(Linear::new(self.adapted.merged(self.base.weight())?, self.base.bias().cloned()))
     }
 }
 

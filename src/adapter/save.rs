@@ -1,0 +1,115 @@
+//! Trained variables as PEFT's files.
+
+use std::format;
+use std::path::Path;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use serde_json::json;
+
+use super::draft::Draft;
+use super::method::Method;
+use crate::error::{Error, Result, check_length};
+use crate::storage::FloatType;
+
+/// A trained tensor of a module.
+#[derive(Debug, Clone)]
+pub struct TrainedTensor {
+    /// Path of the module in the base model.
+    pub module: String,
+    /// [Name](super::Variable::name) of the variable.
+    pub name: String,
+    /// What it is trained in, and written in.
+    pub dtype: FloatType,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its numbers.
+    pub numbers: Vec<f64>,
+}
+
+impl Method {
+    /// Writes a directory with `adapter_model.safetensors` and `adapter_config.json`, which PEFT 0.18 and
+    /// [`Adapter::open`](super::Adapter::open) read. The directory appears whole or not at all.
+    ///
+    /// ```
+    /// use papilio::adapter::{Adapter, LayerKind, Method, TrainedTensor};
+    /// use papilio::storage::FloatType;
+    ///
+    /// let method = Method::Oft { block: 4, share: false, terms: None };
+    /// let variable = method.on(LayerKind::Linear, &[3, 8])?.rotation().clone();
+    /// let (module, name) = ("head".to_string(), variable.name.to_string());
+    /// let tensor = TrainedTensor { module, name, dtype: FloatType::F32, shape: variable.shape, numbers: vec![0.5; 12] };
+    /// let work = tempfile::tempdir()?;
+    /// method.save(&[tensor], &work.path().join("adapter"), false)?;
+    /// assert_eq!(Adapter::open(&work.path().join("adapter"))?.layers()[0].module, "head");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Before anything is written: [`Error::Size`] for no tensors, a name or a shape that the method has not, a `boft_R` without
+    /// its `boft_s`; [`Error::Length`] for more or fewer numbers than the shape has; [`Error::Domain`] for numbers that are not
+    /// finite; [`Error::Unsupported`] for a tensor that is there twice. [`Error::File`] if `out` exists and may not be replaced, or
+    /// from the system.
+    pub fn save(self, tensors: &[TrainedTensor], out: &Path, force: bool) -> Result<()> {
+        if tensors.is_empty() {
+            let (what, expected) = ("tensors of an adapter", "at least one".to_string());
+            return Err(Error::Size { what, expected, got: "none".to_string() });
+        }
+        let mut draft = Draft::peft(self.peft_type(), self.fields());
+        for tensor in tensors {
+            self.check(tensor, tensors)?;
+            draft.add(&tensor.module, &tensor.name, tensor.dtype, &tensor.shape, &tensor.numbers)?;
+        }
+        draft.write(out, force)
+    }
+
+    fn fields(self) -> serde_json::Value {
+        match self {
+            Self::Boft { factors, block } => json!({
+                "boft_block_size": block, "boft_block_num": 0, "boft_n_butterfly_factor": factors, "boft_dropout": 0.0,
+            }),
+            Self::Oft { block, share, terms } => json!({
+                "r": 0, "oft_block_size": block, "block_share": share, "coft": false, "eps": 6e-5, "module_dropout": 0.0,
+                "use_cayley_neumann": terms.is_some(), "num_cayley_neumann_terms": terms.unwrap_or(5),
+            }),
+        }
+    }
+
+    fn check(self, tensor: &TrainedTensor, all: &[TrainedTensor]) -> Result<()> {
+        let partner = |name: &str| all.iter().any(|other| other.module == tensor.module && other.name == name);
+        let (fits, expected) = match (self, tensor.name.as_str(), &tensor.shape[..]) {
+            (Self::Boft { factors, block }, "boft_R", shape) => (
+                matches!(*shape, [m, d, b, c] if d > 0 && [m, b, c] == [factors, block, block]) && partner("boft_s"),
+                format!("boft_R of shape [{factors}, n/{block}, {block}, {block}], and a boft_s"),
+            ),
+            (Self::Boft { .. }, "boft_s", shape) => (
+                matches!(*shape, [out, 1] | [1, out] if out > 0) && partner("boft_R"),
+                "boft_s of shape [out, 1] or [1, out], and a boft_R".to_string(),
+            ),
+            (Self::Oft { block, share, .. }, "oft_R.weight" | "oft_embedding_R.weight", shape) => {
+                let pairs = block.saturating_mul(block.saturating_sub(1)) / 2;
+                let rows = if share { "1" } else { "n/block" };
+                (
+                    matches!(*shape, [rows, count] if rows > 0 && (rows == 1 || !share) && count == pairs && pairs > 0),
+                    format!("{} of shape [{rows}, {pairs}]", tensor.name),
+                )
+            }
+            (Self::Boft { .. }, _, _) => (false, "boft_R or boft_s".to_string()),
+            (Self::Oft { .. }, _, _) => (false, "oft_R.weight or oft_embedding_R.weight".to_string()),
+        };
+        if !fits || tensor.module.is_empty() {
+            let got = format!("{} of module `{}`, {:?}", tensor.name, tensor.module, tensor.shape);
+            return Err(Error::Size { what: "tensor of an adapter", expected, got });
+        }
+        let count = tensor.shape.iter().try_fold(1usize, |n, extent| n.checked_mul(*extent));
+        check_length("numbers of a tensor", count.unwrap_or(usize::MAX), tensor.numbers.len())?;
+        match tensor.numbers.iter().position(|x| !x.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(Error::Domain {
+                what: format!("{}.{}", tensor.module, tensor.name),
+                expected: "finite numbers",
+                got: format!("{} at position {at}", tensor.numbers[at]),
+            }),
+        }
+    }
+}
