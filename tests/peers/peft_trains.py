@@ -9,15 +9,18 @@ The example has trained a tiny BERT and a tiny Llama, BOFT with three factors an
 double precision, and left models, batches and losses. Here PEFT trains the same models on the same batches. Every loss must agree to
 1e-10 in the first 20 steps and to 1e-6 after that. Then PEFT loads the adapter that the example saved: the same logits to 1e-10.
 """
-import json, os, sys
+import json, os, sys, warnings
 
 import torch
 import torch.nn.functional as F
+import transformers
 from peft import BOFTConfig, OFTConfig, PeftModel, get_peft_model
 from peft.tuners.boft import layer as boft
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.models.llama import modeling_llama
 
+warnings.filterwarnings("ignore", category=FutureWarning)
+transformers.utils.logging.disable_progress_bar()
 torch.set_default_dtype(torch.float64)
 torch.use_deterministic_algorithms(True)
 

@@ -234,13 +234,15 @@ fn pretrained(
 }
 
 fn plot(path: &Path, summary: &[(&'static str, usize, Vec<f64>)]) -> Outcome {
-    let family = |name: &str| summary.iter().filter(move |(way, ..)| way.starts_with(name));
     let point = |(_, parameters, accuracies): &(_, usize, Vec<f64>)| {
         ((*parameters as f64).max(1.0).log10(), 100.0 * mean(accuracies))
     };
     let names = ["no adaptation", "head", "LoRA", "OFT", "BOFT", "everything"];
-    let curve =
-        |name: &&str| Curve { name: name.to_string(), points: family(name).map(point).collect(), is_dotted: true };
+    let curve = |name: &&str| Curve {
+        name: name.to_string(),
+        points: summary.iter().filter(|(way, ..)| way.starts_with(name)).map(point).collect(),
+        is_dotted: true,
+    };
     let curves: Vec<Curve> = names.iter().map(curve).filter(|curve| !curve.points.is_empty()).collect();
     draw(path, "Digits through another camera", ["log₁₀ of parameters trained", "right in the test, %"], &curves)
 }

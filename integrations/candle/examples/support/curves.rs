@@ -40,10 +40,10 @@ pub(crate) fn draw(path: &Path, title: &str, labels: [&str; 2], curves: &[Curve]
         chart.configure_mesh().light_line_style(TRANSPARENT).x_desc(labels[0]).y_desc(labels[1]).draw()?;
         for (i, curve) in curves.iter().enumerate() {
             let colour = Palette99::pick(i).to_rgba();
-            let marks = chart.draw_series(curve.points.iter().map(|p| Circle::new(*p, 3, colour.filled())));
-            let series = match curve.is_dotted {
-                true => marks?,
-                false => chart.draw_series(LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)))?,
+            let series = if curve.is_dotted {
+                chart.draw_series(curve.points.iter().map(|p| Circle::new(*p, 4, colour.filled())))?
+            } else {
+                chart.draw_series([PathElement::new(curve.points.clone(), colour.stroke_width(2))])?
             };
             series
                 .label(&curve.name)
