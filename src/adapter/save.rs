@@ -113,3 +113,64 @@ impl Method {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::{Adapter, LayerKind};
+    use std::vec;
+
+    #[test]
+    fn what_is_saved_is_read_and_what_does_not_fit_leaves_nothing_behind() {
+        let work = tempfile::tempdir().unwrap();
+        let out = work.path().join("adapter");
+        let method = Method::Boft { factors: 2, block: 4 };
+        let boft = method.on(LayerKind::Conv2d, &[3, 2, 2, 4]).unwrap();
+        let tensors: Vec<_> = [boft.rotation(), boft.scale().unwrap()]
+            .map(|variable| TrainedTensor {
+                module: "net.0".to_string(),
+                name: variable.name.to_string(),
+                dtype: FloatType::F64,
+                shape: variable.shape.clone(),
+                numbers: (0..variable.shape.iter().product()).map(|i| f64::from((i * i % 7) as u32)).collect(),
+            })
+            .into();
+        let text = |change: &dyn Fn(&mut Vec<TrainedTensor>)| {
+            let mut changed = tensors.clone();
+            change(&mut changed);
+            method.save(&changed, &out, false).unwrap_err().to_string()
+        };
+        for (got, want) in [
+            (text(&Vec::clear), "tensors of an adapter: expected at least one, got none"),
+            (
+                text(&|t| drop(t.pop())),
+                "expected boft_R of shape [2, n/4, 4, 4], and a boft_s, got boft_R of module `net.0`",
+            ),
+            (text(&|t| drop(t.remove(0))), "and a boft_R, got boft_s"),
+            (
+                text(&|t| t[1].shape = vec![3]),
+                "expected boft_s of shape [out, 1] or [1, out], and a boft_R, got boft_s",
+            ),
+            (text(&|t| t[0].shape[0] = 3), "[3, 4, 4, 4]"),
+            (text(&|t| t[0].shape[1] = usize::MAX), "numbers of a tensor: expected length"),
+            (text(&|t| t[0].name = "oft_R.weight".to_string()), "expected boft_R or boft_s, got oft_R.weight"),
+            (text(&|t| t[0].module.clear()), "boft_R"),
+            (text(&|t| t[1].numbers.truncate(2)), "numbers of a tensor: expected length 3, got 2"),
+            (text(&|t| t[0].numbers[5] = f64::NAN), "net.0.boft_R: expected finite numbers, got NaN at position 5"),
+            (text(&|t| t.push(t[1].clone())), "boft_s"),
+        ] {
+            assert!(got.contains(want), "{got}\n  instead of\n{want}");
+        }
+        assert!(std::fs::read_dir(work.path()).unwrap().next().is_none());
+
+        method.save(&tensors, &out, false).unwrap();
+        assert!(method.save(&tensors, &out, false).is_err()); // is there
+        method.save(&tensors, &out, true).unwrap();
+        let adapter = Adapter::open(&out).unwrap();
+        assert!(adapter.warnings().is_empty() && adapter.layers().len() == 1);
+        let layer = &adapter.layers()[0];
+        assert_eq!(adapter.numbers(layer).unwrap()["boft_R"], tensors[0].numbers);
+        assert!(method.made(&layer.structure()) && !Method::Boft { factors: 1, block: 4 }.made(&layer.structure()));
+        assert!(!Method::Oft { block: 4, share: false, terms: None }.made(&layer.structure()));
+    }
+}
