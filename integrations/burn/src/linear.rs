@@ -3,7 +3,7 @@
 //! > y = s ⊙ ((x R) Wᵀ) + bias, as if the weight were diag(s)·W·Rᵀ.
 //!
 //! burn stores Wᵀ, `[in, out]`. Inputs are turned, not the weight: a batch has fewer vectors than a weight, and then W, being
-//! frozen, gets no gradient, so that a step has two products and not three.
+//! frozen, gets no gradient, so that a step has two products and not three. With a scale, burn keeps their result for ∂s.
 
 use burn::config::Config;
 use burn::module::{Module, Param};

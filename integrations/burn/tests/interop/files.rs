@@ -1,6 +1,7 @@
 //! Files are PEFT's.
 
-use super::layers::{linear, model, moved, scattered};
+use super::hook::{model, moved};
+use super::layers::{linear, scattered};
 use super::*;
 use crate::support::assert_close;
 use burn::module::{Module, ParamGroup};

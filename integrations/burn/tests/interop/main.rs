@@ -6,6 +6,7 @@ mod support;
 
 mod files;
 mod functions;
+mod hook;
 mod layers;
 mod operations;
 mod training;

@@ -1,6 +1,6 @@
 //! Training keeps rotations rotations.
 
-use super::layers::model;
+use super::hook::model;
 use super::*;
 use burn::module::{Module, ParamGroup};
 use burn::nn::LinearConfig;
