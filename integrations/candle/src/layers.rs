@@ -235,7 +235,11 @@ impl<'a> Layers<'a> {
 
     /// What goes wrong with a module, with its name.
     fn named<T, E: Into<Error>>(module: &str, result: std::result::Result<T, E>) -> Result<T> {
-        result.or_else(|e| input(format!("module `{module}`"), "sizes that fit the method", e.into()))
+        result.or_else(|e| {
+            let text = e.into().to_string(); // candle may put a backtrace behind
+            let got = text.lines().next().unwrap_or_default();
+            input(format!("module `{module}`"), "a layer that fits the method", got)
+        })
     }
 
     /// `module`.weight `[outputs, inputs]`, and `module`.bias.

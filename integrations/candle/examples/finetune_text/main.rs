@@ -17,6 +17,7 @@ mod tiny;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use candle_core::DType;
 use clap::{Parser, ValueEnum};
@@ -125,7 +126,15 @@ fn work(mut arguments: Arguments) -> Outcome<End> {
         Some(data) => data.clone(),
         None => tiny::data(&arguments.out, is_llama)?,
     };
-    match Config::read(&directory, None)?.kind() {
+    let config = Config::read(&directory, None)?;
+    if let Some(longest) = config.longest().filter(|longest| arguments.length > *longest) {
+        return Err(format!(
+            "--length: expected at most {longest}, the positions of the model, got {}",
+            arguments.length
+        )
+        .into());
+    }
+    match config.kind() {
         "bert" => sentences(&arguments, &directory, &data, &stop),
         "llama" => language(&arguments, &directory, &data, &stop),
         other => {
@@ -134,12 +143,7 @@ fn work(mut arguments: Arguments) -> Outcome<End> {
     }
 }
 
-fn sentences(
-    arguments: &Arguments,
-    directory: &Path,
-    data: &Path,
-    stop: &std::sync::atomic::AtomicBool,
-) -> Outcome<End> {
+fn sentences(arguments: &Arguments, directory: &Path, data: &Path, stop: &AtomicBool) -> Outcome<End> {
     let (train, held_out) = Labelled::read(data)?.split(arguments.held_out, arguments.adapter.seed);
     let labels = train.labels.clone();
     let config = Config::read(directory, Some(labels.len()))?;
@@ -158,12 +162,7 @@ fn sentences(
     finetune(arguments, directory, data, &model, &Classification::new(&model, &train, &held_out)?, stop)
 }
 
-fn language(
-    arguments: &Arguments,
-    directory: &Path,
-    data: &Path,
-    stop: &std::sync::atomic::AtomicBool,
-) -> Outcome<End> {
+fn language(arguments: &Arguments, directory: &Path, data: &Path, stop: &AtomicBool) -> Outcome<End> {
     let config = Config::read(directory, None)?;
     let tuning = arguments.adapter.tuning("q_proj,k_proj,v_proj,o_proj", Vec::new())?;
     let model = Model::new(&config, &Weights::open(directory, DType::F32)?, &tuning)?;
@@ -180,7 +179,7 @@ fn finetune(
     data: &Path,
     model: &Model,
     task: &dyn Task,
-    stop: &std::sync::atomic::AtomicBool,
+    stop: &AtomicBool,
 ) -> Outcome<End> {
     let modules = model.adapted().count();
     println!("{modules} modules adapted, {} parameters trained", model.variables().count());

@@ -86,6 +86,15 @@ impl Config {
         }
     }
 
+    /// Tokens of the longest sequence, of models of text.
+    pub fn longest(&self) -> Option<usize> {
+        match self {
+            Self::Bert(config, _) => Some(config.max_position_embeddings),
+            Self::Llama(config) => Some(config.max_position_embeddings),
+            Self::Vit(..) => None,
+        }
+    }
+
     /// PEFT's `task_type`.
     pub(crate) fn task(&self) -> Option<&'static str> {
         match self {
