@@ -37,13 +37,7 @@ pub(crate) fn draw(path: &Path, title: &str, labels: [&str; 2], curves: &[Curve]
             .x_label_area_size(40)
             .y_label_area_size(55)
             .build_cartesian_2d(0.0..most(|p| p.0), 0.0..1.05 * most(|p| p.1))?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .x_label_formatter(&|x| x.to_string())
-            .x_desc(labels[0])
-            .y_desc(labels[1])
-            .draw()?;
+        chart.configure_mesh().light_line_style(TRANSPARENT).x_desc(labels[0]).y_desc(labels[1]).draw()?;
         for (i, curve) in curves.iter().enumerate() {
             let colour = Palette99::pick(i).to_rgba();
             let series = if curve.is_dotted {
