@@ -1,6 +1,6 @@
 //! Structured Gaussian maps: projections that keep lengths (Johnson–Lindenstrauss), as a subsampled random rotation.
 //!
-//! y = √(n/k)·(the first k coordinates of Qx). Q makes all coordinates alike, so ‖y‖² estimates ‖x‖² without bias; a uniformly random Q
+//! y = √(n/k)·(k random coordinates of Qx). The choice makes ‖y‖² an estimate of ‖x‖² without bias, whatever Q; a uniformly random Q
 //! gives it the relative variance 2(n − k)/(k(n + 2)), below the 2/k of a Gaussian matrix (‖y‖²/‖x‖² is Beta distributed with
 //! parameters k/2 and (n − k)/2, times n/k). For k > n several rotations stand one below the other.
 
@@ -29,6 +29,8 @@ use crate::scalar::Real;
 pub struct GaussianMap<T: Real> {
     k: usize,
     rotations: Vec<RandomRotation<T>>,
+    /// Coordinates of the last rotation's result that are kept, in order.
+    kept: Vec<u32>,
     scale: T,
 }
 
@@ -46,7 +48,11 @@ impl<T: Real> GaussianMap<T> {
         }
         let mut seeds = Generator::new(seed);
         let rotations = (0..k.div_ceil(n)).map(|_| RandomRotation::new(n, seeds.next_u64())).collect::<Result<_>>()?;
-        Ok(Self { k, rotations, scale: T::from_wide(n as f64 / k as f64).sqrt() })
+        let (mut all, count) = ((0..n as u32).collect::<Vec<_>>(), k - (k - 1) / n * n);
+        seeds.shuffle(&mut all);
+        let mut kept = all[..count].to_vec();
+        kept.sort_unstable();
+        Ok(Self { k, rotations, kept, scale: T::from_wide(n as f64 / k as f64).sqrt() })
     }
 
     /// A k for which the squared norms of all differences of `points` vectors are kept to a factor 1 ± `epsilon` with probability ½
@@ -81,7 +87,7 @@ impl<T: Real> GaussianMap<T> {
         vec![T::zero(); self.n()]
     }
 
-    /// y ← √(n/k) (Q x)₁…ₖ.
+    /// y ← √(n/k) (k coordinates of Q x).
     ///
     /// # Errors
     /// [`Error::Length`] unless x and the scratch have n numbers and y has k.
@@ -89,10 +95,15 @@ impl<T: Real> GaussianMap<T> {
         check_length("x of a Gaussian map", self.n(), x.len())?;
         check_length("y of a Gaussian map", self.k, y.len())?;
         check_length("scratch of a Gaussian map", self.n(), scratch.len())?;
-        for (rotation, y) in self.rotations.iter().zip(y.chunks_mut(x.len())) {
+        let last = self.rotations.len() - 1;
+        for (number, (rotation, y)) in self.rotations.iter().zip(y.chunks_mut(x.len())).enumerate() {
             scratch.copy_from_slice(x);
             rotation.apply(scratch)?;
-            y.iter_mut().zip(&*scratch).for_each(|(y, x)| *y = *x * self.scale);
+            if number == last {
+                y.iter_mut().zip(&self.kept).for_each(|(y, at)| *y = scratch[*at as usize] * self.scale);
+            } else {
+                y.iter_mut().zip(&*scratch).for_each(|(y, x)| *y = *x * self.scale);
+            }
         }
         Ok(())
     }

@@ -57,10 +57,8 @@ pub fn reflectors(n: usize, seed: u64) -> Result<(Plan<f64>, Vec<f64>)> {
         vector[0] += if vector[0] < 0.0 { -norm } else { norm };
     }
     // In one dimension the uniform orthogonal matrix is a random sign.
-    if n > 0 {
-        signs[n - 1] = normal.sign();
-        vectors[n * n - 1] = 0.0;
-    }
+    signs[n - 1] = normal.sign();
+    vectors[n * n - 1] = 0.0;
     // Q = H₁ H₂ ··· H_{n−1} D: D acts first, then the shortest vector.
     let theta = vectors.chunks_exact(n).rev().flatten().copied().collect();
     let signs = (StageLayout::contiguous(1, n), Source::Fixed(signs.into()));

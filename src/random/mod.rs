@@ -21,19 +21,21 @@
 //!
 //! **What is drawn.** Numbers come from [`Generator`](crate::generator::Generator) (SplitMix64). The first number of the stream
 //! of `seed`, xor n, is the seed of the stream used. For every round (3 by default), for every block in it:
-//! the starts of its units are put in order by Fisher–Yates from the end (`shuffle`); then ⌈p/64⌉ words are
-//! drawn for the signs s, then as many for the signs t. Sign i is − if bit i mod 64 of word ⌊i/64⌋ is set.
+//! the starts of its units are put in order by Fisher–Yates from the end: for i = J − 1, …, 1 the i-th and the j-th change places,
+//! j uniform in 0..=i by Lemire's method (the upper word of u·(i + 1), drawn again while its lower word is below 2⁶⁴ mod (i + 1)). Then
+//! ⌈p/64⌉ words are drawn for the signs s, then as many for the signs t. Sign i is − if bit i mod 64 of word ⌊i/64⌋ is set.
 //!
 //! **What a block does** with its p coordinates, unit by unit in that order:
 //! 1. xᵢ ← xᵢ · (sᵢ·c), where c = 2^{−k/2} for p = 2ᵏ: for odd k the product of 2^{−(k−1)/2} and √½ rounded to the type (`f32`
 //!    bits 3f3504f3, `f64` bits 3fe6a09e667f3bcd);
-//! 2. for the distances d = 1, 2, 4, … below w: (a, b) ← (a + b, a − b) for all pairs of coordinates i, i + d with bit d of i clear;
+//! 2. for the distances d = 1, 2, 4, … below w: (a, b) ← (a + b, a − b) for all pairs of coordinates i, i + d where i has not the bit d;
 //! 3. xᵢ ← xᵢ · tᵢ;
 //! 4. the same as 2 for the distances d = w, 2w, … below p.
 //!
 //! Each sum, difference and product is rounded once, to nearest, ties to even. The inverse does all of it backwards: last round and block first,
 //! 4 and 2 from the largest distance down, the same pairs and multiplications. A product with ±1 is exact, so a machine
-//! may fuse it with the sum that follows.
+//! may fuse it with the sum that follows. So the results are the same bits on every machine that rounds like this and flushes no
+//! subnormal numbers to zero; of a NaN only that it is one is defined.
 //!
 //! **Stored form**, 24 bytes: `papro`, version 1, kind 1, the number of rounds, n and the seed in 8 bytes each, little endian
 //! ([`RandomRotation::to_bytes`]).
@@ -43,9 +45,10 @@
 //! A Walsh–Hadamard transform with random signs spreads one coordinate over a block (round 1); dealing the block's units to all
 //! other blocks and transforming again adds up many independent signs, so coordinates become Gaussian by the
 //! central limit theorem (round 2); the third makes their fourth moments, and the energies of blocks, those of a uniformly
-//! random direction: E y⁴ = 3n/(n + 2). Signs between stages within and among units keep lanes that are alike in all units (neighbours that
-//! are equal, a decaying spectrum) from staying so, and the order of units keeps the two wirings from meeting along subgroups.
-//! Without the signs between, or with ordered units, the kurtosis of such inputs is off by 0.02 to 0.05 at n = 128.
+//! random direction: E y⁴ = 3n/(n + 2). (Where blocks overlap or do not deal
+//! their units evenly, coordinates are not all alike: docs/random.md says how far.) Signs between stages within and among units
+//! keep lanes that are alike in all units (neighbours that are equal, a decaying spectrum) from staying so, and the order of units keeps the two wirings from meeting along subgroups.
+//! Without them the kurtosis of such inputs is off by up to 0.05 at n = 128 (docs/random.md).
 
 mod gaussian;
 pub mod haar;

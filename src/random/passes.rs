@@ -112,7 +112,7 @@ impl<T: Scalar> Job<T> for Run<'_, '_, T> {
                         2 if const { 2 * S::LANES <= UNIT } => block::<T, S, 2>(s, starts, signs, row, back),
                         4 if const { 4 * S::LANES <= UNIT } => block::<T, S, 4>(s, starts, signs, row, back),
                         8 if const { 8 * S::LANES <= UNIT } => block::<T, S, 8>(s, starts, signs, row, back),
-                        _ => {}
+                        _ => unreachable!("units of 1 to 8 registers"),
                     }
                 }
             }
@@ -131,13 +131,22 @@ fn block<T: Scalar, S: Lanes<T>, const C: usize>(s: S, starts: &[u32], signs: &[
         far::<T, S>(s, starts, together, row, true);
     }
     match together {
-        4 if const { C == 1 } => near::<T, S, C, 4>(s, starts, signs, row, back),
-        8 if const { C >= 2 || S::LANES == UNIT } => near::<T, S, C, 8>(s, starts, signs, row, back),
-        16 if const { S::REGISTERS >= 32 && C * S::LANES == UNIT } => near::<T, S, C, 16>(s, starts, signs, row, back),
-        _ => {}
+        4 if const { comes(4, C, S::LANES, S::REGISTERS) } => near::<T, S, C, 4>(s, starts, signs, row, back),
+        8 if const { comes(8, C, S::LANES, S::REGISTERS) } => near::<T, S, C, 8>(s, starts, signs, row, back),
+        16 if const { comes(16, C, S::LANES, S::REGISTERS) } => near::<T, S, C, 16>(s, starts, signs, row, back),
+        _ => unreachable!("groups of 4, 8 or 16 registers"),
     }
     if !back {
         far::<T, S>(s, starts, together, row, false);
+    }
+}
+
+/// Whether groups of so many registers can come with units of `c` registers: others are not compiled.
+const fn comes(group: usize, c: usize, lanes: usize, registers: usize) -> bool {
+    match group {
+        4 => c == 1,
+        8 => c >= 2 || lanes == UNIT,
+        _ => registers >= 32 && (c >= 4 || c * lanes == UNIT),
     }
 }
 
@@ -342,5 +351,29 @@ fn plainly<T: Scalar>(unit: usize, starts: &[u32], before: &[T], between: &[T], 
         distances(1, unit).for_each(|distance| add(row, distance));
         multiply(row, between);
         distances(unit, block).for_each(|distance| add(row, distance));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On every machine that there is, also those that this one is not.
+    #[test]
+    fn every_group_is_compiled() {
+        for (lanes, registers) in [(2, 16), (4, 16), (8, 16), (2, 32), (4, 32), (8, 32), (16, 32)] {
+            for n in (1..5000).chain([1 << 14, 1 << 17, (1 << 20) + 1, 1 << 26]) {
+                let shape = Shape::of(n);
+                if lanes <= shape.unit {
+                    let together = (registers / 2).min(16).min(shape.block / lanes);
+                    let c = shape.unit / lanes;
+                    assert!(
+                        [4, 8, 16].contains(&together) && [1, 2, 4, 8].contains(&c),
+                        "{lanes}, {registers}: {shape:?}"
+                    );
+                    assert!(comes(together, c, lanes, registers), "{lanes}, {registers}: {shape:?}");
+                }
+            }
+        }
     }
 }

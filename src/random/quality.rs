@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use num_traits::Float;
 
 use super::normal::Normal;
-use super::rotation::{RandomRotation, check_range};
+use super::rotation::{RandomRotation, check_between, check_range};
 use crate::error::Result;
 use crate::generator::Generator;
 
@@ -85,7 +85,7 @@ impl Reference {
     /// [`Error::Size`](crate::Error::Size) unless 1 ≤ n ≤ 2²⁶ and 20 ≤ sample ≤ 2²⁶.
     pub fn new(n: usize, sample: usize) -> Result<Self> {
         check_range("length n of directions", n, 1 << 26)?;
-        check_range("sample of directions", sample.saturating_sub(19), 1 << 26)?;
+        check_between("sample of directions", sample, 20, 1 << 26)?;
         let mut normal = Normal::new(0x6f09_52c3);
         let mut x = vec![0.0; n];
         let mut cosines: Vec<f64> = (0..sample)
@@ -147,7 +147,7 @@ impl Quality {
 /// all coordinates if seeds·vectors ≥ n.
 ///
 /// # Errors
-/// [`Error::Size`](crate::Error::Size) unless 1 ≤ n ≤ 2²⁶, seeds ≥ 2 and vectors ≥ 1; those of `rotated`.
+/// [`Error::Size`](crate::Error::Size) unless 1 ≤ n ≤ 2²⁶, seeds ≥ 2, vectors ≥ 1 and seeds·vectors ≤ 2²⁶; those of `rotated`.
 pub fn quality(
     n: usize,
     input: Input,
@@ -156,8 +156,9 @@ pub fn quality(
     mut rotated: impl FnMut(usize, &[f32]) -> Result<Vec<f32>>,
 ) -> Result<Quality> {
     check_range("length n of random rotations", n, 1 << 26)?;
-    check_range("seeds of random rotations less one", seeds.saturating_sub(1), 1 << 20)?;
+    check_between("seeds of random rotations", seeds, 2, 1 << 20)?;
     check_range("vectors of each seed", vectors, 1 << 20)?;
+    check_range("vectors of all seeds", seeds.saturating_mul(vectors), 1 << 26)?;
     let mut x = vec![0.0; n];
     let (mut kurtosis, mut cosine) = (Means::default(), Means::default());
     let (mut worst, mut cosines, mut products) = (0.0, Vec::with_capacity(seeds * vectors), [0.0; 16]);

@@ -17,8 +17,8 @@ use crate::simd::Isa;
 /// matrix; after two they do not (measured by [`quality_report`](super::quality_report)).
 pub const DEFAULT_ROUNDS: usize = 3;
 
-/// Rounds at most: a byte of the stored form.
-const MOST_ROUNDS: usize = 255;
+/// Rounds at most: more do not mix better, and a stored form should not decide how much memory is taken.
+const MOST_ROUNDS: usize = 16;
 
 /// Longest vectors.
 const MOST_COORDINATES: usize = 1 << 26;
@@ -72,7 +72,7 @@ impl<T: Real> RandomRotation<T> {
     /// With another number of rounds. The first rounds of a seed are the same however many follow.
     ///
     /// # Errors
-    /// [`Error::Size`] unless 1 ≤ n ≤ 2²⁶ and 1 ≤ rounds ≤ 255.
+    /// [`Error::Size`] unless 1 ≤ n ≤ 2²⁶ and 1 ≤ rounds ≤ 16.
     pub fn with_rounds(n: usize, seed: u64, rounds: usize) -> Result<Self> {
         Self::drawn(n, seed, rounds, Isa::detect())
     }
@@ -247,8 +247,13 @@ fn scale<T: Real>(block: usize) -> T {
 
 /// `Err` unless 1 ≤ got ≤ most.
 pub(super) fn check_range(what: &'static str, got: usize, most: usize) -> Result<()> {
-    if (1..=most).contains(&got) {
+    check_between(what, got, 1, most)
+}
+
+/// `Err` unless least ≤ got ≤ most.
+pub(super) fn check_between(what: &'static str, got: usize, least: usize, most: usize) -> Result<()> {
+    if (least..=most).contains(&got) {
         return Ok(());
     }
-    Err(Error::Size { what, expected: format!("1 to {most}"), got: got.to_string() })
+    Err(Error::Size { what, expected: format!("{least} to {most}"), got: got.to_string() })
 }

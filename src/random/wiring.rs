@@ -57,7 +57,9 @@ impl Shape {
         if i + 1 == count {
             return self.n - width;
         }
-        (i * (self.n - width)).div_ceil((count - 1) * self.unit) * self.unit
+        // Products of two lengths, wherever a `usize` has 32 bits.
+        let (spread, step) = (i as u64 * (self.n - width) as u64, (count - 1) as u64 * self.unit as u64);
+        spread.div_ceil(step) as usize * self.unit
     }
 }
 
@@ -91,7 +93,7 @@ mod tests {
     /// Every coordinate is in a block of every round, no block names one twice, and blocks have enough units to deal.
     #[test]
     fn blocks_cover_all_coordinates() {
-        let large = (13..25).flat_map(|k| [(1 << k) - 1, 1 << k, (1 << k) + 1]);
+        let large = (13..27).flat_map(|k| [(1 << k) - 1, 1 << k, (1 << k) + 1]);
         for n in (1..4300).chain(large) {
             let shape = Shape::of(n);
             assert!(n < 8 || shape.blocks <= shape.units(), "{shape:?}");
