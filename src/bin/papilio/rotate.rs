@@ -77,7 +77,7 @@ JSON:
 Exit codes: 0 done; 2 bad usage, or a picture that cannot be written; 130 interrupted (SIGINT, SIGTERM, SIGHUP)";
 
 fn rounds(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|r| (1..=255).contains(r)).ok_or_else(|| "expected a number from 1 to 255".into())
+    text.parse().ok().filter(|r| (1..=16).contains(r)).ok_or_else(|| "expected a number from 1 to 16".into())
 }
 
 fn seeds(text: &str) -> Result<usize, String> {
