@@ -8,7 +8,8 @@
 //!
 //! * **Numbers**: `F32`, `BF16` and `F16` are computed in `f32`, `F64` in `f64`. On Flex, blocks are found in `f64`, whatever θ is
 //!   stored in. Any leading dimensions, any strides. Other types are errors; nothing is cast silently.
-//! * **Memory**: between forward and backward the graph keeps x and θ of a rotation, and nothing else: blocks are found again.
+//! * **Memory**: between forward and backward the graph keeps x and θ of a rotation, and nothing else: blocks are found again. BOFT's
+//!   scale is burn's own product, which keeps the result of the layer for the gradient of s.
 //! * **Devices**: a fused operation on Flex, burn's backend for CPUs; elsewhere the same by [tensor operations](operations).
 //! * **Errors** are papilio's. `forward` of a layer panics with their text, as burn's own layers do; `try_forward` gives them back.
 
