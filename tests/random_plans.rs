@@ -4,7 +4,7 @@ use papilio::dense::orthogonality_ratio;
 use papilio::generator::Generator;
 use papilio::random::{RandomRotation, haar};
 use papilio::verify;
-use papilio::{Factors, Orthogonal, Plan};
+use papilio::{Factors, Orthogonal};
 
 #[test]
 fn plans_are_the_same_rotation() {
@@ -25,14 +25,13 @@ fn plans_are_the_same_rotation() {
 }
 
 #[test]
-fn learnable_rotations_are_certified_and_have_right_gradients() {
+fn learnable_rotations_are_certified() {
     let rotation = RandomRotation::<f64>::new(20, 1).unwrap();
     let (plan, theta) = rotation.learnable().unwrap();
     let factors: Factors<f64> = plan.realize(&theta).unwrap();
     let proof = verify::certificate(&plan, &factors).unwrap();
     assert!(proof.defect < 100.0 * f64::EPSILON, "{proof:?}");
     assert_eq!(theta.len(), plan.num_params());
-    let _: Plan<f64> = plan;
 }
 
 /// Moments of the uniform orthogonal group: E q₁₁² = 1/n, E q₁₁⁴ = 3/(n(n + 2)), E (tr Q)² = 1 for O(n), E tr Q = 0.
