@@ -178,12 +178,13 @@ impl<'a> Layers<'a> {
         Ok(built)
     }
 
-    /// The name of a tensor in the files.
+    /// The name of a tensor in the files: in older ones normalisations have a gamma and a beta.
     fn stored(&self, name: &str) -> String {
-        match name.strip_prefix(self.optional) {
-            Some(short) if !self.weights.has(name) && self.weights.has(short) => short.to_string(),
-            _ => name.to_string(),
-        }
+        let old = [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
+        let old = old.iter().find_map(|(new, old)| Some(format!("{}{old}", name.strip_suffix(new)?)));
+        let names = || [Some(name), old.as_deref()].into_iter().flatten();
+        let short = names().filter_map(|name| name.strip_prefix(self.optional));
+        names().chain(short).find(|name| self.weights.has(name)).unwrap_or(name).to_string()
     }
 
     /// Whether the module is trained as a whole.
