@@ -2,7 +2,7 @@
 //! adaptation, the head alone, LoRA, OFT, and training everything.
 //!
 //! ```text
-//! cargo run --release --example finetune_images -- OUT            # minutes on two cores
+//! cargo run --release --example finetune_images -- OUT            # minutes on two cores; the same again goes on after Ctrl-C
 //! cargo run --release --example finetune_images -- OUT --quick    # a part of it, in seconds
 //! ```
 //!

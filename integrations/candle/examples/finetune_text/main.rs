@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cargo run --release --example finetune_text                                      # a tiny BERT, which it makes itself
-//! cargo run --release --example finetune_text -- --kind llama --method oft
-//! cargo run --release --example finetune_text -- --model MiniLM --data reviews.csv --targets query,value --merged tuned
+//! cargo run --release --example finetune_text -- --kind llama --method oft --out llama
+//! cargo run --release --example finetune_text -- --model MiniLM --data reviews.csv --out reviews --merged tuned
 //! cargo run --release --example finetune_text -- --resume                          # after Ctrl-C
 //! ```
 //!
@@ -41,8 +41,8 @@ struct Arguments {
     /// The model: a directory with config.json, tokenizer.json and safetensors. Without one, a tiny model is pretrained first.
     #[arg(long, value_name = "DIR", requires = "data")]
     model: Option<PathBuf>,
-    /// Labelled sentences (.csv with a header: `text` and `label`, or the first two columns if it has neither) for a BERT-like model, any text for a
-    /// Llama-like one.
+    /// Labelled sentences (.csv with a header: `text` and `label`, or the first two columns if it has neither) for a BERT-like
+    /// model, any text for a Llama-like one.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// Kind of the tiny model.
