@@ -26,8 +26,15 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Input`](crate::Error::Input) for labels of a model without classes, or as many as it has not; files of `base` that cannot
-    /// be read; papilio's for a directory with other things, or one that is there and not to be replaced.
+    /// be read; a directory that is or holds `base`, `replace` or not; papilio's for a directory with other things, or one that is there
+    /// and not to be replaced.
     pub fn save_merged(&self, directory: &Path, base: &Path, labels: Option<&[String]>, replace: bool) -> Result<()> {
+        if let (Ok(target), Ok(source)) = (directory.canonicalize(), base.canonicalize())
+            && source.starts_with(target)
+        {
+            let what = format!("directory {} to write", directory.display());
+            return input(what, "another place than that of the model", base.display());
+        }
         let read = |name: &str| {
             let path = base.join(name);
             fs::read_to_string(&path).or_else(|e| input(path.display().to_string(), "a readable file", e))

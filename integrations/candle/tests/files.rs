@@ -178,6 +178,11 @@ fn merged_models_are_read_again_as_what_they_are() {
         model.save_merged(&at("merged"), &at("base"), labels, false).unwrap();
         assert!(model.save_merged(&at("merged"), &at("base"), labels, false).is_err(), "replaced");
         assert!(model.save_merged(&at("other"), &at("base"), Some(&names[..1]), false).is_err());
+        for place in [at("base"), at("merged").join("../base"), directory.path().into()] {
+            let error = model.save_merged(&place, &at("base"), labels, true).unwrap_err().to_string();
+            assert!(error.contains("another place"), "{error}");
+        }
+        model.save_merged(&at("merged"), &at("base"), labels, true).unwrap();
 
         let config = Config::read(&at("merged"), None).unwrap();
         let merged = Model::new(&config, &Weights::open(&at("merged"), DType::F32).unwrap(), &Tuning::Frozen).unwrap();
