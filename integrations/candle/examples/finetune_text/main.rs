@@ -152,19 +152,22 @@ fn checkpoint(arguments: &Arguments) -> PathBuf {
     arguments.out.join("checkpoint.safetensors")
 }
 
-/// That nothing is there that this run would replace, unless that was asked for.
-fn spare(arguments: &Arguments) -> Outcome {
-    let mut results = vec![adapter_directory(arguments)];
+/// Everything that a run replaces, the checkpoint first.
+fn results(arguments: &Arguments) -> Vec<PathBuf> {
+    let mut results = vec![checkpoint(arguments), adapter_directory(arguments)];
     results.extend(["history.csv", "training.svg", "labels.json"].map(|name| arguments.out.join(name)));
     results.extend(arguments.merged.clone());
-    if !arguments.resume {
-        results.push(checkpoint(arguments));
-    }
+    results
+}
+
+/// That nothing is there that this run would replace, unless that was asked for.
+fn spare(arguments: &Arguments) -> Outcome {
     if let Some(merged) = arguments.merged.as_deref().filter(|merged| !place(merged).parent().is_some_and(Path::is_dir))
     {
         return Err(format!("{}: expected an existing directory around it, got none", merged.display()).into());
     }
-    match results.iter().find(|path| path.symlink_metadata().is_ok()) {
+    let first = usize::from(arguments.resume); // which needs the checkpoint
+    match results(arguments)[first..].iter().find(|path| path.symlink_metadata().is_ok()) {
         Some(path) if !arguments.force => {
             let goes_on = if arguments.resume { "" } else { ", --resume goes on from a checkpoint" };
             let shown = path.display();
@@ -175,16 +178,14 @@ fn spare(arguments: &Arguments) -> Outcome {
     }
 }
 
-/// That no input lies where directories are replaced: `--force` does not mean the model.
+/// That no input, and no other result, is or lies in what is replaced: `--force` does not mean the model.
 fn spare_inputs(arguments: &Arguments, inputs: &[&Path]) -> Outcome {
-    let adapter = adapter_directory(arguments);
-    let kept = || inputs.iter().copied().chain([arguments.out.as_path()]);
-    let of_adapter = kept().map(|kept| (&adapter, kept));
-    let of_merged =
-        arguments.merged.iter().flat_map(|merged| kept().chain([&*adapter]).map(move |kept| (merged, kept)));
-    for (directory, kept) in of_adapter.chain(of_merged) {
-        if place(kept).starts_with(place(directory)) {
-            let (shown, kept) = (directory.display(), kept.display());
+    let results = results(arguments);
+    for (i, result) in results.iter().enumerate() {
+        let others = results.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other.as_path());
+        let mut kept = inputs.iter().copied().chain([arguments.out.as_path()]).chain(others);
+        if let Some(kept) = kept.find(|kept| place(kept).starts_with(place(result))) {
+            let (shown, kept) = (result.display(), kept.display());
             return Err(format!("{shown}: expected another place than that of {kept}, got the same").into());
         }
     }
