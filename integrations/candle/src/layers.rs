@@ -82,7 +82,7 @@ pub struct Linear {
 enum Kind {
     Frozen(Frozen),
     Trained(Tensor),
-    Orthogonal(OrthogonalLinear), // with its bias
+    Orthogonal(Box<OrthogonalLinear>), // with its bias
     Lora(Lora),
 }
 
@@ -123,7 +123,7 @@ pub enum Embedding {
     /// Frozen or trained.
     Plain(candle_nn::Embedding),
     /// Rotated.
-    Orthogonal(OrthogonalEmbedding),
+    Orthogonal(Box<OrthogonalEmbedding>),
 }
 
 impl Module for Embedding {
@@ -141,7 +141,7 @@ pub enum Conv2d {
     /// Frozen or trained.
     Plain(candle_nn::Conv2d),
     /// Its patches rotated.
-    Orthogonal(OrthogonalConv2d),
+    Orthogonal(Box<OrthogonalConv2d>),
 }
 
 impl Module for Conv2d {
@@ -178,12 +178,13 @@ impl<'a> Layers<'a> {
         Ok(built)
     }
 
-    /// The name of a tensor in the files.
+    /// The name of a tensor in the files: in older ones normalisations have a gamma and a beta.
     fn stored(&self, name: &str) -> String {
-        match name.strip_prefix(self.optional) {
-            Some(short) if !self.weights.has(name) && self.weights.has(short) => short.to_string(),
-            _ => name.to_string(),
-        }
+        let old = [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
+        let old = old.iter().find_map(|(new, old)| Some(format!("{}{old}", name.strip_suffix(new)?)));
+        let names = || [Some(name), old.as_deref()].into_iter().flatten();
+        let short = names().filter_map(|name| name.strip_prefix(self.optional));
+        names().chain(short).find(|name| self.weights.has(name)).unwrap_or(name).to_string()
     }
 
     /// Whether the module is trained as a whole.
@@ -254,7 +255,7 @@ impl<'a> Layers<'a> {
                 let names = self.variables.of_module(module, self.dtype());
                 let layer = Self::named(module, OrthogonalLinear::new(base, *method, names))?;
                 self.remember(module, Adapted::Linear(layer.clone()));
-                return Ok(Linear { kind: Kind::Orthogonal(layer), bias: None });
+                return Ok(Linear { kind: Kind::Orthogonal(Box::new(layer)), bias: None });
             }
             Some(Method::Lora { rank, alpha }) => {
                 let layer = Lora::new(module, &weight, *rank, *alpha, self.tuning.seed(), &self.variables)?;
@@ -275,7 +276,7 @@ impl<'a> Layers<'a> {
                 let names = self.variables.of_module(module, self.dtype());
                 let layer = Self::named(module, OrthogonalEmbedding::new(base, *method, names))?;
                 self.remember(module, Adapted::Embedding(layer.clone()));
-                Ok(Embedding::Orthogonal(layer))
+                Ok(Embedding::Orthogonal(Box::new(layer)))
             }
             Some(Method::Lora { .. }) => input(format!("module `{module}`"), "a linear layer for LoRA", "an embedding"),
         }
@@ -293,7 +294,7 @@ impl<'a> Layers<'a> {
                 let names = self.variables.of_module(module, self.dtype());
                 let layer = Self::named(module, OrthogonalConv2d::new(base, *method, names))?;
                 self.remember(module, Adapted::Conv2d(layer.clone()));
-                Ok(Conv2d::Orthogonal(layer))
+                Ok(Conv2d::Orthogonal(Box::new(layer)))
             }
             Some(Method::Lora { .. }) => {
                 input(format!("module `{module}`"), "a linear layer for LoRA", "a convolution")

@@ -6,7 +6,8 @@
 //! | networks that candle can differentiate | [`models`], [`ops`] |
 //! | BOFT, OFT or LoRA on modules chosen by name, heads trained as a whole | [`Tuning`], [`Targets`] |
 //! | optimisers, checkpoints that go on bit by bit, early stopping | [`train`] |
-//! | files that PEFT loads and `papilio merge` merges | [`Model::save_adapter`] |
+//! | adapters in the format of PEFT, for `papilio merge` | [`Model::save_adapter`] |
+//! | merged models, with their configurations | [`Model::save_merged`] |
 //!
 //! `candle_transformers` has these models too, for inference: its fused operations end the graph silently, and its layers are its
 //! own. Here it lends the types of configurations, and is the truth in tests.
@@ -16,6 +17,7 @@ mod frozen;
 mod hash;
 mod layers;
 mod lora;
+mod merged;
 pub mod models;
 pub mod ops;
 mod peft;

@@ -14,7 +14,7 @@ use crate::weights::save_directory;
 const VERSION: &str = "0.18.0";
 
 impl Model {
-    /// Writes the adapter: a directory that appears whole or not at all, which `papilio merge` merges (not LoRA) and PEFT loads.
+    /// Writes the adapter in PEFT's format: a directory that appears whole or not at all, which `papilio merge` merges (not LoRA).
     /// `base` is written down as where the model came from.
     ///
     /// # Errors

@@ -107,8 +107,15 @@ impl Weights {
     }
 }
 
+/// Numbers of the largest tensor that starts at random: 2 GiB of doubles.
+const LARGEST: usize = 1 << 28;
+
 /// A new tensor, by its name and a seed.
 pub(crate) fn start(name: &str, seed: u64, shape: &[usize], init: Init, dtype: DType) -> Result<Tensor> {
+    let count = shape.iter().try_fold(1usize, |count, dim| count.checked_mul(*dim)).filter(|count| *count <= LARGEST);
+    let Some(count) = count else {
+        return input(format!("new tensor `{name}`"), format!("at most {LARGEST} numbers"), format!("shape {shape:?}"));
+    };
     let mut hash = Fnv::default();
     hash.write(name.as_bytes());
     let mut generator = Generator::new(seed ^ hash.0);
@@ -120,7 +127,7 @@ pub(crate) fn start(name: &str, seed: u64, shape: &[usize], init: Init, dtype: D
             deviation * radius * (std::f64::consts::TAU * generator.uniform()).cos()
         }
     };
-    let numbers: Vec<f64> = (0..shape.iter().product()).map(|_| number()).collect();
+    let numbers: Vec<f64> = (0..count).map(|_| number()).collect();
     Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(dtype)?)
 }
 

@@ -23,8 +23,11 @@ fn save_base(directory: &Path, fields: &Value, dtype: DType) {
 
 fn train(model: &Model) {
     let mut optimiser = Optimiser::adam(model.variables(), 0.02, 0.0).unwrap();
-    let mut steps =
-        |task: &dyn Task| (0..12).for_each(|i| drop(optimiser.step(&task.loss(&[i, i + 7, i + 9]).unwrap()).unwrap()));
+    let mut steps = |task: &dyn Task| {
+        for i in 0..12 {
+            optimiser.step(&task.loss(&[i, i + 7, i + 9]).unwrap()).unwrap();
+        }
+    };
     let (sentences, blocks) = (support::sentences(30), support::blocks(30, 8));
     match model.config() {
         Config::Bert(..) => steps(&Classification::new(model, &sentences, &sentences).unwrap()),
@@ -151,6 +154,136 @@ fn models_without_a_head_are_read_and_get_one() {
 }
 
 #[test]
+fn merged_models_are_read_again_as_what_they_are() {
+    let boft = Method::Orthogonal(Orthogonal::Boft { factors: 3, block: 4 });
+    let oft = Method::Orthogonal(Orthogonal::Oft { block: 8, share: false, terms: None });
+    let names = ["no", "yes", "perhaps"].map(String::from);
+    for (mut fields, method, targets, whole, labels) in [
+        (support::bert(), boft, "query,value", &["classifier"][..], Some(&names[..])),
+        (support::vit(), Method::Lora { rank: 2, alpha: 4.0 }, "query", &["classifier"], None),
+        (support::llama(), oft, "embed_tokens,q_proj", &[], None),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        // Of a model with other labels, in half precision and without a head.
+        fields["architectures"] = serde_json::json!(["SomeModel"]);
+        fields["torch_dtype"] = "float16".into();
+        fields["num_labels"] = 2.into();
+        save_base(&at("base"), &fields, DType::F32);
+        fs::write(at("base").join("tokenizer.json"), byte_tokenizer(true).unwrap()).unwrap();
+        let base = Weights::open(&at("base"), DType::F32).unwrap();
+        let config = Config::read(&at("base"), Some(3)).unwrap();
+        let model = Model::new(&config, &base, &adapter(method, targets, whole)).unwrap();
+        train(&model);
+        model.save_merged(&at("merged"), &at("base"), labels, false).unwrap();
+        assert!(model.save_merged(&at("merged"), &at("base"), labels, false).is_err(), "replaced");
+        assert!(model.save_merged(&at("other"), &at("base"), Some(&names[..1]), false).is_err());
+        for place in [at("base"), at("merged").join("../base"), directory.path().into()] {
+            let error = model.save_merged(&place, &at("base"), labels, true).unwrap_err().to_string();
+            assert!(error.contains("another place"), "{error}");
+        }
+        model.save_merged(&at("merged"), &at("base"), labels, true).unwrap();
+
+        let config = Config::read(&at("merged"), None).unwrap();
+        let merged = Model::new(&config, &Weights::open(&at("merged"), DType::F32).unwrap(), &Tuning::Frozen).unwrap();
+        let error = difference(&logits(&merged), &logits(&model));
+        assert!(error < 5e-6, "{targets}: {error:e}");
+        assert!(Tokens::read(&at("merged")).is_ok());
+        let text = fs::read_to_string(at("merged").join("config.json")).unwrap();
+        let written: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(written["torch_dtype"], "float32");
+        let class = written["architectures"][0].as_str().unwrap();
+        match config {
+            Config::Llama(_) => assert!(class == "LlamaForCausalLM" && written.get("id2label").is_none()),
+            _ => {
+                let first = labels.map_or("LABEL_0", |names| &names[0]);
+                assert!(class.ends_with("Classification") && written.get("num_labels").is_none(), "{text}");
+                assert_eq!(
+                    (written["id2label"]["0"].as_str(), written["label2id"][first].as_u64()),
+                    (Some(first), Some(0))
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tied_embedding_is_not_rotated() {
+    let mut fields = support::llama();
+    fields["tie_word_embeddings"] = true.into();
+    let oft = Method::Orthogonal(Orthogonal::Oft { block: 8, share: false, terms: None });
+    let new = |targets| {
+        let tuning = adapter(oft.clone(), targets, &[]);
+        Model::new(&config(&fields), &Weights::random(5, 0.3, DType::F32), &tuning)
+    };
+    let error = new("embed_tokens,q_proj").unwrap_err().to_string();
+    assert!(error.contains("embed_tokens") && error.contains("tie_word_embeddings"), "{error}");
+    assert!(new("q_proj").is_ok());
+}
+
+#[test]
+fn old_names_of_normalisations_are_read() {
+    let fields = support::bert();
+    let model = Model::new(&config(&fields), &Weights::random(5, 0.3, DType::F32), &Tuning::Frozen).unwrap();
+    let shaken = model.merged().unwrap().into_iter().map(|(name, tensor)| {
+        let more = Weights::random(8, 0.1, DType::F32);
+        let more = more.get(&name, tensor.dims(), papilio_finetune::Init::Normal(0.1)).unwrap();
+        (name, (tensor + more).unwrap())
+    });
+    let tensors: std::collections::BTreeMap<String, Tensor> = shaken.collect();
+    let read = |tensors| Model::new(&config(&fields), &Weights::in_memory(tensors, DType::F32), &Tuning::Frozen);
+    let expected = logits(&read(tensors.clone()).unwrap());
+    let old =
+        |name: &str| name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+    for front in ["bert.", ""] {
+        let renamed = tensors.iter().map(|(name, tensor)| {
+            let name = old(name);
+            (name.strip_prefix("bert.").map_or(name.clone(), |short| format!("{front}{short}")), tensor.clone())
+        });
+        let renamed: std::collections::BTreeMap<String, Tensor> = renamed.collect();
+        assert!(renamed.contains_key(&format!("{front}encoder.layer.1.output.LayerNorm.gamma")));
+        assert_eq!(difference(&logits(&read(renamed).unwrap()), &expected), 0.0);
+    }
+}
+
+#[test]
+fn sizes_beyond_belief_and_none_are_refused_by_name() {
+    let random = || Weights::random(5, 0.3, DType::F32);
+    for (fields, names) in [
+        (
+            support::bert(),
+            "hidden_size intermediate_size num_attention_heads vocab_size max_position_embeddings type_vocab_size",
+        ),
+        (
+            support::llama(),
+            "hidden_size intermediate_size num_attention_heads num_key_value_heads vocab_size max_position_embeddings",
+        ),
+        (support::vit(), "hidden_size intermediate_size num_attention_heads image_size patch_size num_channels"),
+    ] {
+        for name in names.split(' ') {
+            let mut changed = fields.clone();
+            changed[name] = 0.into();
+            // Refused when read (a head of no size) or when built, before anything is computed.
+            let read = Config::from_json(changed.as_object().unwrap().clone(), Some(3), "config");
+            let error =
+                read.and_then(|config| Model::new(&config, &random(), &Tuning::Frozen)).unwrap_err().to_string();
+            assert!(error.contains(name) || error.contains("head_dim"), "{name}: {error}");
+        }
+    }
+    for labels in [0, 1 << 25, usize::MAX] {
+        let fields = support::bert().as_object().unwrap().clone();
+        let config = Config::from_json(fields, Some(labels), "config").unwrap();
+        let error = Model::new(&config, &random(), &Tuning::Frozen).unwrap_err().to_string();
+        assert!(error.contains("num_labels"), "{error}");
+    }
+    // Each size can be believed, the tensor cannot.
+    let mut fields = support::vit();
+    (fields["image_size"], fields["patch_size"]) = ((1 << 24).into(), 1.into());
+    let error = Model::new(&config(&fields), &random(), &Tuning::Frozen).unwrap_err().to_string();
+    assert!(error.contains("position_embeddings"), "{error}");
+}
+
+#[test]
 fn damaged_models_are_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let base = directory.path().join("base");
@@ -208,6 +341,8 @@ fn texts_become_tokens_and_classes() {
     assert_eq!(Labelled::read(&at("data.csv")).unwrap().rows, [("x".to_string(), 1), ("y".to_string(), 0)]);
     for (bad, why) in [
         ("text\nx\n", "columns"),
+        ("text,class\nx,1\ny,0\n", "columns"),
+        ("id,sentence,label\n1,x,1\n2,y,0\n", "columns"),
         ("text,label\nx,1\ny,1\n", "two different labels"),
         ("text,label\nx,1\n,2\n", "row 2"),
         ("text,label\nx,1\ny\n", "CSV"),

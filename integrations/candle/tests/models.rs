@@ -198,7 +198,7 @@ fn gradients_of_models_are_those_of_differences() {
             let variables = model.variables().all();
             assert!(!variables.is_empty());
             for (name, variable) in
-                variables.iter().filter(|(name, _)| name.contains("boft_R") || name.contains("lora_B"))
+                variables.iter().filter(|(name, _)| name.contains("oft_R") || name.contains("lora_B"))
             {
                 let moved = Tensor::randn(0.0f64, 0.1, variable.shape(), &Device::Cpu).unwrap();
                 assert!(variable.set(&moved).is_ok(), "{name}");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::{DType, Tensor};
 use papilio::adapter::train::State;
 use papilio::interop::candle::Method as Orthogonal;
-use papilio_finetune::tasks::{Classification, Images, Language};
+use papilio_finetune::tasks::{Blocks, Classification, Images, Language, Pictures};
 use papilio_finetune::train::{End, Event, Optimiser, Score, Settings, Task, Trainer};
 use papilio_finetune::{Method, Model, Result, Tuning, Weights};
 use support::{adapter, config};
@@ -123,13 +123,73 @@ fn interrupted_training_goes_on_bit_by_bit() {
             assert!(bits(&second, &model) == expected, "stopped at {stop_at}");
         }
 
-        // Killed without a word: the last checkpoint of every four steps is there.
+        // Something fails in the tenth step: the checkpoint of the eighth is there.
+        let (model, optimiser) = start();
+        let task = Failing(&Classification::new(&model, &train, &held_out).unwrap(), Cell::new(9));
+        let mut first = Trainer::new(&task, optimiser, settings, 77).unwrap();
+        assert!(first.run(&task, Some(&file), &no_stop(), &mut |_| ()).is_err());
+        let (model, optimiser) = start();
+        let task = Classification::new(&model, &train, &held_out).unwrap();
+        let mut second = Trainer::new(&task, optimiser, settings, 77).unwrap();
+        second.restore(&State::load(&file).unwrap()).unwrap();
+        assert_eq!((first.step(), second.step()), (9, 8));
+        assert_eq!(second.run(&task, None, &no_stop(), &mut |_| ()).unwrap(), End::Finished);
+        assert!(bits(&second, &model) == expected, "failed in step 10");
+
+        // Another training does not go on from there.
         let (model, optimiser) = start();
         let task = Classification::new(&model, &train, &held_out).unwrap();
         let mut other = Trainer::new(&task, optimiser, settings, 78).unwrap();
         let error = other.restore(&State::load(&file).unwrap()).unwrap_err().to_string();
         assert!(error.contains("checkpoint") && other.step() == 0, "{error}");
     }
+}
+
+/// Fails after so many losses.
+struct Failing<'a>(&'a dyn Task, Cell<usize>);
+
+impl Task for Failing<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn loss(&self, examples: &[usize]) -> Result<Tensor> {
+        let Some(rest) = self.1.get().checked_sub(1) else {
+            return Err(candle_core::Error::Msg("power".into()).into());
+        };
+        self.1.set(rest);
+        self.0.loss(examples)
+    }
+    fn evaluate(&self) -> Result<Score> {
+        self.0.evaluate()
+    }
+}
+
+#[test]
+fn more_steps_go_on_as_if_there_had_been_no_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("checkpoint.safetensors");
+    let (train, held_out) = (support::sentences(50), support::sentences(20));
+    let tuning = adapter(boft(), "query,value", &["classifier"]);
+    // 30 is no multiple of 7: there is an evaluation at the end that the longer training does not have.
+    let run = |steps, resumes: bool| {
+        let settings = Settings { steps, evaluate_every: 7, patience: Some(4), ..SETTINGS };
+        let model = Model::new(&config(&support::bert()), &weights(DType::F32), &tuning).unwrap();
+        let task = Classification::new(&model, &train, &held_out).unwrap();
+        let mut trainer =
+            Trainer::new(&task, Optimiser::adam(model.variables(), 0.01, 0.1).unwrap(), settings, 1).unwrap();
+        if resumes {
+            trainer.restore(&State::load(&file).unwrap()).unwrap();
+            assert_eq!(trainer.step(), 30);
+        }
+        trainer.run(&task, Some(&file), &no_stop(), &mut |_| ()).unwrap();
+        let evaluated: Vec<u64> = trainer.evaluations().map(|(step, _)| step).collect();
+        (bits(&trainer, &model), State::load(&file).unwrap(), evaluated)
+    };
+    let expected = run(60, false);
+    let short = run(30, false);
+    assert_eq!(short.2, [7, 14, 21, 28, 30]);
+    assert!(run(30, true) == short, "the same end twice");
+    assert!(run(60, true) == expected);
 }
 
 /// Scores as a list says.
@@ -190,6 +250,7 @@ fn what_does_not_fit_is_refused_by_name() {
     let error = text(new(boft(), "word_embeddings", &[]));
     assert!(error.contains("word_embeddings") && error.contains("OFT"), "{error}");
     assert!(text(new(Method::Lora { rank: 0, alpha: 1.0 }, "query", &[])).contains("rank"));
+    assert!(text(new(Method::Lora { rank: usize::MAX, alpha: 1.0 }, "query", &[])).contains("lora_A"));
     // What is trained as a whole is not adapted.
     assert!(text(new(boft(), "classifier", &["classifier"])).contains("classifier"));
 
@@ -197,6 +258,30 @@ fn what_does_not_fit_is_refused_by_name() {
     let task = Classification::new(&model, &empty, &empty).unwrap();
     let optimiser = || Optimiser::adam(model.variables(), 0.01, 0.0).unwrap();
     assert!(Trainer::new(&task, optimiser(), SETTINGS, 0).unwrap_err().to_string().contains("examples"));
+    let nothing = "examples to evaluate on: expected at least one";
+    assert!(task.evaluate().unwrap_err().to_string().contains(nothing));
+    let sentences = support::sentences(10);
+    let task = Classification::new(&model, &sentences, &empty).unwrap();
+    let settings = Settings { steps: 2, evaluate_every: 2, ..SETTINGS };
+    let mut trainer = Trainer::new(&task, optimiser(), settings, 0).unwrap();
+    assert!(trainer.run(&task, None, &no_stop(), &mut |_| ()).unwrap_err().to_string().contains(nothing));
+    for batch in [0, 11, usize::MAX] {
+        let error = Trainer::new(&task, optimiser(), Settings { batch, ..SETTINGS }, 0).unwrap_err().to_string();
+        assert!(error.contains("batch: expected 1 to 10 examples"), "{error}");
+    }
+    let no_such = |task: &dyn Task| {
+        for examples in [&[0, 10][..], &[usize::MAX], &[]] {
+            assert!(task.loss(examples).unwrap_err().to_string().contains("examples of a batch"), "{examples:?}");
+        }
+        assert!(task.loss(&[9, 0]).is_ok() && task.evaluate().unwrap_err().to_string().contains(nothing));
+    };
+    no_such(&task);
+    let llama = Model::new(&config(&support::llama()), &weights(DType::F32), &Tuning::Frozen).unwrap();
+    no_such(&Language::new(&llama, &support::blocks(10, 4), &Blocks::default()).unwrap());
+    let vit = Model::new(&config(&support::vit()), &weights(DType::F32), &Tuning::Frozen).unwrap();
+    let pictures = support::pictures(10, DType::F32);
+    no_such(&Images::new(&vit, &pictures, &support::pictures(0, DType::F32)).unwrap());
+    assert!(Pictures::new(Vec::new(), vec![0; 4], usize::MAX, 1 << 62, DType::F32).is_err());
     assert!(
         Language::new(&model, &support::blocks(2, 4), &support::blocks(2, 4)).unwrap_err().to_string().contains("bert")
     );

@@ -2,29 +2,31 @@
 //! adaptation, the head alone, LoRA, OFT, and training everything.
 //!
 //! ```text
-//! cargo run --release --example finetune_images -- OUT            # minutes on two cores
+//! cargo run --release --example finetune_images -- OUT            # minutes on two cores; the same again goes on after Ctrl-C
 //! cargo run --release --example finetune_images -- OUT --quick    # a part of it, in seconds
 //! ```
 //!
 //! 1200 images are known, 597 are the test. The model is pretrained on the known ones. The camera is then mounted so that images come
 //! mirrored and transposed. 300 of the known images are labelled anew: 240 to train on, 60 to choose the rate and the step by.
 
+mod results;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
 use candle_core::DType;
 use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
 use papilio::generator::Generator;
 use papilio::interop::candle::Method as Orthogonal;
 use papilio_finetune::tasks::{Images, Pictures};
-use papilio_finetune::train::{End, Optimiser, Score, Settings, Task, Trainer};
+use papilio_finetune::train::{End, Optimiser, Settings, Task, Trainer};
 use papilio_finetune::{Adapter, Config, Method, Model, Targets, Tuning, Weights, save_directory};
+use results::{Results, Run};
 use serde_json::json;
 use support::curves::{Curve, draw};
 use support::{Outcome, run};
@@ -40,7 +42,10 @@ struct Arguments {
     /// Where to write the pretrained model, the best adapters, `results.csv` and `accuracy.svg`.
     #[arg(value_name = "OUT", default_value = "finetuned-images")]
     out: PathBuf,
-    /// A small part of everything, in seconds.
+    /// Begins anew and replaces what an earlier run wrote; otherwise finished runs are not made again.
+    #[arg(long)]
+    force: bool,
+    /// A small part of everything, in seconds, into `OUT/quick`.
     #[arg(long)]
     quick: bool,
 }
@@ -115,76 +120,128 @@ fn ways() -> Vec<Way> {
     ]
 }
 
+/// Where the adapter of a way goes, if it is one.
+fn adapter_directory(out: &Path, way: &Way) -> Option<PathBuf> {
+    let name: String = way.name.chars().filter(char::is_ascii_alphanumeric).collect();
+    (matches!(way.tuning, Tuning::Adapter(_)) && way.name != "head alone").then(|| out.join(name))
+}
+
+/// The results so far. Without any, nothing is there that would be replaced, unless that was asked for.
+fn results(out: &Path, ways: &[Way], force: bool) -> Outcome<Results> {
+    let path = out.join("results.csv");
+    if path.exists() && !force {
+        let results = Results::read(&path)?;
+        println!("{} finished runs in {} (--force begins anew)", results.len(), path.display());
+        return Ok(results);
+    }
+    let others = ways.iter().filter_map(|way| adapter_directory(out, way)).chain([out.join("accuracy.svg")]);
+    match others.into_iter().find(|path| path.symlink_metadata().is_ok()).filter(|_| !force) {
+        Some(path) => {
+            Err(format!("{}: expected nothing yet (--force replaces it), got something", path.display()).into())
+        }
+        None => Results::new(&path),
+    }
+}
+
+/// Sets of images: to train on, to choose by, to test.
+type Sets = [Pictures; 3];
+
 fn work(arguments: &Arguments) -> Outcome<bool> {
-    let (out, quick) = (&arguments.out, arguments.quick);
+    let quick = arguments.quick;
+    let out = &if quick { arguments.out.join("quick") } else { arguments.out.clone() };
     let stop = run::interruption()?;
-    fs::create_dir_all(out)?;
+    fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
+    let mut ways = ways();
+    if quick {
+        ways.retain(|way| way.name.contains("= 2, b = 4"));
+        ways.iter_mut().for_each(|way| way.rates = &way.rates[1..2]);
+    }
+    let mut results = results(out, &ways, arguments.force)?;
     let rows = digits()?;
-    let test = pictures(rows[KNOWN..].iter(), true)?;
     let Some((config, weights)) = pretrained(out, &rows, quick, &stop)? else { return Ok(false) };
+    let test = pictures(rows[KNOWN..].iter(), true)?;
     let plain = Model::new(&config, &weights, &Tuning::Frozen)?;
     let before = Images::new(&plain, &test, &test)?.evaluate()?;
     println!("through the new camera, not adapted: {}", run::shown(before));
 
     let (steps, splits) = if quick { (20, 1) } else { (200, 3) };
-    let ways: Vec<Way> =
-        if quick { ways().into_iter().filter(|w| w.name.contains("= 2, b = 4")).collect() } else { ways() };
-    let mut text = String::from("way,parameters,rate,split,validation accuracy,test accuracy,defect\n");
+    let bar = ProgressBar::new(ways.iter().map(|way| way.rates.len() as u64 * splits).sum());
+    bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} runs {eta}")?);
     let mut summary = vec![("no adaptation", 0, vec![before.accuracy])];
     for way in &ways {
-        let started = Instant::now();
         let (mut accuracies, mut parameters) = (Vec::new(), 0);
         for split in 0..splits {
             let mut labelled: Vec<&(Vec<f64>, u32)> = rows[..KNOWN].iter().collect();
             Generator::new(100 + split).shuffle(&mut labelled);
             let train = pictures(labelled[..TRAINED].iter().copied(), true)?;
-            let validation = pictures(labelled[TRAINED..LABELLED].iter().copied(), true)?;
-            let mut best: Option<(Score, f64)> = None;
-            for &rate in if quick { &way.rates[1..2] } else { way.rates } {
-                let model = Model::new(&config, &weights, &way.tuning)?;
-                let task = Images::new(&model, &train, &validation)?;
-                let settings = Settings {
-                    steps,
-                    batch: 32,
-                    evaluate_every: 20,
-                    checkpoint_every: 0,
-                    patience: Some(4),
-                    seed: split,
-                };
-                let optimiser = Optimiser::adam(model.variables(), rate, 0.0)?.clipped(Some(1.0))?;
-                let mut trainer = Trainer::new(&task, optimiser, settings, 0)?;
-                if trainer.run(&task, None, &stop, &mut |_| ())? == End::Interrupted {
-                    println!("stopped; nothing of this run is kept but the pretrained model");
-                    return Ok(false);
-                }
-                parameters = model.variables().count();
-                let chosen = task.evaluate()?;
-                let tested = Images::new(&model, &test, &test)?.evaluate()?;
-                let defect = model.defect()?.map_or(String::new(), |defect| format!("{defect:.1e}"));
-                text += &format!(
-                    "\"{}\",{parameters},{rate},{split},{:.4},{:.4},{defect}\n",
-                    way.name, chosen.accuracy, tested.accuracy
-                );
-                if best.is_none_or(|(before, _)| chosen.loss < before.loss) {
-                    best = Some((chosen, tested.accuracy));
-                    if split == 0 && matches!(way.tuning, Tuning::Adapter(_)) && way.name != "head alone" {
-                        let name: String = way.name.chars().filter(char::is_ascii_alphanumeric).collect();
-                        model.save_adapter(&out.join(name), Some("base"), true)?;
+            let sets = [train, pictures(labelled[TRAINED..LABELLED].iter().copied(), true)?, test.clone()];
+            let mut best: Option<Run> = None;
+            for &rate in way.rates {
+                bar.set_message(format!("{}, rate {rate}, split {split}", way.name));
+                let is_better = |run: &Run| best.as_ref().is_none_or(|best| run.validation_loss < best.validation_loss);
+                let run = match results.find(way.name, rate, split) {
+                    Some(run) => run.clone(),
+                    None => {
+                        let model = Model::new(&config, &weights, &way.tuning)?;
+                        let Some(run) = one(&model, way.name, rate, split, steps, &sets, &stop)? else {
+                            bar.finish_and_clear();
+                            println!("stopped after {} runs; the same command goes on", results.len());
+                            return Ok(false);
+                        };
+                        let place = adapter_directory(out, way).filter(|_| split == 0 && is_better(&run));
+                        if let Some(place) = place {
+                            model.save_adapter(&place, Some("base"), true)?;
+                        }
+                        results.push(run.clone())?;
+                        run
                     }
+                };
+                bar.inc(1);
+                parameters = run.parameters;
+                if is_better(&run) {
+                    best = Some(run);
                 }
             }
-            accuracies.extend(best.map(|(_, tested)| tested));
+            accuracies.extend(best.map(|best| best.test_accuracy));
         }
-        println!("{:20} {parameters:6} {}  {:.0} s", way.name, percent(&accuracies), started.elapsed().as_secs_f64());
+        bar.suspend(|| println!("{:20} {parameters:6} {}", way.name, percent(&accuracies)));
         summary.push((way.name, parameters, accuracies));
-        if stop.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
     }
-    fs::write(out.join("results.csv"), text)?;
+    bar.finish_and_clear();
     plot(&out.join("accuracy.svg"), &summary)?;
     println!("results in {}", out.display());
     Ok(true)
+}
+
+/// Trains a model; nothing if somebody pressed Ctrl-C.
+fn one(
+    model: &Model,
+    way: &str,
+    rate: f64,
+    split: u64,
+    steps: u64,
+    [train, validation, test]: &Sets,
+    stop: &AtomicBool,
+) -> Outcome<Option<Run>> {
+    let task = Images::new(model, train, validation)?;
+    let settings =
+        Settings { steps, batch: 32, evaluate_every: 20, checkpoint_every: 0, patience: Some(4), seed: split };
+    let optimiser = Optimiser::adam(model.variables(), rate, 0.0)?.clipped(Some(1.0))?;
+    let mut trainer = Trainer::new(&task, optimiser, settings, 0)?;
+    if trainer.run(&task, None, stop, &mut |_| ())? == End::Interrupted {
+        return Ok(None);
+    }
+    let (chosen, tested) = (task.evaluate()?, Images::new(model, test, test)?.evaluate()?);
+    Ok(Some(Run {
+        way: way.into(),
+        parameters: model.variables().count(),
+        rate,
+        split,
+        validation_loss: chosen.loss,
+        validation_accuracy: chosen.accuracy,
+        test_accuracy: tested.accuracy,
+        defect: model.defect()?,
+    }))
 }
 
 fn mean(numbers: &[f64]) -> f64 {
@@ -204,7 +261,7 @@ fn pretrained(
     quick: bool,
     stop: &AtomicBool,
 ) -> Outcome<Option<(Config, Weights)>> {
-    let directory = out.join(if quick { "quick-base" } else { "base" });
+    let directory = out.join("base");
     let fields = json!({"architectures": ["ViTForImageClassification"], "model_type": "vit", "hidden_size": 64,
         "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "hidden_act": "gelu",
         "layer_norm_eps": 1e-12, "image_size": 8, "patch_size": 2, "num_channels": 1, "qkv_bias": true,
@@ -225,7 +282,7 @@ fn pretrained(
         }
         println!("upright test images: {}", run::shown(task.evaluate()?));
         let texts = [("config.json", serde_json::to_string_pretty(&fields)?)];
-        save_directory(&directory, "model.safetensors", &model.merged()?, &texts, true)?;
+        save_directory(&directory, "model.safetensors", &model.merged()?, &texts, false)?;
     }
     Ok(Some((config, Weights::open(&directory, DType::F32)?)))
 }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! cargo run --release --example finetune_text                                      # a tiny BERT, which it makes itself
-//! cargo run --release --example finetune_text -- --kind llama --method oft
-//! cargo run --release --example finetune_text -- --model MiniLM --data reviews.csv --targets query,value --merged tuned
+//! cargo run --release --example finetune_text -- --kind llama --method oft --out llama
+//! cargo run --release --example finetune_text -- --model MiniLM --data reviews.csv --out reviews --merged tuned
 //! cargo run --release --example finetune_text -- --resume                          # after Ctrl-C
 //! ```
 //!
 //! `--model` is a directory with `config.json`, `tokenizer.json` and safetensors, as transformers saves it. What is written to
-//! `--out`: the adapter, a checkpoint, `history.csv`, `training.svg`, the names of the labels.
+//! `--out`: the adapter, a checkpoint, `history.csv`, `training.svg`, the names of the labels. Nothing that is there is replaced without
+//! `--force`, but the checkpoint with `--resume`.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -23,7 +24,7 @@ use candle_core::DType;
 use clap::{Parser, ValueEnum};
 use papilio_finetune::tasks::{Blocks, Classification, Labelled, Language, Tokens};
 use papilio_finetune::train::{End, Optimiser, Settings, Task, Trainer};
-use papilio_finetune::{Config, Fnv, Model, Tuning, Weights, save_directory};
+use papilio_finetune::{Config, Fnv, Model, Tuning, Weights};
 use support::curves::{Curve, draw, smoothed};
 use support::{AdapterArguments, Outcome, run};
 
@@ -40,8 +41,8 @@ struct Arguments {
     /// The model: a directory with config.json, tokenizer.json and safetensors. Without one, a tiny model is pretrained first.
     #[arg(long, value_name = "DIR", requires = "data")]
     model: Option<PathBuf>,
-    /// Labelled sentences (.csv with a header: `text` and `label`, or the first two columns) for a BERT-like model, any text for a
-    /// Llama-like one.
+    /// Labelled sentences (.csv with a header: `text` and `label`, or the first two columns if it has neither) for a BERT-like
+    /// model, any text for a Llama-like one.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// Kind of the tiny model.
@@ -58,6 +59,9 @@ struct Arguments {
     /// Goes on from the checkpoint in the output directory.
     #[arg(long)]
     resume: bool,
+    /// Replaces what an earlier run wrote.
+    #[arg(long)]
+    force: bool,
     /// Steps in all.
     #[arg(long, default_value_t = 300)]
     steps: u64,
@@ -113,19 +117,16 @@ fn work(mut arguments: Arguments) -> Outcome<End> {
         arguments.evaluate_every = arguments.evaluate_every.min(20);
     }
     let stop = run::interruption()?;
-    fs::create_dir_all(&arguments.out)?;
+    fs::create_dir_all(&arguments.out).map_err(|e| format!("{}: {e}", arguments.out.display()))?;
     let is_llama = arguments.kind == Kind::Llama;
-    let directory = match &arguments.model {
-        Some(directory) => directory.clone(),
-        None => match tiny::base(&arguments.out, is_llama, arguments.quick, &stop)? {
-            Some(directory) => directory,
-            None => return Ok(End::Interrupted),
-        },
-    };
-    let data = match &arguments.data {
-        Some(data) => data.clone(),
-        None => tiny::data(&arguments.out, is_llama)?,
-    };
+    let tiny = tiny::directory(&arguments.out, is_llama, arguments.quick);
+    let directory = arguments.model.clone().unwrap_or(tiny);
+    let data = arguments.data.clone().unwrap_or_else(|| directory.join(tiny::data_name(is_llama)));
+    spare_inputs(&arguments, &[&directory, &data])?;
+    spare(&arguments)?;
+    if arguments.model.is_none() && tiny::base(&directory, is_llama, arguments.quick, &stop)? == End::Interrupted {
+        return Ok(End::Interrupted);
+    }
     let config = Config::read(&directory, None)?;
     if let Some(longest) = config.longest().filter(|longest| arguments.length > *longest) {
         return Err(format!(
@@ -143,6 +144,61 @@ fn work(mut arguments: Arguments) -> Outcome<End> {
     }
 }
 
+fn adapter_directory(arguments: &Arguments) -> PathBuf {
+    arguments.out.join("adapter")
+}
+
+fn checkpoint(arguments: &Arguments) -> PathBuf {
+    arguments.out.join("checkpoint.safetensors")
+}
+
+/// Everything that a run replaces, the checkpoint first.
+fn results(arguments: &Arguments) -> Vec<PathBuf> {
+    let mut results = vec![checkpoint(arguments), adapter_directory(arguments)];
+    results.extend(["history.csv", "training.svg", "labels.json"].map(|name| arguments.out.join(name)));
+    results.extend(arguments.merged.clone());
+    results
+}
+
+/// That nothing is there that this run would replace, unless that was asked for.
+fn spare(arguments: &Arguments) -> Outcome {
+    if let Some(merged) = arguments.merged.as_deref().filter(|merged| !place(merged).parent().is_some_and(Path::is_dir))
+    {
+        return Err(format!("{}: expected an existing directory around it, got none", merged.display()).into());
+    }
+    let first = usize::from(arguments.resume); // which needs the checkpoint
+    match results(arguments)[first..].iter().find(|path| path.symlink_metadata().is_ok()) {
+        Some(path) if !arguments.force => {
+            let goes_on = if arguments.resume { "" } else { ", --resume goes on from a checkpoint" };
+            let shown = path.display();
+            Err(format!("{shown}: expected nothing yet (--force replaces it{goes_on}), got what an earlier run wrote")
+                .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// That no input, and no other result, is or lies in what is replaced: `--force` does not mean the model.
+fn spare_inputs(arguments: &Arguments, inputs: &[&Path]) -> Outcome {
+    let results = results(arguments);
+    for (i, result) in results.iter().enumerate() {
+        let others = results.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other.as_path());
+        let mut kept = inputs.iter().copied().chain([arguments.out.as_path()]).chain(others);
+        if let Some(kept) = kept.find(|kept| place(kept).starts_with(place(result))) {
+            let (shown, kept) = (result.display(), kept.display());
+            return Err(format!("{shown}: expected another place than that of {kept}, got the same").into());
+        }
+    }
+    Ok(())
+}
+
+/// Where a path leads, if need be without its last part.
+fn place(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let otherwise = || Some(parent.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(otherwise).unwrap_or_else(|| path.to_path_buf())
+}
+
 fn sentences(arguments: &Arguments, directory: &Path, data: &Path, stop: &AtomicBool) -> Outcome<End> {
     let (train, held_out) = Labelled::read(data)?.split(arguments.held_out, arguments.adapter.seed);
     let labels = train.labels.clone();
@@ -158,8 +214,8 @@ fn sentences(arguments: &Arguments, directory: &Path, data: &Path, stop: &Atomic
     let (train, held_out) =
         (tokens.sentences(&train, arguments.length)?, tokens.sentences(&held_out, arguments.length)?);
     println!("{} sentences to train on, {} held out, {} labels", train.len(), held_out.len(), labels.len());
-    fs::write(arguments.out.join("labels.json"), serde_json::to_string_pretty(&labels)?)?;
-    finetune(arguments, directory, data, &model, &Classification::new(&model, &train, &held_out)?, stop)
+    let task = Classification::new(&model, &train, &held_out)?;
+    finetune(arguments, [directory, data], &model, Some(&labels), &task, stop)
 }
 
 fn language(arguments: &Arguments, directory: &Path, data: &Path, stop: &AtomicBool) -> Outcome<End> {
@@ -170,14 +226,14 @@ fn language(arguments: &Arguments, directory: &Path, data: &Path, stop: &AtomicB
     let blocks = Blocks::new(Tokens::read(directory)?.text(&text)?, arguments.length)?;
     let (train, held_out) = blocks.split(arguments.held_out);
     println!("{} blocks to train on, {} held out", train.len(), held_out.len());
-    finetune(arguments, directory, data, &model, &Language::new(&model, &train, &held_out)?, stop)
+    finetune(arguments, [directory, data], &model, None, &Language::new(&model, &train, &held_out)?, stop)
 }
 
 fn finetune(
     arguments: &Arguments,
-    directory: &Path,
-    data: &Path,
+    [directory, data]: [&Path; 2],
     model: &Model,
+    labels: Option<&[String]>,
     task: &dyn Task,
     stop: &AtomicBool,
 ) -> Outcome<End> {
@@ -195,8 +251,8 @@ fn finetune(
     };
     let optimiser =
         Optimiser::adam(model.variables(), arguments.rate, arguments.decay)?.clipped(Some(arguments.clip))?;
-    let mut trainer = Trainer::new(task, optimiser, settings, identity(arguments, data, model)?)?;
-    let checkpoint = arguments.out.join("checkpoint.safetensors");
+    let mut trainer = Trainer::new(task, optimiser, settings, identity(arguments, [directory, data], model)?)?;
+    let checkpoint = checkpoint(arguments);
     let title = format!("{:?}", arguments.adapter.method).to_uppercase();
     let end = run::train(&title, task, &mut trainer, arguments.steps, Some(&checkpoint), arguments.resume, stop)?;
     if end == End::Interrupted {
@@ -209,23 +265,28 @@ fn finetune(
         println!("‖RᵀR − I‖ of every rotation at most {defect:.1e}");
     }
     history(arguments, &trainer)?;
-    let adapter = arguments.out.join("adapter");
-    model.save_adapter(&adapter, Some(&directory.display().to_string()), true)?;
+    if let Some(labels) = labels {
+        fs::write(arguments.out.join("labels.json"), serde_json::to_string_pretty(labels)?)?;
+    }
+    let adapter = adapter_directory(arguments);
+    model.save_adapter(&adapter, Some(&directory.display().to_string()), arguments.force)?;
     println!("adapter in {}", adapter.display());
     if let Some(merged) = &arguments.merged {
-        let read = |name: &str| fs::read_to_string(directory.join(name)).map_err(|e| format!("{name}: {e}"));
-        let texts = [("config.json", read("config.json")?), ("tokenizer.json", read("tokenizer.json")?)];
-        save_directory(merged, "model.safetensors", &model.merged()?, &texts, true)?;
+        model.save_merged(merged, directory, labels, arguments.force)?;
         println!("merged model in {}", merged.display());
     }
     Ok(end)
 }
 
 /// Everything but the number of steps that decides how training goes.
-fn identity(arguments: &Arguments, data: &Path, model: &Model) -> Outcome<u64> {
+fn identity(arguments: &Arguments, [directory, data]: [&Path; 2], model: &Model) -> Outcome<u64> {
     let mut hash = Fnv::default();
     hash.write(&model.fingerprint()?.to_le_bytes());
-    hash.write(&fs::read(data)?);
+    for path in [data, &directory.join("config.json"), &directory.join("tokenizer.json")] {
+        let bytes = fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        hash.write(&(bytes.len() as u64).to_le_bytes());
+        hash.write(&bytes);
+    }
     let Tuning::Adapter(adapter) = model.tuning() else { return Err("an adapter is expected".into()) };
     hash.write(format!("{adapter:?}").as_bytes());
     let Arguments { batch, rate, decay, clip, length, held_out, evaluate_every, patience, .. } = arguments;

@@ -3,7 +3,6 @@
 //! The model learns to tell (or to write) whether things are praised: "the film was lovely", "I found our room dull". The new
 //! task also negates: "the film was never dull" is praise. Whoever looks at the adjective alone is right in half of the new sentences.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -56,31 +55,34 @@ fn text(count: usize, negates: bool, seed: u64) -> String {
     labelled(count, negates, seed).into_iter().map(|(text, label)| format!("{text}: {label}.\n")).collect()
 }
 
-/// The data of the new task.
-pub(crate) fn data(out: &Path, is_llama: bool) -> Outcome<PathBuf> {
-    let path = out.join(if is_llama { "data.txt" } else { "data.csv" });
-    let content = if is_llama {
-        text(1200, true, 21)
-    } else {
-        let rows = labelled(800, true, 21).into_iter().map(|(text, label)| format!("{text},{label}\n"));
-        "text,label\n".to_string() + &rows.collect::<String>()
-    };
-    fs::write(&path, content)?;
-    println!("data of the new task in {}", path.display());
-    Ok(path)
+/// The file of the new task's data, beside the pretrained model.
+pub(crate) fn data_name(is_llama: bool) -> &'static str {
+    if is_llama { "data.txt" } else { "data.csv" }
 }
 
-/// The directory of the pretrained model, unless somebody pressed Ctrl-C. It is made once.
-pub(crate) fn base(out: &Path, is_llama: bool, quick: bool, stop: &AtomicBool) -> Outcome<Option<PathBuf>> {
-    let directory = out.join(match (is_llama, quick) {
+fn data(is_llama: bool) -> String {
+    if is_llama {
+        return text(1200, true, 21);
+    }
+    let rows = labelled(800, true, 21).into_iter().map(|(text, label)| format!("{text},{label}\n"));
+    "text,label\n".to_string() + &rows.collect::<String>()
+}
+
+/// Where the pretrained model and the new task's data go.
+pub(crate) fn directory(out: &Path, is_llama: bool, quick: bool) -> PathBuf {
+    out.join(match (is_llama, quick) {
         (false, false) => "tiny-bert",
         (true, false) => "tiny-llama",
         (false, true) => "quick-bert",
         (true, true) => "quick-llama",
-    });
+    })
+}
+
+/// Writes the pretrained model and the new task's data, unless they are there.
+pub(crate) fn base(directory: &Path, is_llama: bool, quick: bool, stop: &AtomicBool) -> Outcome<End> {
     if directory.join("model.safetensors").exists() {
         println!("tiny model from {}", directory.display());
-        return Ok(Some(directory));
+        return Ok(End::Finished);
     }
     let common = json!({"vocab_size": 259, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
         "intermediate_size": 128, "max_position_embeddings": 64});
@@ -98,9 +100,7 @@ pub(crate) fn base(out: &Path, is_llama: bool, quick: bool, stop: &AtomicBool) -
     fields.extend(own.as_object().cloned().unwrap_or_default());
     let config = Config::from_json(fields.clone(), None, "config.json")?;
     let tokenizer = byte_tokenizer(!is_llama)?;
-    fs::write(out.join("tokenizer.json"), &tokenizer)?;
-    let tokens = Tokens::read(out)?;
-    fs::remove_file(out.join("tokenizer.json"))?;
+    let tokens = Tokens::from_json(tokenizer.as_bytes(), "tokenizer of bytes")?;
 
     let model = Model::new(&config, &Weights::random(1, 0.08, DType::F32), &Tuning::Everything)?;
     println!("pretraining a tiny model of {} parameters", model.variables().count());
@@ -113,12 +113,13 @@ pub(crate) fn base(out: &Path, is_llama: bool, quick: bool, stop: &AtomicBool) -
         pretrain(&model, &Classification::new(&model, &train, &held_out)?, if quick { 100 } else { 400 }, stop)?
     };
     if end == End::Interrupted {
-        return Ok(None);
+        return Ok(end);
     }
-    let texts = [("config.json", serde_json::to_string_pretty(&fields)?), ("tokenizer.json", tokenizer)];
-    save_directory(&directory, "model.safetensors", &model.merged()?, &texts, true)?;
-    println!("tiny model in {}", directory.display());
-    Ok(Some(directory))
+    let config = ("config.json", serde_json::to_string_pretty(&fields)?);
+    let texts = [config, ("tokenizer.json", tokenizer), (data_name(is_llama), data(is_llama))];
+    save_directory(directory, "model.safetensors", &model.merged()?, &texts, false)?;
+    println!("tiny model and data of the new task in {}", directory.display());
+    Ok(end)
 }
 
 fn pretrain(model: &Model, task: &dyn Task, steps: u64, stop: &AtomicBool) -> Outcome<End> {

@@ -77,6 +77,45 @@ impl Config {
         }
     }
 
+    /// That no size is 0 or beyond belief: products of three of them fit, and no loop is endless.
+    pub(crate) fn check(&self) -> Result<()> {
+        let sizes: &[(&str, usize)] = match self {
+            Self::Bert(c, labels) => &[
+                ("hidden_size", c.hidden_size),
+                ("intermediate_size", c.intermediate_size),
+                ("num_attention_heads", c.num_attention_heads),
+                ("num_hidden_layers", c.num_hidden_layers),
+                ("vocab_size", c.vocab_size),
+                ("max_position_embeddings", c.max_position_embeddings),
+                ("type_vocab_size", c.type_vocab_size),
+                ("num_labels", *labels),
+            ],
+            Self::Llama(c) => &[
+                ("hidden_size", c.hidden_size),
+                ("intermediate_size", c.intermediate_size),
+                ("num_attention_heads", c.num_attention_heads),
+                ("num_key_value_heads", c.num_key_value_heads()),
+                ("num_hidden_layers", c.num_hidden_layers),
+                ("vocab_size", c.vocab_size),
+                ("max_position_embeddings", c.max_position_embeddings),
+            ],
+            Self::Vit(c, labels) => &[
+                ("hidden_size", c.hidden_size),
+                ("intermediate_size", c.intermediate_size),
+                ("num_attention_heads", c.num_attention_heads),
+                ("num_hidden_layers", c.num_hidden_layers),
+                ("image_size", c.image_size),
+                ("patch_size", c.patch_size),
+                ("num_channels", c.num_channels),
+                ("num_labels", *labels),
+            ],
+        };
+        match sizes.iter().find(|(_, size)| *size == 0 || *size as u64 > LARGEST) {
+            Some((field, size)) => input(format!("config.json, `{field}`"), format!("1 to {LARGEST}"), size),
+            None => Ok(()),
+        }
+    }
+
     /// `model_type`.
     pub fn kind(&self) -> &'static str {
         match self {

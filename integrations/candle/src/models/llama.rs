@@ -109,7 +109,10 @@ impl Llama {
         let words = layers.embedding("model.embed_tokens", config.vocab_size, n)?;
         let head = match (&words, config.tie_word_embeddings.unwrap_or(false)) {
             (Embedding::Plain(words), true) => Head::Tied(words.embeddings().clone()),
-            (Embedding::Orthogonal(words), true) => Head::Tied(words.base().embeddings().clone()),
+            (Embedding::Orthogonal(_), true) => {
+                let expected = "an embedding that is not tied to the head, which would be rotated with it when merged";
+                return input("module `model.embed_tokens`", expected, "`tie_word_embeddings`: true");
+            }
             (_, false) => Head::Own(layers.linear("lm_head", n, config.vocab_size, false)?),
         };
         let layer = |i| Layer::new(layers, &format!("model.layers.{i}"), config);

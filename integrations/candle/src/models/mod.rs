@@ -39,6 +39,7 @@ pub struct Model {
     config: Config,
     tuning: Tuning,
     variables: Variables,
+    dtype: DType,
     pub(crate) built: Built,
 }
 
@@ -49,6 +50,7 @@ impl Model {
     /// [`Error::Input`](crate::Error::Input) naming a tensor that is missing or of another shape, a field of the configuration that is not
     /// supported, a target that no module has, sizes that a method does not fit.
     pub fn new(config: &Config, weights: &Weights, tuning: &Tuning) -> Result<Self> {
+        config.check()?;
         let variables = Variables::new();
         let layers = Layers::new(weights, tuning, &variables, config.front());
         let network = match config {
@@ -57,7 +59,7 @@ impl Model {
             Config::Vit(config, labels) => Network::Vit(Vit::new(config, *labels, &layers)?),
         };
         let built = layers.finish()?;
-        Ok(Self { network, config: config.clone(), tuning: tuning.clone(), variables, built })
+        Ok(Self { network, config: config.clone(), tuning: tuning.clone(), variables, dtype: weights.dtype(), built })
     }
 
     /// The network.
@@ -73,6 +75,11 @@ impl Model {
     /// What is trained of it.
     pub fn tuning(&self) -> &Tuning {
         &self.tuning
+    }
+
+    /// The type of its numbers.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// What is trained, by name.
@@ -112,7 +119,7 @@ impl Model {
         Ok(tensors)
     }
 
-    /// Tells models apart: a hash of names, shapes and the first numbers of all tensors, trained ones as they are now.
+    /// Tells models apart: a hash of names, shapes and numbers of all tensors, trained ones as they are now.
     ///
     /// # Errors
     /// candle's.
@@ -124,8 +131,10 @@ impl Model {
             hash.write(name.as_bytes());
             tensor.dims().iter().for_each(|dim| hash.write(&dim.to_le_bytes()));
             let numbers = tensor.flatten_all()?;
-            let first = numbers.narrow(0, 0, numbers.elem_count().min(64))?.to_dtype(DType::F64)?;
-            first.to_vec1::<f64>()?.iter().for_each(|x| hash.write(&x.to_le_bytes()));
+            match numbers.dtype() {
+                DType::F32 => numbers.to_vec1::<f32>()?.iter().for_each(|x| hash.write(&x.to_le_bytes())),
+                _ => numbers.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().for_each(|x| hash.write(&x.to_le_bytes())),
+            }
         }
         Ok(hash.0)
     }

@@ -79,7 +79,7 @@ impl Vit {
         if heads == 0 || n % heads != 0 {
             return input("config.json, `num_attention_heads`", format!("a divisor of {n}"), heads);
         }
-        if config.patch_size == 0 || config.image_size % config.patch_size != 0 {
+        if !config.image_size.is_multiple_of(config.patch_size) {
             return input(
                 "config.json, `patch_size`",
                 format!("a divisor of {}", config.image_size),

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{AT_ONCE, Tally};
+use super::{AT_ONCE, Tally, check};
 use crate::error::{Result, input};
 use crate::models::{Model, Vit};
 use crate::ops;
@@ -23,9 +23,10 @@ impl Pictures {
     /// # Errors
     /// [`Error::Input`](crate::Error::Input) unless there are as many numbers as the classes ask for.
     pub fn new(pixels: Vec<f64>, classes: Vec<u32>, channels: usize, size: usize, dtype: DType) -> Result<Self> {
-        let expected = classes.len() * channels * size * size;
-        if pixels.len() != expected {
-            return input("pixels", format!("{expected} numbers for {} images", classes.len()), pixels.len());
+        let expected = [channels, size, size].iter().try_fold(classes.len(), |product, n| product.checked_mul(*n));
+        if expected != Some(pixels.len()) {
+            let expected = format!("{channels}·{size}·{size} numbers for each of {} images", classes.len());
+            return input("pixels", expected, pixels.len());
         }
         Ok(Self { pixels, classes, shape: [channels, size, size], dtype })
     }
@@ -41,6 +42,7 @@ impl Pictures {
     }
 
     fn batch(&self, examples: &[usize]) -> Result<(Tensor, Tensor)> {
+        check(examples, self.len())?;
         let each: usize = self.shape.iter().product();
         let image = |&i: &usize| self.pixels[i * each..(i + 1) * each].iter().copied();
         let pixels: Vec<f64> = examples.iter().flat_map(image).collect();
@@ -85,6 +87,6 @@ impl Task for Images<'_> {
             let (images, classes) = self.held_out.batch(examples)?;
             tally.add(&self.network.logits(&images)?.detach(), &classes)?;
         }
-        Ok(tally.score())
+        tally.score()
     }
 }

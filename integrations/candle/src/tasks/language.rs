@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{AT_ONCE, Tally};
+use super::{AT_ONCE, Tally, check};
 use crate::error::{Result, input};
 use crate::models::{Llama, Model};
 use crate::ops;
@@ -53,6 +53,7 @@ impl Blocks {
     }
 
     fn batch(&self, examples: &[usize]) -> Result<Tensor> {
+        check(examples, self.len())?;
         let block = |&i: &usize| self.tokens[i * self.length..(i + 1) * self.length].iter().copied();
         let ids: Vec<u32> = examples.iter().flat_map(block).collect();
         Ok(Tensor::from_vec(ids, (examples.len(), self.length), &Device::Cpu)?)
@@ -101,6 +102,6 @@ impl Task for Language<'_> {
             let (logits, next) = self.answers(&self.held_out.batch(examples)?)?;
             tally.add(&logits.detach(), &next)?;
         }
-        Ok(tally.score())
+        tally.score()
     }
 }

@@ -12,7 +12,7 @@ pub use text::{Labelled, Tokens, byte_tokenizer};
 
 use candle_core::{DType, Tensor};
 
-use crate::error::Result;
+use crate::error::{Result, input};
 use crate::ops;
 use crate::train::Score;
 
@@ -38,9 +38,22 @@ impl Tally {
         Ok(())
     }
 
-    fn score(&self) -> Score {
-        let count = self.count.max(1) as f64;
-        Score { loss: self.loss / count, accuracy: self.hits / count }
+    /// Of nothing there is none: a loss of 0 would be the best one.
+    fn score(&self) -> Result<Score> {
+        if self.count == 0 {
+            return input("examples to evaluate on", "at least one", "none");
+        }
+        let count = self.count as f64;
+        Ok(Score { loss: self.loss / count, accuracy: self.hits / count })
+    }
+}
+
+/// That a batch has examples, and that there are `len` of which these are some.
+fn check(examples: &[usize], len: usize) -> Result<()> {
+    match examples.iter().find(|example| **example >= len) {
+        Some(example) => input("examples of a batch", format!("numbers below {len}"), example),
+        None if examples.is_empty() => input("examples of a batch", "at least one", "none"),
+        None => Ok(()),
     }
 }
 

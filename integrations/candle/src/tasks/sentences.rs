@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::{AT_ONCE, Tally};
+use super::{AT_ONCE, Tally, check};
 use crate::error::{Result, input};
 use crate::models::{Bert, Model};
 use crate::ops;
@@ -60,6 +60,7 @@ impl Sentences {
 
     /// Padded to the longest of them.
     fn batch(&self, examples: &[usize]) -> Result<Batch> {
+        check(examples, self.len())?;
         let length = examples.iter().map(|&i| self.tokens[i].len()).max().unwrap_or(0);
         let (mut ids, mut mask) = (Vec::new(), Vec::new());
         for &i in examples {
@@ -97,7 +98,7 @@ impl<'a> Classification<'a> {
     /// Logits `[batch, classes]` of some examples to train on.
     ///
     /// # Errors
-    /// candle's.
+    /// [`Error::Input`](crate::Error::Input) for none, and for numbers that are not below [`len`](Task::len); candle's.
     pub fn logits(&self, examples: &[usize]) -> Result<Tensor> {
         let batch = self.train.batch(examples)?;
         Ok(self.network.logits(&batch.ids, &batch.mask)?)
@@ -120,6 +121,6 @@ impl Task for Classification<'_> {
             let batch = self.held_out.batch(examples)?;
             tally.add(&self.network.logits(&batch.ids, &batch.mask)?.detach(), &batch.classes)?;
         }
-        Ok(tally.score())
+        tally.score()
     }
 }

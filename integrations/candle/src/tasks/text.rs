@@ -24,9 +24,19 @@ impl Tokens {
     /// [`Error::Input`](crate::Error::Input) naming the file.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("tokenizer.json");
-        match Tokenizer::from_file(&path) {
+        let shown = path.display().to_string();
+        let text = std::fs::read(&path).or_else(|e| input(shown.clone(), "a readable file", e))?;
+        Self::from_json(&text, &shown)
+    }
+
+    /// Of the bytes of a `tokenizer.json`; `shown` stands for it in errors.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn from_json(text: &[u8], shown: &str) -> Result<Self> {
+        match Tokenizer::from_bytes(text) {
             Ok(tokenizer) => Ok(Self { tokenizer }),
-            Err(e) => input(path.display().to_string(), "a tokenizer", e),
+            Err(e) => input(shown, "a tokenizer", e),
         }
     }
 
@@ -89,19 +99,20 @@ pub struct Labelled {
 }
 
 impl Labelled {
-    /// Reads a CSV file with a header: the columns `text` and `label`, or else the first two.
+    /// Reads a CSV file with a header: the columns `text` and `label`; the first two if it has neither.
     ///
     /// # Errors
-    /// [`Error::Input`](crate::Error::Input) naming file and line: not readable, no two columns, an empty text or label, one class only.
+    /// [`Error::Input`](crate::Error::Input) naming file and line: not readable, no two columns, only one of these names, an empty text or label, one class only.
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let mut reader = csv::Reader::from_path(path).or_else(|e| input(shown.clone(), "a readable CSV file", e))?;
         let header = reader.headers().or_else(|e| input(shown.clone(), "a header", e))?;
-        let column = |name: &str, otherwise| header.iter().position(|h| h.trim() == name).unwrap_or(otherwise);
-        let (text, label) = (column("text", 0), column("label", 1));
-        if header.len() < 2 || text == label {
-            return input(shown, "columns `text` and `label`", header.iter().collect::<Vec<_>>().join(", "));
-        }
+        let column = |name: &str| header.iter().position(|h| h.trim() == name);
+        let (text, label) = match (column("text"), column("label")) {
+            (Some(text), Some(label)) => (text, label),
+            (None, None) if header.len() >= 2 => (0, 1),
+            _ => return input(shown, "columns `text` and `label`", header.iter().collect::<Vec<_>>().join(", ")),
+        };
         let mut pairs = Vec::new();
         for (row, record) in reader.records().enumerate() {
             let record = record.or_else(|e| input(shown.clone(), "CSV", e))?;

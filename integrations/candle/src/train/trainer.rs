@@ -111,18 +111,19 @@ impl Trainer {
     /// determines the training.
     ///
     /// # Errors
-    /// [`Error::Input`](crate::Error::Input) for a task without examples or batches of none.
+    /// [`Error::Input`](crate::Error::Input) for a task without examples, and for batches of none or of more than there are.
     pub fn new(task: &dyn Task, optimiser: Optimiser, settings: Settings, identity: u64) -> Result<Self> {
-        if settings.batch == 0 {
-            return input("batch", "at least one example", 0);
-        }
         let order = Order::new(task.len(), settings.seed)?;
+        if settings.batch == 0 || settings.batch > task.len() {
+            return input("batch", format!("1 to {} examples, all that there are", task.len()), settings.batch);
+        }
         let (losses, scores, best) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { optimiser, order, settings, identity, step: 0, losses, scores, best, worse: 0 })
     }
 
     /// Trains to the end, or until `stop` is set. In the end the model has the parameters of the best evaluation, if there were any.
-    /// `checkpoint` is a file that is replaced.
+    /// `checkpoint` is a file that is replaced. An evaluation at the end that is not due comes after it is written: longer trainings
+    /// that go on from there know nothing of it.
     ///
     /// # Errors
     /// Those of the task and of the optimiser; papilio's for a checkpoint that cannot be written.
@@ -150,7 +151,7 @@ impl Trainer {
             self.losses.push(loss);
             watch(Event::Step { step: self.step, loss });
             let is_last = self.step == self.settings.steps;
-            if every(self.settings.evaluate_every, self.step) || (is_last && self.settings.evaluate_every > 0) {
+            if every(self.settings.evaluate_every, self.step) {
                 self.evaluate(task, watch)?;
             }
             if let Some(path) = checkpoint.filter(|_| every(self.settings.checkpoint_every, self.step) && !is_last) {
@@ -159,6 +160,10 @@ impl Trainer {
         };
         if let Some(path) = checkpoint {
             self.state().save(path)?;
+        }
+        let is_evaluated = self.evaluations().last().is_some_and(|(step, _)| step == self.step);
+        if end == End::Finished && self.settings.evaluate_every > 0 && !is_evaluated && self.step > 0 {
+            self.evaluate(task, watch)?;
         }
         if end != End::Interrupted && !self.best.is_empty() {
             self.optimiser.set_values(&self.best)?;
