@@ -27,7 +27,9 @@ fn draw(findings: &[Finding], svg: &mut String) -> Outcome {
         axes(
             &mut chart,
             ("n", &|n| format!("{n:.0}")),
-            ("mean kurtosis less that of a Haar matrix", &|y| if y.abs() < 0.05 { "0".into() } else { format!("{y:+.1}") }),
+            ("mean kurtosis less that of a Haar matrix", &|y| {
+                if y.abs() < 0.05 { "0".into() } else { format!("{y:+.1}") }
+            }),
         )?;
         chart.draw_series([Rectangle::new([(first / 1.2, -0.02), (last * 1.2, 0.02)], FAINT.filled())])?;
         let colors = [BLUE, ORANGE, GREY];
