@@ -272,7 +272,8 @@ fn portions_know_which_rows_they_are() {
     let rounded: Vec<f64> = exact.iter().map(|x| half::bf16::from_f64(*x).to_f64()).collect();
     let gap = |a: &[f64], b: &[f64]| length(a.iter().zip(b).map(|(a, b)| a - b));
     let want = gap(&rounded, &exact) / gap(&rounded, &start);
-    assert!((1e-3..1e-2).contains(&want) && (lost / want - 1.0).abs() < 1e-6, "{lost:e}, not {want:e}");
+    // Lengths before and after rounding differ in second order.
+    assert!((1e-3..1e-2).contains(&want) && (lost / want - 1.0).abs() < 1e-5, "{lost:e}, not {want:e}");
 }
 
 /// A weight that the adapter replaces is rotated from its own type and written in the base's, here as in a merge.

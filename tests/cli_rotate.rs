@@ -17,13 +17,17 @@ fn quality_is_that_of_the_library() {
     assert_eq!(report["speed"].as_array().unwrap().len(), 0);
     for (found, n) in report["quality"].as_array().unwrap().iter().zip([100usize, 130]) {
         let (haar, own) = quality_report(n, 3, 20, 8).unwrap();
-        assert_eq!((&found["n"], &found["haar"]["kurtosis"]), (&n.into(), &haar.kurtosis.into()));
+        assert_eq!(found["n"], n);
+        assert!((found["haar"]["kurtosis"].as_f64().unwrap() - haar.kurtosis).abs() < 1e-15 * haar.kurtosis);
         let constructions = found["constructions"].as_array().unwrap();
         let names: Vec<_> = constructions.iter().map(|c| c["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["papilio", "HD³, padded", "FHT–Kac"]);
         for ((shown, own), input) in constructions[0]["inputs"].as_array().unwrap().iter().zip(own).zip(Input::ALL) {
-            assert_eq!((&shown["input"], &shown["kurtosis"]), (&input.name().into(), &own.kurtosis.into()));
-            assert_eq!((&shown["cosine"], &shown["quantile"]), (&own.cosine.into(), &own.quantile.into()));
+            assert_eq!(shown["input"], input.name());
+            for (key, own) in [("kurtosis", own.kurtosis), ("cosine", own.cosine), ("quantile", own.quantile)] {
+                let shown = shown[key].as_f64().unwrap();
+                assert!((shown - own).abs() <= 2.0 * f64::EPSILON * own, "{key}: {shown}, not {own}"); // as JSON is parsed
+            }
             assert_eq!(shown["like_haar"], own.is_like_haar(&haar));
         }
     }
@@ -54,5 +58,4 @@ fn bad_usage_is_refused() {
     refused(&["rotate", "--bench", "x"], &["--bench", "x"]);
     refused(&["rotate", "--bench", "1", "--plot", "x.svg"], &["--plot", "--quality"]);
     refused(&["rotate", "--force"], &["--plot"]);
-    refused(&["rotate", "--n", "64", "--plot", "no/such/directory/x.svg"], &["no/such/directory"]);
 }
