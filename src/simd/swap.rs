@@ -42,6 +42,7 @@ macro_rules! swap {
     };
 }
 /// The second operand of a shuffle of two vectors.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn same<V>(a: V) -> V {
     a
