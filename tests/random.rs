@@ -153,6 +153,18 @@ fn any_layout_gives_the_bits_of_one_vector_alone() {
     }
 }
 
+/// Half precision: computed with in `f32` and rounded once.
+#[cfg(feature = "half")]
+#[test]
+fn half_precision_is_rounded_once() {
+    for n in [1, 7, 33, 300] {
+        for batch in [0, 1, 17] {
+            check_layout::<half::f16>(batch, n, (n + 3, 1), half::f16::from_f32(-7.0));
+            check_layout::<half::bf16>(batch, n, (1, batch.max(1)), half::bf16::from_f32(-7.0));
+        }
+    }
+}
+
 #[test]
 fn nan_and_infinity_spread_without_panic() {
     for n in [1, 2, 9, 50, 128, 1000] {

@@ -4,7 +4,7 @@ use papilio::dense::orthogonality_ratio;
 use papilio::generator::Generator;
 use papilio::random::{RandomRotation, haar};
 use papilio::verify;
-use papilio::{Factors, Orthogonal};
+use papilio::{Factors, Op, Orthogonal};
 
 #[test]
 fn plans_are_the_same_rotation() {
@@ -32,6 +32,9 @@ fn learnable_rotations_are_certified() {
     let proof = verify::certificate(&plan, &factors).unwrap();
     assert!(proof.defect < 100.0 * f64::EPSILON, "{proof:?}");
     assert_eq!(theta.len(), plan.num_params());
+    // Learning starts where rotations are far from the identity: gradients there against differences.
+    let found = verify::plan_gradient(&plan, &theta, Op::None, 3).unwrap();
+    assert!(found.theta < 1e-9 && found.x < 1e-9, "{found:?}");
 }
 
 /// Moments of the uniform orthogonal group: E q₁₁² = 1/n, E q₁₁⁴ = 3/(n(n + 2)), E (tr Q)² = 1 for O(n), E tr Q = 0.
