@@ -2,8 +2,8 @@
 """PEFT trains what papilio trains, step by step the same.
 
     python3 -m venv venv && venv/bin/pip install torch peft transformers safetensors      # CPU builds do
-    (cd integrations/candle && cargo run --example peft_steps -- /tmp/peft_steps)
-    venv/bin/python tests/peers/peft_trains.py /tmp/peft_steps      # [STEPS], 200 as in the example
+    cargo run --manifest-path integrations/candle/Cargo.toml --example peft_steps -- peft_steps
+    venv/bin/python tests/peers/peft_trains.py peft_steps      # [STEPS], 200 as in the example
 
 The example has trained a tiny BERT and a tiny Llama, BOFT with three factors and OFT (the exact Cayley map), by plain gradient descent in
 double precision, and left models, batches and losses. Here PEFT trains the same models on the same batches. Every loss must agree to
