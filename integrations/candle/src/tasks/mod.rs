@@ -59,3 +59,29 @@ fn check(examples: &[usize], len: usize) -> Result<()> {
 
 /// Rows of an evaluation that are computed at once.
 const AT_ONCE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    /// Two classes with logits (0, x): a loss of ln(1 + e^∓x), whatever the sizes of the batches.
+    #[test]
+    fn every_example_counts_alike() -> Result<()> {
+        let examples = [(2.0f64, 1u32), (-1.0, 1), (0.5, 0), (3.0, 1), (-0.25, 0)];
+        let mut tally = Tally::default();
+        for batch in [&examples[..3], &examples[3..3], &examples[3..4], &examples[4..]] {
+            let logits: Vec<f64> = batch.iter().flat_map(|(x, _)| [0.0, *x]).collect();
+            let targets: Vec<u32> = batch.iter().map(|(_, class)| *class).collect();
+            let logits = Tensor::from_vec(logits, (batch.len(), 2), &Device::Cpu)?;
+            tally.add(&logits, &Tensor::from_vec(targets, batch.len(), &Device::Cpu)?)?;
+        }
+        let loss = |(x, class): &(f64, u32)| (1.0 + if *class == 1 { (-x).exp() } else { x.exp() }).ln();
+        let mean = examples.iter().map(loss).sum::<f64>() / 5.0;
+        let score = tally.score()?;
+        assert!((score.loss - mean).abs() < 4.0 * f64::EPSILON * mean, "{} instead of {mean}", score.loss);
+        assert_eq!(score.accuracy, 3.0 / 5.0); // the first, the fourth and the last
+        Ok(())
+    }
+}
