@@ -160,3 +160,32 @@ fn multiplied(x: Tensor<3>, blocks: Tensor<3>) -> Tensor<3> {
     }
     x.reshape([1, count * batch, b]).matmul(blocks).reshape([count, batch, b])
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use papilio::adapter::{LayerKind, Method};
+
+    use super::*;
+
+    /// Layers on other backends than Flex go this way with what PEFT stores.
+    #[test]
+    fn every_stage_has_squares_of_its_own() -> Result<()> {
+        let boft = Method::Boft { factors: 3, block: 4 }.on(LayerKind::Linear, &[2, 32])?;
+        let squares = boft.squares().expect("BOFT stores squares");
+        let numbers = |count: usize| (0..count).map(|i| (i * i % 17) as f64 / 8.0 - 1.0).collect::<Vec<_>>();
+        let tensor = |numbers: Vec<f64>, shape: [usize; 2]| {
+            Tensor::<2>::from_data(TensorData::new(numbers, shape), (&Device::flex(), DType::F64))
+        };
+        let count = boft.rotation().shape.iter().product();
+        for op in [Op::None, Op::Transpose] {
+            let (x, stored) = (tensor(numbers(160), [5, 32]), tensor(numbers(count), [1, count]));
+            let rotate = Rotate { plan: boft.plan().into(), stored: Stored::Squares(squares), op };
+            let found = rotated(&rotate, x.clone(), stored.clone())?.to_data();
+            let fused = rotate.apply(x, stored)?.to_data();
+            let worst = found.iter::<f64>().zip(fused.iter::<f64>()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 16.0 * f64::EPSILON, "{op:?}: {worst:e}");
+        }
+        Ok(())
+    }
+}

@@ -38,6 +38,21 @@ fn functions_agree_with_papilios_own_pullbacks() {
     }
 }
 
+/// Where θ is frozen, x is not kept, and its gradient is made in another way.
+#[test]
+fn gradients_of_x_alone_are_the_same() {
+    for (which, plan) in plans().into_iter().enumerate() {
+        for op in [Op::None, Op::Transpose, Op::Adjoint, Op::Conj] {
+            let x = tensor(1, [5, plan.n()], DType::F64).require_grad();
+            let theta = tensor(2, [plan.num_params()], DType::F64);
+            let g = tensor(3, [5, plan.n()], DType::F64);
+            let (_, d_x, _) = truth(&plan, &numbers(&x), &numbers(&theta), &numbers(&g), op);
+            let all = pulled(apply(&plan, x.clone(), theta, op).unwrap(), g);
+            assert_close(&format!("plan {which}, {op:?}"), &gradient(&all, &x), &d_x, 1e-15);
+        }
+    }
+}
+
 #[test]
 fn finite_differences() {
     for (which, plan) in plans().into_iter().enumerate().filter(|(_, plan)| plan.num_params() > 0) {
