@@ -48,7 +48,7 @@ fn plans() -> Vec<(&'static str, Plan<f64>)> {
         ("a prime", Plan::new(13, &AnyButterfly::new(4), Cayley).unwrap()),
         ("pairs", Plan::new(16, &Butterfly::classic(2), Givens).unwrap()),
         ("PEFT's series", Plan::new(12, &BlockDiagonal::new(4), CayleyNeumann { order: 5 }).unwrap()),
-        ("the series", Plan::new(12, &Butterfly::boft(2, 4).unwrap(), CayleySeries { order: 4 }).unwrap()),
+        ("the series", Plan::new(16, &Butterfly::boft(2, 4).unwrap(), CayleySeries { order: 4 }).unwrap()),
         ("tables", Plan::new(6, &Explicit::new(6, [(2, vec![5, 0, 3, 1])]).unwrap(), Cayley).unwrap()),
         ("mixed", mixed.clone()),
         ("adjoint first", mixed.adjoint().then(mixed).unwrap()),
@@ -135,6 +135,9 @@ fn layers_agree_with_the_fused_ones() {
             let g = tensor(4, want.dims(), DType::F64);
             let (got, want) = (pulled(&y, &g), pulled(&want, &g));
             for variable in map.all_vars().iter().chain([&x]) {
+                if dims[0] == 0 && got.get(variable).is_none() {
+                    continue; // candle makes no gradient of what it broadcasts to nothing
+                }
                 let (got, want) = (gradient(&got, variable), gradient(&want, variable));
                 assert_close(&format!("{method:?}, {dims:?}"), &got, &want, 2e-13);
             }
