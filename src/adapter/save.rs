@@ -171,6 +171,11 @@ mod tests {
         ] {
             assert!(got.contains(want), "{got}\n  instead of\n{want}");
         }
+        let shared = Method::Oft { block: 4, share: true, terms: None };
+        let mut rows = tensors[..1].to_vec();
+        (rows[0].name, rows[0].shape, rows[0].numbers) = ("oft_R.weight".to_string(), vec![2, 6], vec![0.0; 12]);
+        let error = shared.save(&rows, &out, false).unwrap_err().to_string();
+        assert!(error.contains("expected oft_R.weight of shape [1, 6], got"), "{error}");
         assert!(std::fs::read_dir(work.path()).unwrap().next().is_none());
 
         method.save(&tensors, &out, false).unwrap();

@@ -45,8 +45,8 @@ pub(crate) use polish::{newton_schulz, newton_schulz_on, polish_with};
 pub(crate) use product::{Product, Shape, Sum, product, product_on, scale, squares};
 pub(crate) use rank::{Rank, rank};
 pub use resolvent::skew_resolvent;
-pub use skew::skew_index;
 pub(crate) use resolvent::skew_resolvent_with;
+pub use skew::skew_index;
 pub(crate) use solve::invert_unpivoted;
 pub use solve::solve;
 

@@ -263,7 +263,8 @@ fn pefts_golden_gradients() {
                 ("oft_R", "oft_R.weight"),
                 ("oft_embedding_R", "oft_embedding_R.weight"),
             ];
-            let variables: Vec<_> = spelled.iter().filter_map(|(key, file)| Some((*key, *file, parameter(key)?))).collect();
+            let variables: Vec<_> =
+                spelled.iter().filter_map(|(key, file)| Some((*key, *file, parameter(key)?))).collect();
             let stored_as = variables.iter().map(|(_, file, v)| (file.to_string(), v.as_tensor().clone())).collect();
             let stored = variables[0].2.dtype();
             let vb = VarBuilder::from_tensors(stored_as, stored, CPU);
@@ -272,7 +273,7 @@ fn pefts_golden_gradients() {
             let (input, y, merged, y_merged) = if let Some(ids) = case.get("ids") {
                 let n = weight.dims()[1];
                 let layer = OrthogonalEmbedding::new(Embedding::new(weight, n), method, vb).unwrap();
-                    let layer = if by_tensors { layer.with_tensor_operations().unwrap() } else { layer };
+                let layer = if by_tensors { layer.with_tensor_operations().unwrap() } else { layer };
                 let (ids, merged) = (from_golden(ids), layer.merge().unwrap());
                 let y_merged = merged.forward(&ids).unwrap();
                 (None, layer.forward(&ids).unwrap(), merged.embeddings().clone(), y_merged)
@@ -281,13 +282,13 @@ fn pefts_golden_gradients() {
                 let (y, merged, y_merged) = match config {
                     Some(config) => {
                         let layer = OrthogonalConv2d::new(Conv2d::new(weight, bias, config), method, vb).unwrap();
-                            let layer = if by_tensors { layer.with_tensor_operations().unwrap() } else { layer };
+                        let layer = if by_tensors { layer.with_tensor_operations().unwrap() } else { layer };
                         let merged = layer.merge().unwrap();
                         (layer.forward(&x).unwrap(), merged.weight().clone(), merged.forward(&x).unwrap())
                     }
                     None => {
                         let layer = OrthogonalLinear::new(Linear::new(weight, bias), method, vb).unwrap();
-                            let layer = if by_tensors { layer.with_tensor_operations().unwrap() } else { layer };
+                        let layer = if by_tensors { layer.with_tensor_operations().unwrap() } else { layer };
                         let merged = layer.merge().unwrap();
                         (layer.forward(&x).unwrap(), merged.weight().clone(), merged.forward(&x).unwrap())
                     }
@@ -435,17 +436,19 @@ fn only_what_is_wanted_gets_a_gradient() {
     let store = layer.forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
     assert!(store.get(&weight).is_none() && store.get(&x).is_none());
     assert_eq!(gradient(&store, &bias), [3.0; 5]);
-    // Frozen parameters: the input's gradient alone.
+    // Frozen parameters: the input's gradient alone, and the same.
+    scatter(&map);
+    let x = Var::from_tensor(&x).unwrap();
+    let want = gradient(&layer.forward(&x).unwrap().sum_all().unwrap().backward().unwrap(), &x);
     let vb = VarBuilder::from_tensors(
         map.data().lock().unwrap().iter().map(|(k, v)| (k.clone(), v.as_detached_tensor())).collect(),
         DType::F64,
         CPU,
     );
     let layer = OrthogonalLinear::new(Linear::new(weight.detach(), None), BOFT, vb).unwrap();
-    let x = Var::from_tensor(&x).unwrap();
     let store = layer.forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
     assert_eq!(store.get_ids().count(), 1);
-    assert!(store.get(&x).is_some());
+    assert_close("x", &gradient(&store, &x), &want, 1e-15);
 }
 
 #[test]

@@ -212,9 +212,9 @@ impl Acting {
                 let which = (!is_own).then(|| index((0..count).map(|j| stage.group_of(j)), device));
                 Blocks::Made { family, first, groups, which: which.transpose()? }
             }
-            (Source::Fixed(blocks), None) => {
-                Blocks::Fixed(Tensor::from_slice(blocks, (count, b, b), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
-            }
+            (Source::Fixed(blocks), None) => Blocks::Fixed(
+                Tensor::from_slice(blocks, (count, b, b), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?,
+            ),
             _ => Blocks::Fixed(Tensor::zeros((0, 1, 1), dtype, device)?),
         };
         let order = match &layout {

@@ -67,7 +67,14 @@ pub(super) struct Family {
 }
 
 impl Family {
-    pub(super) fn new(id: String, b: usize, start: usize, groups: usize, dtype: DType, device: &Device) -> Result<Self> {
+    pub(super) fn new(
+        id: String,
+        b: usize,
+        start: usize,
+        groups: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         let form = Form::of(&id)?;
         let skew = index(skew_index(b), device)?;
         let one = Tensor::eye(b, dtype, device)?.unsqueeze(0)?;
