@@ -30,8 +30,9 @@
 //!   which costs little, and kept ones would be memory that grows with the model; what happens inside the stages is computed
 //!   again while it is in cache.
 //! * **Devices**: on the CPU, papilio's kernels in operations of their own; elsewhere the same by candle's tensor operations
-//!   ([`TensorRotation`]), for the charts that have such a form, and PEFT's are among them. The numbers under *Numbers* and
-//!   *Memory* are the CPU's; the limits of the others stand there. Nothing is copied silently from device to device.
+//!   ([`TensorRotation`]), for the charts that have such a form, and PEFT's are among them. What *Numbers* and *Memory* say of
+//!   blocks is the CPU's. Nothing is copied from device to device but by `sides` and `defect`, which read what is trained.
+//!   The tensor operations have been tested on the CPU alone.
 //! * **Errors** are candle's, with papilio's text.
 //!
 //! Nothing but these files knows candle. Its versions stand in `Cargo.toml`; to move them, change both lines there and run
