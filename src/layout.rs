@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::error::{Error, Result};
 
@@ -88,6 +89,27 @@ impl StageLayout {
     /// The coordinates of block `j`, in the block's order; as [`index`](Self::index).
     pub fn indices(&self, j: usize) -> impl Iterator<Item = usize> + '_ {
         (0..self.block_size()).map(move |i| self.index(j, i))
+    }
+
+    /// For vectors of length `n`, all coordinates, those of the blocks first, block after block, then the others, rising; and
+    /// the inverse of this permutation. For a [valid](Self::validate) layout: whoever computes by gathers needs these two.
+    ///
+    /// ```
+    /// use papilio::StageLayout;
+    /// let layout = StageLayout::Table { block: 2, index: [3, 1].into() };
+    /// assert_eq!(layout.order(4), (vec![3, 1, 0, 2], vec![2, 1, 3, 0]));
+    /// ```
+    ///
+    /// # Panics
+    /// If a coordinate is not below `n`.
+    pub fn order(&self, n: usize) -> (Vec<usize>, Vec<usize>) {
+        let mut order: Vec<usize> = (0..self.num_blocks()).flat_map(|j| self.indices(j)).collect();
+        let mut is_named = vec![false; n];
+        order.iter().for_each(|i| is_named[*i] = true);
+        order.extend((0..n).filter(|i| !is_named[*i]));
+        let mut back = vec![0; n];
+        order.iter().enumerate().for_each(|(at, i)| back[*i] = at);
+        (order, back)
     }
 
     /// Checks that the blocks name indices below `n` and no index twice, for vectors of length `n`.

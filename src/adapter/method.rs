@@ -95,17 +95,15 @@ impl Method {
         }
     }
 
-    /// Whether a layer of a file was trained by this very method: the same map, of the same sizes.
+    /// Whether a layer of a file was trained by this very method: the same map, of the same sizes. One stored block of OFT's may
+    /// be meant for all or be all there is, which the shape of the weight tells.
     pub fn made(self, layer: &Structure) -> bool {
-        let method = match self {
-            Self::Oft { terms: Some(terms), .. } => format!("OFT, Cayley-Neumann of {terms} terms"),
-            _ => self.peft_type().to_string(),
-        };
-        let sizes = match self {
-            Self::Boft { factors, block } => layer.stages == factors && layer.block == block,
-            Self::Oft { block, share, .. } => layer.block == block && layer.n.is_none() == share,
-        };
-        layer.method == method && sizes
+        match (self, layer.trained) {
+            (Self::Oft { block, terms, .. }, Some(Self::Oft { block: b, share: true, terms: t })) => {
+                (block, terms) == (b, t)
+            }
+            (method, trained) => trained == Some(method),
+        }
     }
 
     /// The method on a layer with a weight of this shape.

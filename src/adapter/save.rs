@@ -63,6 +63,16 @@ impl Method {
         draft.write(out, force)
     }
 
+    /// Its own fields of an `adapter_config.json`, as a JSON object: for those who write one themselves.
+    ///
+    /// ```
+    /// let fields = papilio::adapter::Method::Boft { factors: 2, block: 4 }.peft_fields();
+    /// assert!(fields.contains(r#""boft_n_butterfly_factor":2"#));
+    /// ```
+    pub fn peft_fields(self) -> String {
+        self.fields().to_string()
+    }
+
     fn fields(self) -> serde_json::Value {
         match self {
             Self::Boft { factors, block } => json!({
@@ -161,6 +171,11 @@ mod tests {
         ] {
             assert!(got.contains(want), "{got}\n  instead of\n{want}");
         }
+        let shared = Method::Oft { block: 4, share: true, terms: None };
+        let mut rows = tensors[..1].to_vec();
+        (rows[0].name, rows[0].shape, rows[0].numbers) = ("oft_R.weight".to_string(), vec![2, 6], vec![0.0; 12]);
+        let error = shared.save(&rows, &out, false).unwrap_err().to_string();
+        assert!(error.contains("expected oft_R.weight of shape [1, 6], got"), "{error}");
         assert!(std::fs::read_dir(work.path()).unwrap().next().is_none());
 
         method.save(&tensors, &out, false).unwrap();
@@ -172,5 +187,41 @@ mod tests {
         assert_eq!(adapter.numbers(layer).unwrap()["boft_R"], tensors[0].numbers);
         assert!(method.made(&layer.structure()) && !Method::Boft { factors: 1, block: 4 }.made(&layer.structure()));
         assert!(!Method::Oft { block: 4, share: false, terms: None }.made(&layer.structure()));
+    }
+
+    #[test]
+    fn a_file_tells_by_which_method_it_was_trained() {
+        let work = tempfile::tempdir().unwrap();
+        let oft = |block, share, terms| Method::Oft { block, share, terms };
+        let methods = [oft(4, false, None), oft(4, false, Some(5)), oft(4, true, Some(6)), oft(8, false, None)];
+        for (at, method) in methods.into_iter().enumerate() {
+            let variable = method.on(LayerKind::Linear, &[3, 8]).unwrap().rotation().clone();
+            let tensor = TrainedTensor {
+                module: "net".to_string(),
+                name: variable.name.to_string(),
+                dtype: FloatType::F64,
+                numbers: vec![0.25; variable.shape.iter().product()],
+                shape: variable.shape,
+            };
+            let out = work.path().join(at.to_string());
+            method.save(&[tensor], &out, false).unwrap();
+            let structure = Adapter::open(&out).unwrap().layers()[0].structure();
+            for other in methods {
+                assert_eq!(other.made(&structure), other == method, "{other:?} in a file of {method:?}");
+            }
+        }
+        // Of PEFT up to 0.13: the outputs are rotated, though the text is OFT, too.
+        let tensor = TrainedTensor {
+            module: "net".to_string(),
+            name: "oft_r".to_string(),
+            dtype: FloatType::F64,
+            shape: vec![2, 4, 4],
+            numbers: vec![0.25; 32],
+        };
+        let mut draft = Draft::peft("OFT", json!({"peft_version": "0.13.0", "r": 2}));
+        draft.add(&tensor.module, &tensor.name, tensor.dtype, &tensor.shape, &tensor.numbers).unwrap();
+        draft.write(&work.path().join("old"), false).unwrap();
+        let structure = Adapter::open(&work.path().join("old")).unwrap().layers()[0].structure();
+        assert!(structure.method == "OFT" && methods.iter().all(|method| !method.made(&structure)), "{structure:?}");
     }
 }

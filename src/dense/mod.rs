@@ -8,6 +8,7 @@
 //! * [`solve`]: X·M = B with partial pivoting.
 //! * [`exp_skew`]: the exponential of a skew (skew-Hermitian) block.
 //! * [`log_rotation`]: the principal logarithm of a rotation or unitary block.
+//! * [`skew_index`]: where the entries of a skew block are among its parameters.
 //! * [`skew_resolvent`]: (I + A)⁻¹ for a skew (skew-Hermitian) A of any size, structure preserved.
 
 pub(crate) mod blocks;
@@ -45,6 +46,7 @@ pub(crate) use product::{Product, Shape, Sum, product, product_on, scale, square
 pub(crate) use rank::{Rank, rank};
 pub use resolvent::skew_resolvent;
 pub(crate) use resolvent::skew_resolvent_with;
+pub use skew::skew_index;
 pub(crate) use solve::invert_unpivoted;
 pub use solve::solve;
 

@@ -6,6 +6,8 @@
 //! *Pullback.* ⟨G, dA⟩ = Re tr(Gᴴ dA), and with Z = G − Gᴴ, twice the skew part of G: for A[i][j] = x + iy above the diagonal
 //! dx += Re Z_ij and dy += Im Z_ij, on it dθ_j += ½ Im Z_jj. As A is its own skew part, θ can be read out of a matrix likewise.
 
+use alloc::vec::Vec;
+
 use super::blocks;
 use super::pack::Pack;
 use super::register::Register;
@@ -15,6 +17,23 @@ use crate::simd::Lanes;
 /// Real parameters of a b×b skew-Hermitian matrix.
 pub(crate) fn skew_size<W: Wide>(b: usize) -> usize {
     if W::IS_COMPLEX { b.saturating_mul(b) } else { b * b.saturating_sub(1) / 2 }
+}
+
+/// Where the entries of a real b×b skew matrix A, row-major, are in [θ, −θ, 0]: for those who look them up, such as
+/// tensor libraries.
+///
+/// ```
+/// assert_eq!(papilio::dense::skew_index(2), [2, 0, 1, 2]); // 0, θ, −θ, 0
+/// ```
+pub fn skew_index(b: usize) -> Vec<usize> {
+    let params = skew_size::<f64>(b);
+    let mut index = alloc::vec![2 * params; b * b];
+    let upper = (0..b).flat_map(|i| (i + 1..b).map(move |j| (i, j)));
+    for (at, (i, j)) in upper.enumerate() {
+        index[i * b + j] = at;
+        index[j * b + i] = params + at;
+    }
+    index
 }
 
 /// A from its parameters, number `at` of lane `l` being `theta(at, l)`; returns ½‖A‖_F², which is Σθ² for real A. No zero
@@ -160,7 +179,7 @@ pub(crate) fn read_skew<W: Wide>(b: usize, entry: impl Fn(usize) -> W, mut put: 
 mod tests {
     use super::*;
     use crate::scalar::{Scalar, c64};
-    use alloc::{vec, vec::Vec};
+    use alloc::vec;
 
     fn round_trip<W: Wide>(b: usize) {
         let theta: Vec<f64> = (1..=skew_size::<W>(b)).map(|i| i as f64).collect();
@@ -170,6 +189,10 @@ mod tests {
         assert!((half.re() - 0.5 * norm).abs() <= 1e-15 * norm);
         for (i, j) in (0..b).flat_map(|i| (0..b).map(move |j| (i, j))) {
             assert_eq!(m[i * b + j], -Scalar::conj(m[j * b + i]));
+        }
+        if !W::IS_COMPLEX {
+            let all: Vec<f64> = theta.iter().copied().chain(theta.iter().map(|t| -t)).chain([0.0]).collect();
+            assert!(skew_index(b).iter().zip(&m).all(|(at, x)| all[*at] == x.re()));
         }
         let mut back = vec![f64::NAN; theta.len()];
         read_skew(b, |at| m[at], |at, x| back[at] = x);

@@ -29,11 +29,14 @@
 //! * **Memory**: between forward and backward the graph keeps the arguments and nothing else. Blocks are found again from θ,
 //!   which costs little, and kept ones would be memory that grows with the model; what happens inside the stages is computed
 //!   again while it is in cache.
-//! * **Devices**: the CPU. A tensor elsewhere is an error that says so; nothing is copied silently.
+//! * **Devices**: on the CPU, papilio's kernels in operations of their own; elsewhere the same by candle's tensor operations
+//!   ([`TensorRotation`]), for the charts that have such a form, and PEFT's are among them. What *Numbers* and *Memory* say of
+//!   blocks is the CPU's. Nothing is copied from device to device but by `sides` and `defect`, which read what is trained.
+//!   The tensor operations have been tested on the CPU alone.
 //! * **Errors** are candle's, with papilio's text.
 //!
 //! Nothing but these files knows candle. Its versions stand in `Cargo.toml`; to move them, change both lines there and run
-//! `tests/interop_candle.rs`.
+//! `tests/interop_candle`.
 
 use candle_core::{Device, DeviceLocation, Error as CandleError, Result, Tensor};
 
@@ -46,32 +49,33 @@ mod linear;
 mod method;
 mod numbers;
 mod rotate;
+mod tensor_ops;
 
 pub use conv::OrthogonalConv2d;
 pub use embedding::OrthogonalEmbedding;
 pub use linear::OrthogonalLinear;
 pub use method::Method;
 pub use rotate::{RealPlan, apply};
+pub use tensor_ops::TensorRotation;
 
 /// papilio's results as candle's.
 fn door<T>(result: crate::Result<T>) -> Result<T> {
     result.map_err(CandleError::wrap)
 }
 
-/// That a tensor is where papilio can reach it.
+/// That a tensor is where papilio's kernels can reach it.
 fn check_device(tensor: &Tensor) -> Result<()> {
-    door(check_location(tensor.device().location()))
+    check_same_device("device of a tensor", &Device::Cpu, tensor.device())
 }
 
-fn check_location(location: DeviceLocation) -> crate::Result<()> {
-    match location {
-        DeviceLocation::Cpu => Ok(()),
-        other => Err(Error::Unsupported {
-            what: "device of a tensor to rotate",
-            expected: "the CPU (move it there with `to_device`)",
-            got: std::format!("{other:?}"),
-        }),
-    }
+/// That something is on the device that it is needed on.
+fn check_same_device(what: &'static str, expected: &Device, got: &Device) -> Result<()> {
+    if got.same_device(expected) { Ok(()) } else { elsewhere(what, expected.location(), got.location()) }
+}
+
+fn elsewhere(what: &'static str, expected: DeviceLocation, got: DeviceLocation) -> Result<()> {
+    let (expected, got) = (std::format!("{expected:?}, where the rest is"), std::format!("{got:?}"));
+    door(Err(Error::Size { what, expected, got }))
 }
 
 /// All numbers of a new tensor on the CPU.
@@ -86,10 +90,11 @@ mod tests {
 
     #[test]
     fn other_devices_are_named() {
-        assert!(check_location(DeviceLocation::Cpu).is_ok());
+        assert!(check_same_device("device of x", &Device::Cpu, &Device::Cpu).is_ok());
         for location in [DeviceLocation::Cuda { gpu_id: 1 }, DeviceLocation::Metal { gpu_id: 0 }] {
-            let text = door(check_location(location)).unwrap_err().to_string();
-            assert!(text.contains("expected the CPU") && text.contains(&std::format!("{location:?}")), "{text}");
+            let text = elsewhere("device of x", DeviceLocation::Cpu, location).unwrap_err().to_string();
+            let want = std::format!("device of x: expected Cpu, where the rest is, got {location:?}");
+            assert!(text.contains(&want), "{text}");
         }
     }
 }

@@ -112,12 +112,13 @@ fn stage_blocks<T: Scalar<Wide = f64>>(
     if blocks.dims()[0] == 1 || (0..count).all(|j| stage.group_of(j) == j) {
         return Ok(Some(blocks));
     }
-    let index = (0..count).map(|j| stage.group_of(j) as i64).collect();
+    let index = (0..count).map(|j| stage.group_of(j));
     Ok(Some(blocks.select(0, indices(index, &device))))
 }
 
 /// Constant indices.
-fn indices(index: Vec<i64>, device: &Device) -> Tensor<1, Int> {
+fn indices(index: impl IntoIterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
+    let index: Vec<i64> = index.into_iter().map(|i| i as i64).collect();
     let count = index.len();
     Tensor::from_data(TensorData::new(index, [count]), &device.clone().without_autodiff())
 }
@@ -136,13 +137,8 @@ fn acted(layout: &StageLayout, y: Tensor<2>, blocks: Tensor<3>) -> Tensor<2> {
             let head = x.permute([2, 0, 3, 1, 4]).reshape([batch, covered]);
             if covered == n { head } else { Tensor::cat(vec![head, y.narrow(1, covered, n - covered)], 1) }
         }
-        StageLayout::Table { index, .. } => {
-            let mut order: Vec<i64> = index.iter().map(|i| i64::from(*i)).collect();
-            let mut is_named = vec![false; n];
-            index.iter().for_each(|i| is_named[*i as usize] = true);
-            order.extend((0..n).filter(|i| !is_named[*i]).map(|i| i as i64));
-            let mut back = vec![0; n];
-            order.iter().enumerate().for_each(|(at, i)| back[*i as usize] = at as i64);
+        StageLayout::Table { .. } => {
+            let (order, back) = layout.order(n);
             let y = y.clone().select(1, indices(order, &y.device()));
             let x = y.clone().narrow(1, 0, covered).reshape([batch, count, b]).swap_dims(0, 1);
             let head = multiplied(x, blocks).swap_dims(0, 1).reshape([batch, covered]);

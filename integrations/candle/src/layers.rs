@@ -164,7 +164,7 @@ impl<'a> Layers<'a> {
         self.weights.dtype()
     }
 
-    /// What was built; that every target was found.
+    /// What was built; that every target, and everything that is trained as a whole, was found.
     pub(crate) fn finish(self) -> Result<Built> {
         let built = self.built.into_inner();
         if let Tuning::Adapter(adapter) = self.tuning {
@@ -173,6 +173,10 @@ impl<'a> Layers<'a> {
                 let shown = built.candidates.iter().take(12).map(String::as_str).collect::<Vec<_>>().join(", ");
                 let expected = format!("one that adapts a module; there are {shown}, …");
                 return input("targets", expected, format!("`{name}`"));
+            }
+            let modules = || built.tensors.keys().map(|name| name.rsplit_once('.').map_or("", |(module, _)| module));
+            if let Some(name) = adapter.whole.iter().find(|name| !modules().any(|module| lies_in(module, name))) {
+                return input("modules to train as a whole", "names of modules of the model", format!("`{name}`"));
             }
         }
         Ok(built)

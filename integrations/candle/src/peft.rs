@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use papilio::interop::candle::Method as Orthogonal;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Result, input};
@@ -32,19 +31,11 @@ impl Model {
 
     fn adapter_config(&self, adapter: &Adapter, base: Option<&str>) -> Result<Value> {
         let modules: Vec<&str> = self.adapted().collect();
-        let (kind, own) = match adapter.method {
-            Method::Orthogonal(Orthogonal::Boft { factors, block }) => (
-                "BOFT",
-                json!({"boft_block_size": block, "boft_block_num": 0, "boft_n_butterfly_factor": factors,
-                    "boft_dropout": 0.0}),
-            ),
-            Method::Orthogonal(Orthogonal::Oft { block, share, terms }) => (
-                "OFT",
-                json!({"r": 0, "oft_block_size": block, "block_share": share, "coft": false, "eps": 6e-5,
-                    "module_dropout": 0.0, "use_cayley_neumann": terms.is_some(),
-                    "num_cayley_neumann_terms": terms.unwrap_or(5)}),
-            ),
-            Method::Orthogonal(other) => return input("method to save", "BOFT, OFT or LoRA", format!("{other:?}")),
+        let (kind, own): (&str, Value) = match adapter.method {
+            Method::Orthogonal(method) => {
+                let fields = serde_json::from_str(&method.peft_fields());
+                (method.peft_type(), fields.or_else(|e| input("fields of a method", "a JSON object", e))?)
+            }
             Method::Lora { rank, alpha } => ("LORA", json!({"r": rank, "lora_alpha": alpha, "lora_dropout": 0.0})),
         };
         let whole = if adapter.whole.is_empty() { Value::Null } else { json!(adapter.whole) };

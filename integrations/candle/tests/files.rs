@@ -362,3 +362,17 @@ fn texts_become_tokens_and_classes() {
     assert_eq!((train.len(), held_out.len()), (3, 1));
     assert_eq!(held_out.blocks().next().unwrap(), [15, 16, 17, 18, 19]);
 }
+
+/// Two of candle in one program would be two kinds of tensors.
+#[test]
+fn candles_version_is_papilios() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let versions = |path: &str| -> Vec<String> {
+        let text = fs::read_to_string(root.join(path)).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("candle-"));
+        lines.map(|line| line.split('"').nth(1).unwrap().to_string()).collect()
+    };
+    let (own, papilios) = (versions("Cargo.toml"), versions("../../Cargo.toml"));
+    assert!(own.len() == 3 && papilios.len() == 2, "{own:?}, {papilios:?}");
+    assert!(own.iter().chain(&papilios).all(|version| *version == own[0]), "{own:?}, {papilios:?}");
+}

@@ -251,6 +251,8 @@ fn what_does_not_fit_is_refused_by_name() {
     assert!(error.contains("word_embeddings") && error.contains("OFT"), "{error}");
     assert!(text(new(Method::Lora { rank: 0, alpha: 1.0 }, "query", &[])).contains("rank"));
     assert!(text(new(Method::Lora { rank: usize::MAX, alpha: 1.0 }, "query", &[])).contains("lora_A"));
+    let error = text(new(boft(), "query", &["classifier", "clasifier"]));
+    assert!(error.contains("modules to train as a whole") && error.contains("got `clasifier`"), "{error}");
     // What is trained as a whole is not adapted.
     assert!(text(new(boft(), "classifier", &["classifier"])).contains("classifier"));
 

@@ -160,6 +160,7 @@ impl Form for Layer {
             stages: 1,
             parameters: self.parts.iter().fold(0, |n, part| n.saturating_add(part.params())),
             outputs: None,
+            trained: None,
         }
     }
 

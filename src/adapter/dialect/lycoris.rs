@@ -201,6 +201,7 @@ impl Form for Layer {
             stages: self.stages.unwrap_or(1),
             parameters: if self.finished { 0 } else { self.count().saturating_mul(pairs(self.block)) },
             outputs: self.rescale,
+            trained: None,
         }
     }
 

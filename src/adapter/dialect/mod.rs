@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use super::config::PeftConfig;
+use super::method::Method;
 use super::sides::{Sides, SidesGradient};
 use crate::error::{Error, Result};
 use crate::storage::{TensorInfo, field_error, tensor_error};
@@ -79,6 +80,8 @@ pub struct Structure {
     pub parameters: usize,
     /// Factors of the outputs, if the layer scales them.
     pub outputs: Option<usize>,
+    /// The method that layers are trained by here, if it is one, with its sizes. One stored block counts as shared.
+    pub trained: Option<Method>,
 }
 
 /// The tensors of one layer, their shapes checked: a value of its dialect.

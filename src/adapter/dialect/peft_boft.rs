@@ -22,6 +22,7 @@ use std::vec::Vec;
 use super::keys::{Grammar, Parameter};
 use super::skew::{pairs, pull_skew_part, skew_part};
 use super::{Context, Dialect, Form, Misfit, Numbers, Side, Structure, Tensors, extents, need, numbers};
+use crate::adapter::method::Method;
 use crate::adapter::sides::{Sides, SidesGradient, View};
 use crate::error::{Error, Result, check_length};
 use crate::orthogonal::Orthogonal;
@@ -166,6 +167,7 @@ impl Form for Layer {
             stages,
             parameters: self.shape.num_params(),
             outputs: Some(self.outputs),
+            trained: (self.view != Some(View::Reinterpreted)).then_some(Method::Boft { factors: stages, block }),
         }
     }
 

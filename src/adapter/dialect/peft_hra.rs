@@ -83,6 +83,7 @@ impl Form for Layer {
             stages: self.count,
             parameters: self.n.saturating_mul(self.count),
             outputs: None,
+            trained: None,
         }
     }
 

@@ -29,6 +29,7 @@ use std::vec::Vec;
 use super::keys::{Grammar, Parameter};
 use super::skew::{block_of, pairs, pull_skew_part, skew_part};
 use super::{Context, Dialect, Form, Misfit, Numbers, Side, Structure, Tensors, extents, numbers};
+use crate::adapter::method::Method;
 use crate::adapter::sides::{Sides, SidesGradient};
 use crate::adapter::train::coft_limit;
 use crate::error::{Error, Result};
@@ -328,7 +329,17 @@ impl Form for Layer {
             Block::Neumann { terms } => format!("OFT, Cayley-Neumann of {terms} terms"),
             Block::Series { terms } => format!("OFT, Cayley-Neumann of {terms} terms as before PEFT 0.18"),
         };
+        // Older files have other tensors, and their rotation is elsewhere.
+        let is_current = !self.squares && self.coft.is_none() && self.scale.is_none() && self.divisor == 1.0;
+        let terms = match self.map {
+            Block::Cayley => Some(None),
+            Block::Neumann { terms } => Some(Some(terms)),
+            Block::Series { .. } => None,
+        };
+        let terms = terms.filter(|_| is_current && self.place != Place::Output);
+        let method_of = |terms| Method::Oft { block: self.block, share: self.is_shared(), terms };
         Structure {
+            trained: terms.map(method_of),
             method: if self.coft.is_some() { format!("{method}, constrained") } else { method },
             side: if self.place == Place::Output { Side::Output } else { Side::Input },
             n: (!self.is_shared()).then(|| self.n(None).0),

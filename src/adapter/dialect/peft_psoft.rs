@@ -168,6 +168,7 @@ impl Form for Layer {
             stages: 1,
             parameters: pairs(self.rank) + self.rank * self.has_vectors.iter().filter(|has| **has).count(),
             outputs: None,
+            trained: None,
         }
     }
 

@@ -195,6 +195,7 @@ impl Form for Layer {
             stages: 1,
             parameters: 2 * self.count(),
             outputs: None,
+            trained: None,
         }
     }
 

@@ -8,7 +8,6 @@ use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Module, VarBuilder};
 
 use super::method::{Adapted, Kind, Method, frozen};
-use super::rotate::Rotate;
 use crate::adapter::Sides;
 use crate::plan::Op;
 
@@ -32,6 +31,15 @@ impl OrthogonalConv2d {
         let adapted = Adapted::new(method, Kind::Conv2d, &weight, &vb)?;
         let filters = weight.flatten_from(1)?;
         Ok(Self { base, adapted, filters })
+    }
+
+    /// Computes by candle's tensor operations from here on, on the CPU too: [`TensorRotation`](super::TensorRotation). So a device
+    /// can be compared with the CPU, step by step.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn with_tensor_operations(self) -> Result<Self> {
+        Ok(Self { adapted: self.adapted.with_tensor_operations()?, ..self })
     }
 
     /// The frozen layer.
@@ -68,10 +76,9 @@ impl OrthogonalConv2d {
 impl Module for OrthogonalConv2d {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         // Row w of W·Rᵀ is R w.
-        let rotate = Rotate { plan: self.adapted.fitted.clone(), stored: self.adapted.stored, op: Op::None };
-        let mut filters = rotate.apply(&self.filters, &self.adapted.parameters()?)?;
-        if let Some(scale) = &self.adapted.scale {
-            filters = filters.broadcast_mul(&scale.reshape(((), 1))?.to_dtype(filters.dtype())?)?;
+        let mut filters = self.adapted.rotate(&self.filters, Op::None)?;
+        if let Some(scale) = self.adapted.scale_as(((), 1), filters.dtype())? {
+            filters = filters.broadcast_mul(&scale)?;
         }
         let filters = filters.reshape(self.base.weight().shape())?;
         Conv2d::new(filters, self.base.bias().cloned(), *self.base.config()).forward(x)

@@ -4,7 +4,6 @@ use candle_core::{Result, Tensor};
 use candle_nn::{Embedding, Module, VarBuilder};
 
 use super::method::{Adapted, Kind, Method, frozen};
-use super::rotate::Rotate;
 use crate::adapter::Sides;
 use crate::plan::Op;
 
@@ -27,6 +26,15 @@ impl OrthogonalEmbedding {
         let adapted = Adapted::new(method, Kind::Embedding, &rows, &vb)?;
         let table = Embedding::new(rows, base.hidden_size());
         Ok(Self { base, adapted, table })
+    }
+
+    /// Computes by candle's tensor operations from here on, on the CPU too: [`TensorRotation`](super::TensorRotation). So a device
+    /// can be compared with the CPU, step by step.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn with_tensor_operations(self) -> Result<Self> {
+        Ok(Self { adapted: self.adapted.with_tensor_operations()?, ..self })
     }
 
     /// The frozen layer.
@@ -62,7 +70,6 @@ impl OrthogonalEmbedding {
 
 impl Module for OrthogonalEmbedding {
     fn forward(&self, ids: &Tensor) -> Result<Tensor> {
-        let rotate = Rotate { plan: self.adapted.fitted.clone(), stored: self.adapted.stored, op: Op::Transpose };
-        rotate.apply(&self.table.forward(ids)?, &self.adapted.parameters()?)
+        self.adapted.rotate(&self.table.forward(ids)?, Op::Transpose)
     }
 }

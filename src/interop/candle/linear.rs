@@ -12,6 +12,7 @@ use super::check_device;
 use super::frozen::Frozen;
 use super::method::{Adapted, Kind, Method, frozen};
 use crate::adapter::Sides;
+use crate::plan::Op;
 
 /// A frozen [`Linear`] behind a rotation that is trained. Between forward and backward it keeps x, the parameters and y.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub struct OrthogonalLinear {
 enum Operation {
     Plain(Arc<Box<dyn CustomOp2 + Send + Sync>>),
     Scaled(Arc<Box<dyn CustomOp3 + Send + Sync>>, Tensor),
+    /// The frozen weight.
+    Tensors(Tensor),
 }
 
 impl OrthogonalLinear {
@@ -35,7 +38,7 @@ impl OrthogonalLinear {
     /// variable.
     ///
     /// # Errors
-    /// Sizes that do not fit; a weight of integers or on another device than the CPU; candle's for variables.
+    /// Sizes that do not fit; a weight of integers, or on another device than `vb`; candle's for variables.
     pub fn new(base: Linear, method: Method, vb: VarBuilder<'_>) -> Result<Self> {
         let weight = frozen(base.weight())?;
         weight.dims2()?;
@@ -44,12 +47,41 @@ impl OrthogonalLinear {
             Some(bias) if bias.track_op() => (Some(bias.clone()), None),
             other => (None, other.cloned()),
         };
+        if adapted.uses_tensor_operations() {
+            let bias = base.bias().cloned();
+            return Ok(Self { base, adapted, operation: Operation::Tensors(weight), bias });
+        }
         let op = Frozen { plan: adapted.fitted.clone(), stored: adapted.stored, weight, bias: constant };
         let operation = match &adapted.scale {
             Some(scale) => Operation::Scaled(Arc::new(Box::new(op)), scale.clone()),
             None => Operation::Plain(Arc::new(Box::new(op))),
         };
         Ok(Self { base, adapted, operation, bias: trained })
+    }
+
+    /// Computes by candle's tensor operations from here on, on the CPU too: [`TensorRotation`](super::TensorRotation). So a device
+    /// can be compared with the CPU, step by step.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn with_tensor_operations(self) -> Result<Self> {
+        let weight = self.base.weight().detach();
+        Ok(Self { adapted: self.adapted.with_tensor_operations()?, operation: Operation::Tensors(weight), ..self })
+    }
+
+    fn by_tensors(&self, weight: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let z = self.adapted.rotate(x, Op::Transpose)?;
+        let ((outputs, n), mut dims) = (weight.dims2()?, z.dims().to_vec());
+        let leading = dims.len() - 1; // z has the last dimension of x
+        let mut y = z.reshape((dims[..leading].iter().product::<usize>(), n))?.matmul(&weight.t()?)?;
+        if let Some(scale) = self.adapted.scale_as((1, ()), y.dtype())? {
+            y = y.broadcast_mul(&scale)?;
+        }
+        if let Some(bias) = self.base.bias() {
+            y = y.broadcast_add(bias)?;
+        }
+        dims[leading] = outputs;
+        y.reshape(dims)
     }
 
     /// The frozen layer.
@@ -90,13 +122,16 @@ impl core::fmt::Debug for OrthogonalLinear {
 
 impl Module for OrthogonalLinear {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let parameters = self.adapted.parameters()?;
-        for tensor in [x, &parameters] {
-            check_device(tensor)?;
-        }
         let y = match &self.operation {
-            Operation::Plain(op) => x.apply_op2_arc(&parameters, op.clone())?,
-            Operation::Scaled(op, scale) => x.apply_op3_arc(&parameters, scale, op.clone())?,
+            Operation::Tensors(weight) => return self.by_tensors(weight, x),
+            Operation::Plain(op) => {
+                check_device(x)?;
+                x.apply_op2_arc(&self.adapted.parameters()?, op.clone())?
+            }
+            Operation::Scaled(op, scale) => {
+                check_device(x)?;
+                x.apply_op3_arc(&self.adapted.parameters()?, scale, op.clone())?
+            }
         };
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::vec::Vec;
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType};
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, WithDType};
 
 use super::{check_device, door, tensor};
 use crate::batch::Batch;
@@ -112,12 +112,21 @@ pub(super) fn wide(storage: &CpuStorage, layout: &Layout) -> Result<Vec<f64>> {
         DType::F64 => read::<f64>(storage, layout),
         DType::BF16 => read::<half::bf16>(storage, layout),
         DType::F16 => read::<half::f16>(storage, layout),
-        other => door(Err(Error::Unsupported {
-            what: "numbers of a tensor",
-            expected: "F32, F64, BF16 or F16",
-            got: std::format!("{other:?}"),
-        })),
+        other => Err(not_float(other)),
     }
+}
+
+pub(super) fn not_float(dtype: DType) -> candle_core::Error {
+    candle_core::Error::wrap(Error::Unsupported {
+        what: "numbers of a tensor",
+        expected: "F32, F64, BF16 or F16",
+        got: std::format!("{dtype:?}"),
+    })
+}
+
+/// The numbers of a tensor of any device, copied from there: for what is asked for on the host, and never on the way of a step.
+pub(super) fn host(tensor: &Tensor) -> Result<Vec<f64>> {
+    wide_tensor(&tensor.to_device(&Device::Cpu)?)
 }
 
 /// The same of a tensor.

@@ -10,7 +10,8 @@ use std::vec::Vec;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
 use super::numbers::{Number, Vectors, like, on_cpu, wide, wide_tensor};
-use super::{check_device, door, tensor};
+use super::tensor_ops::TensorRotation;
+use super::{check_device, check_same_device, door, tensor};
 use crate::adapter::peft_boft;
 use crate::batch::{Batch, BatchMut};
 use crate::error::Error;
@@ -36,11 +37,26 @@ impl RealPlan {
         }
     }
 
+    /// The widest type of tensors that it rotates.
+    pub(super) fn dtype(&self) -> DType {
+        match self {
+            Self::Single(_) => DType::F32,
+            Self::Double(_) => DType::F64,
+        }
+    }
+
     /// Number of coordinates.
     pub fn n(&self) -> usize {
         match self {
             Self::Single(plan) => plan.n(),
             Self::Double(plan) => plan.n(),
+        }
+    }
+
+    pub(super) fn fits(&self, dtype: DType) -> bool {
+        match self {
+            Self::Single(_) => matches!(dtype, DType::F32 | DType::BF16 | DType::F16),
+            Self::Double(_) => dtype == DType::F64,
         }
     }
 
@@ -109,7 +125,8 @@ pub(super) use with_number;
 /// y = op(Q) x for every vector along the last dimension of `x`, differentiable in `x` and `theta`.
 ///
 /// `theta` holds [`num_params`](Plan::num_params) numbers in any shape and any float type. The plan may be given by reference;
-/// cloning it is cheap.
+/// cloning it is cheap. On the CPU this is one operation; on other devices a [`TensorRotation`] is made and used once: keep one
+/// where there are many calls.
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -125,9 +142,12 @@ pub(super) use with_number;
 /// ```
 ///
 /// # Errors
-/// papilio's, as candle's: another length than the plan's, another type of numbers, a device other than the CPU, parameters
-/// that are not finite.
+/// papilio's, as candle's: another length than the plan's, another type of numbers, tensors on two devices; on the CPU,
+/// parameters that are not finite; elsewhere, charts without a form in tensor operations.
 pub fn apply(plan: impl Into<RealPlan>, x: &Tensor, theta: &Tensor, op: Op) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return TensorRotation::new(plan, x.device())?.apply(x, theta, op);
+    }
     Rotate { plan: plan.into(), stored: Stored::Theta, op }.apply(x, theta)
 }
 
@@ -168,7 +188,7 @@ pub(super) struct Rotate {
 impl Rotate {
     pub(super) fn apply(self, x: &Tensor, stored: &Tensor) -> Result<Tensor> {
         check_device(x)?;
-        check_device(stored)?;
+        check_same_device("device of theta", x.device(), stored.device())?;
         x.apply_op2(stored, self)
     }
 }

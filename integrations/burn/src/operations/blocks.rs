@@ -14,6 +14,7 @@
 //! Newton–Schulz alone, from Mᵀ/(1 + ‖A‖²), needs about 2·log₂‖A‖ steps, a number that the host would have to ask the device for.
 
 use burn::tensor::{Tensor, TensorData};
+use papilio::dense::skew_index;
 use papilio::{Error, Result};
 
 /// Newton steps after elimination, besides the one in the graph. At ‖A‖ ≈ 1000 in `F32`, gradients are off by 9e-3 of the largest one
@@ -35,15 +36,12 @@ pub(super) fn of(chart: &str, theta: Tensor<2>, b: usize) -> Result<Tensor<3>> {
         let (c, s) = (theta.clone().cos(), theta.sin());
         return Ok(Tensor::cat(vec![c.clone(), s.clone().neg(), s, c], 1).reshape([groups, 2, 2]));
     }
-    // Every entry of A is ±θ or 0: looked up, so that no product rounds it.
-    let mut index = vec![2 * parameters as i64; b * b];
-    let pairs = (0..b).flat_map(|i| (i + 1..b).map(move |j| (i, j)));
-    for (p, (i, j)) in pairs.enumerate() {
-        index[i * b + j] = p as i64;
-        index[j * b + i] = (parameters + p) as i64;
+    if parameters != b * (b - 1) / 2 {
+        return Err(unsupported(format!("the chart {chart}"))); // not one of skew matrices
     }
+    // Every entry of A is ±θ or 0: looked up, so that no product rounds it.
     let zero = Tensor::zeros([groups, 1], (&theta.device(), theta.dtype()));
-    let index = super::indices(index, &theta.device());
+    let index = super::indices(skew_index(b), &theta.device());
     let all = Tensor::cat(vec![theta.clone(), theta.neg(), zero], 1);
     of_skew(chart, all.select(1, index).reshape([groups, b, b]))
 }

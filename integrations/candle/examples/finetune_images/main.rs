@@ -291,7 +291,7 @@ fn plot(path: &Path, summary: &[(&'static str, usize, Vec<f64>)]) -> Outcome {
     let point = |(_, parameters, accuracies): &(_, usize, Vec<f64>)| {
         ((*parameters as f64).max(1.0).log10(), 100.0 * mean(accuracies))
     };
-    let names = ["no adaptation", "head", "LoRA", "OFT", "BOFT", "everything"];
+    let names = ["head", "LoRA", "OFT", "BOFT", "everything"]; // without adaptation it is too far below
     let curve = |name: &&str| Curve {
         name: name.to_string(),
         points: summary.iter().filter(|(way, ..)| way.starts_with(name)).map(point).collect(),

@@ -27,6 +27,13 @@ pub(crate) fn smoothed(losses: &[f64]) -> Vec<(f64, f64)> {
 pub(crate) fn draw(path: &Path, title: &str, labels: [&str; 2], curves: &[Curve]) -> Outcome {
     let points = || curves.iter().flat_map(|curve| &curve.points).filter(|(x, y)| x.is_finite() && y.is_finite());
     let most = |f: fn(&(f64, f64)) -> f64| points().map(f).fold(0.0f64, f64::max).max(1e-9);
+    // Curves begin at zero; points alone fill the picture.
+    let is_scattered = curves.iter().all(|curve| curve.is_dotted);
+    let least = |f: fn(&(f64, f64)) -> f64| if is_scattered { points().map(f).fold(most(f), f64::min) } else { 0.0 };
+    let range = |f: fn(&(f64, f64)) -> f64| {
+        let margin = 0.05 * (most(f) - least(f));
+        (least(f) - if is_scattered { margin } else { 0.0 })..most(f) + margin
+    };
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, (760, 380)).into_drawing_area();
@@ -36,7 +43,7 @@ pub(crate) fn draw(path: &Path, title: &str, labels: [&str; 2], curves: &[Curve]
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(55)
-            .build_cartesian_2d(0.0..most(|p| p.0), 0.0..1.05 * most(|p| p.1))?;
+            .build_cartesian_2d(range(|p| p.0), range(|p| p.1))?;
         chart.configure_mesh().light_line_style(TRANSPARENT).x_desc(labels[0]).y_desc(labels[1]).draw()?;
         for (i, curve) in curves.iter().enumerate() {
             let colour = Palette99::pick(i).to_rgba();

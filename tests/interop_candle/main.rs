@@ -1,7 +1,9 @@
 //! candle: against its own autograd on compositions of its own operations, finite differences, PEFT's golden gradients;
 //! types, shapes, strides, errors, files.
 
+#[path = "../support/mod.rs"]
 mod support;
+mod tensors;
 
 use std::collections::HashMap;
 
@@ -253,55 +255,61 @@ fn pefts_golden_gradients() {
         let kind = if case.contains_key("ids") { "embedding" } else { name.split('_').nth(1).unwrap() };
         *seen.entry(kind.to_string()).or_default() += 1;
 
-        let parameter = |key: &str| case.get(key).map(|t| Var::from_tensor(&from_golden(t)).unwrap());
-        let spelled = [
-            ("boft_R", "boft_R"),
-            ("boft_s", "boft_s"),
-            ("oft_R", "oft_R.weight"),
-            ("oft_embedding_R", "oft_embedding_R.weight"),
-        ];
-        let variables: Vec<_> = spelled.iter().filter_map(|(key, file)| Some((*key, *file, parameter(key)?))).collect();
-        let named = variables.iter().map(|(_, file, v)| (file.to_string(), v.as_tensor().clone())).collect();
-        let stored = variables[0].2.dtype();
-        let vb = VarBuilder::from_tensors(named, stored, CPU);
-        let (weight, bias) = (from_golden(&case["weight"]), case.get("bias").map(from_golden));
+        for by_tensors in [false, true] {
+            let parameter = |key: &str| case.get(key).map(|t| Var::from_tensor(&from_golden(t)).unwrap());
+            let spelled = [
+                ("boft_R", "boft_R"),
+                ("boft_s", "boft_s"),
+                ("oft_R", "oft_R.weight"),
+                ("oft_embedding_R", "oft_embedding_R.weight"),
+            ];
+            let variables: Vec<_> =
+                spelled.iter().filter_map(|(key, file)| Some((*key, *file, parameter(key)?))).collect();
+            let stored_as = variables.iter().map(|(_, file, v)| (file.to_string(), v.as_tensor().clone())).collect();
+            let stored = variables[0].2.dtype();
+            let vb = VarBuilder::from_tensors(stored_as, stored, CPU);
+            let (weight, bias) = (from_golden(&case["weight"]), case.get("bias").map(from_golden));
 
-        let (input, y, merged, y_merged) = if let Some(ids) = case.get("ids") {
-            let n = weight.dims()[1];
-            let layer = OrthogonalEmbedding::new(Embedding::new(weight, n), method, vb).unwrap();
-            let (ids, merged) = (from_golden(ids), layer.merge().unwrap());
-            let y_merged = merged.forward(&ids).unwrap();
-            (None, layer.forward(&ids).unwrap(), merged.embeddings().clone(), y_merged)
-        } else {
-            let x = Var::from_tensor(&from_golden(&case["x"])).unwrap();
-            let (y, merged, y_merged) = match config {
-                Some(config) => {
-                    let layer = OrthogonalConv2d::new(Conv2d::new(weight, bias, config), method, vb).unwrap();
-                    let merged = layer.merge().unwrap();
-                    (layer.forward(&x).unwrap(), merged.weight().clone(), merged.forward(&x).unwrap())
-                }
-                None => {
-                    let layer = OrthogonalLinear::new(Linear::new(weight, bias), method, vb).unwrap();
-                    let merged = layer.merge().unwrap();
-                    (layer.forward(&x).unwrap(), merged.weight().clone(), merged.forward(&x).unwrap())
-                }
+            let (input, y, merged, y_merged) = if let Some(ids) = case.get("ids") {
+                let n = weight.dims()[1];
+                let layer = OrthogonalEmbedding::new(Embedding::new(weight, n), method, vb).unwrap();
+                let layer = if by_tensors { layer.with_tensor_operations().unwrap() } else { layer };
+                let (ids, merged) = (from_golden(ids), layer.merge().unwrap());
+                let y_merged = merged.forward(&ids).unwrap();
+                (None, layer.forward(&ids).unwrap(), merged.embeddings().clone(), y_merged)
+            } else {
+                let x = Var::from_tensor(&from_golden(&case["x"])).unwrap();
+                let (y, merged, y_merged) = match config {
+                    Some(config) => {
+                        let layer = OrthogonalConv2d::new(Conv2d::new(weight, bias, config), method, vb).unwrap();
+                        let layer = if by_tensors { layer.with_tensor_operations().unwrap() } else { layer };
+                        let merged = layer.merge().unwrap();
+                        (layer.forward(&x).unwrap(), merged.weight().clone(), merged.forward(&x).unwrap())
+                    }
+                    None => {
+                        let layer = OrthogonalLinear::new(Linear::new(weight, bias), method, vb).unwrap();
+                        let layer = if by_tensors { layer.with_tensor_operations().unwrap() } else { layer };
+                        let merged = layer.merge().unwrap();
+                        (layer.forward(&x).unwrap(), merged.weight().clone(), merged.forward(&x).unwrap())
+                    }
+                };
+                (Some(x), y, merged, y_merged)
             };
-            (Some(x), y, merged, y_merged)
-        };
-        let want = &case.get("y").unwrap_or(&case["y_merged"]).data;
-        assert_close(&format!("{name}: y"), &numbers(&y), want, bound);
-        assert_close(&format!("{name}: merged"), &numbers(&merged), &case["merged_weight"].data, bound);
-        assert_close(&format!("{name}: y merged"), &numbers(&y_merged), want, bound);
-        if !case.contains_key("cotangent") {
-            continue; // PEFT's own forward pass of this convolution differs from what it merges
-        }
-        let store = pulled(&y, &from_golden(&case["cotangent"]));
-        if let Some(x) = input {
-            assert_close(&format!("{name}: grad_x"), &gradient(&store, &x), &case["grad_x"].data, bound);
-        }
-        for (key, _, variable) in &variables {
-            let want = &case[&format!("grad_{key}")].data;
-            assert_close(&format!("{name}: grad_{key}"), &gradient(&store, variable), want, bound);
+            let want = &case.get("y").unwrap_or(&case["y_merged"]).data;
+            assert_close(&format!("{name}: y"), &numbers(&y), want, bound);
+            assert_close(&format!("{name}: merged"), &numbers(&merged), &case["merged_weight"].data, bound);
+            assert_close(&format!("{name}: y merged"), &numbers(&y_merged), want, bound);
+            if !case.contains_key("cotangent") {
+                continue; // PEFT's own forward pass of this convolution differs from what it merges
+            }
+            let store = pulled(&y, &from_golden(&case["cotangent"]));
+            if let Some(x) = input {
+                assert_close(&format!("{name}: grad_x"), &gradient(&store, &x), &case["grad_x"].data, bound);
+            }
+            for (key, _, variable) in &variables {
+                let want = &case[&format!("grad_{key}")].data;
+                assert_close(&format!("{name}: grad_{key}"), &gradient(&store, variable), want, bound);
+            }
         }
     }
     println!("{seen:?}");
@@ -428,17 +436,19 @@ fn only_what_is_wanted_gets_a_gradient() {
     let store = layer.forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
     assert!(store.get(&weight).is_none() && store.get(&x).is_none());
     assert_eq!(gradient(&store, &bias), [3.0; 5]);
-    // Frozen parameters: the input's gradient alone.
+    // Frozen parameters: the input's gradient alone, and the same.
+    scatter(&map);
+    let x = Var::from_tensor(&x).unwrap();
+    let want = gradient(&layer.forward(&x).unwrap().sum_all().unwrap().backward().unwrap(), &x);
     let vb = VarBuilder::from_tensors(
         map.data().lock().unwrap().iter().map(|(k, v)| (k.clone(), v.as_detached_tensor())).collect(),
         DType::F64,
         CPU,
     );
     let layer = OrthogonalLinear::new(Linear::new(weight.detach(), None), BOFT, vb).unwrap();
-    let x = Var::from_tensor(&x).unwrap();
     let store = layer.forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
     assert_eq!(store.get_ids().count(), 1);
-    assert!(store.get(&x).is_some());
+    assert_close("x", &gradient(&store, &x), &want, 1e-15);
 }
 
 #[test]
