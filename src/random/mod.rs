@@ -27,7 +27,7 @@
 //! of `seed`, xor n, is the seed of the stream used. For every round (3 by default), for every block in it:
 //! if m > 1, the starts of its units are put in order by Fisher–Yates from the end: for i = J − 1, …, 1 the i-th and the j-th change places,
 //! j uniform in 0..=i by Lemire's method (the upper word of u·(i + 1), drawn again while its lower word is below 2⁶⁴ mod (i + 1)). Then
-//! ⌈p/64⌉ words are drawn for the signs s; then ⌈p/128⌉ for signs t, in opening rounds if w > 1 and in closing rounds. Sign i is −
+//! ⌈p/64⌉ words are drawn for the signs s; then ⌈p/128⌉ for signs t, in opening rounds if w > 1, in closing rounds if J > 1. Sign i is −
 //! if bit i mod 64 of word ⌊i/64⌋ is set.
 //!
 //! **What a block does** with its p coordinates, unit by unit in that order. A *stage* of distance d is (a, b) ← (a + b, a − b) for all
