@@ -291,7 +291,7 @@ fn the_hadamard_cube_is_three_transforms() {
         let (mut expected, mut y) = (x.clone(), vec![0.0; padded]);
         expected.resize(padded, 0.0);
         for signs in signs.chunks_exact(padded) {
-            let sign = |i: usize, j: usize| if (i & j).count_ones() % 2 == 0 { signs[j] } else { -signs[j] };
+            let sign = |i: usize, j: usize| if (i & j).count_ones().is_multiple_of(2) { signs[j] } else { -signs[j] };
             expected = (0..padded).map(|i| (0..padded).map(|j| sign(i, j) * expected[j]).sum()).collect();
             expected.iter_mut().for_each(|e| *e /= (padded as f64).sqrt());
         }
