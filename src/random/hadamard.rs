@@ -7,7 +7,7 @@ use alloc::string::ToString;
 
 use bytemuck::Zeroable;
 
-use super::passes::{add, load, store, within};
+use super::registers::{add, load, store, within};
 use crate::error::{Error, Result};
 use crate::scalar::{Real, Scalar};
 use crate::simd::{Isa, Job, Lanes, dispatch, lanes};

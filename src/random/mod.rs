@@ -65,6 +65,7 @@ mod kac;
 mod passes;
 mod plan;
 mod quality;
+mod registers;
 mod rotation;
 mod stored;
 mod wiring;
