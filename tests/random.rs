@@ -309,6 +309,54 @@ fn the_hadamard_cube_is_three_transforms() {
     assert!(found.unwrap().is_like_haar(&reference));
 }
 
+/// Four rounds of signs, a transform of the first or the last 2ᵏ coordinates, and sums and differences of the halves, written out.
+#[test]
+fn the_kac_walk_is_its_definition() {
+    for n in [1, 2, 3, 8, 11, 100] {
+        let walk = KacWalk::<f64>::new(n, 5).unwrap();
+        let mut g = Generator::new(5);
+        let (x, mut y, size) = (numbers::<f64>(n), numbers::<f64>(n), 1 << n.ilog2());
+        let mut expected = x.clone();
+        for round in 0..4 {
+            expected.iter_mut().for_each(|x| *x *= g.sign());
+            let first = if round % 2 == 0 { 0 } else { n - size };
+            let part = expected[first..first + size].to_vec();
+            let sign = |i: usize, j: usize| if (i & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
+            for i in 0..size {
+                let sum = (0..size).map(|j| sign(i, j) * part[j]).sum::<f64>();
+                expected[first + i] = sum / (size as f64).sqrt();
+            }
+            for i in 0..if size < n { n / 2 } else { 0 } {
+                let (a, b, half) = (expected[i], expected[n - n / 2 + i], 0.5f64.sqrt());
+                (expected[i], expected[n - n / 2 + i]) = ((a + b) * half, (a - b) * half);
+            }
+        }
+        walk.apply(&mut y).unwrap();
+        assert!(y.iter().zip(&expected).all(|(y, e)| (y - e).abs() < 8.0 * f64::EPSILON), "n = {n}");
+        assert!(walk.apply(&mut y[1..]).is_err());
+    }
+    assert!(KacWalk::<f32>::new(0, 1).is_err());
+}
+
+/// Coordinates of the rotation that the map's seed draws, in order, and not always the same ones.
+#[test]
+fn projections_choose_coordinates_at_random() {
+    let (n, k) = (200, 20);
+    let x = numbers::<f64>(n);
+    let mut chosen = std::collections::BTreeSet::new();
+    for seed in 0..40 {
+        let map = GaussianMap::<f64>::new(n, k, seed).unwrap();
+        let (mut y, mut z) = (vec![0.0; k], x.clone());
+        map.apply(&x, &mut y, &mut map.scratch()).unwrap();
+        RandomRotation::new(n, Generator::new(seed).next_u64()).unwrap().apply(&mut z).unwrap();
+        let scale = (n as f64 / k as f64).sqrt();
+        let places: Vec<usize> = y.iter().map(|y| z.iter().position(|z| *y == z * scale).unwrap()).collect();
+        assert!(places.is_sorted_by(|a, b| a < b), "{places:?}");
+        chosen.extend(places);
+    }
+    assert!(chosen.len() > 180, "{} of {n} are ever chosen", chosen.len());
+}
+
 /// Against numbers of uniform directions and of signs, known in closed form.
 #[test]
 fn the_measure_is_right() {
@@ -322,6 +370,9 @@ fn the_measure_is_right() {
     assert!((Reference::new(2, 20).unwrap().cosine - 8f64.sqrt() / std::f64::consts::PI).abs() < 1e-15);
     let flat = quality(64, Input::OneHot, 2, 64, |_, x| Ok(vec![1.0; x.len()])).unwrap();
     assert!((flat.kurtosis, flat.cosine, flat.quantile) == (1.0, 1.0, 1.0) && flat.kurtosis_error == 0.0);
+    // Every fourth coordinate: four times what it should be at distances 4, 8, …, nothing at 1 and 2.
+    let comb = quality(64, Input::OneHot, 2, 64, |_, x| Ok((0..x.len()).map(|i| f32::from(i % 4 == 0)).collect()));
+    assert!((comb.unwrap().correlation - (4.0 * 66.0 / 64.0 - 1.0)).abs() < 1e-12);
     let unmixed = quality(64, Input::OneHot, 2, 64, |_, x| Ok(x.to_vec())).unwrap();
     assert!((unmixed.kurtosis, unmixed.cosine) == (64.0, 0.125));
     assert!(quality(64, Input::OneHot, 1, 1, |_, x| Ok(x.to_vec())).is_err());
