@@ -63,6 +63,7 @@ mod hadamard;
 mod hadamard_cube;
 mod kac;
 mod passes;
+mod plain;
 mod plan;
 mod quality;
 mod registers;

@@ -13,6 +13,7 @@
 
 use bytemuck::Zeroable;
 
+use super::plain::plainly;
 use super::registers::{add, closing, load, middle, opening, store, unrolled};
 use super::wiring::{Round, Shape, UNIT};
 use crate::batch::BatchMut;
@@ -83,11 +84,11 @@ pub(super) fn run<T: Scalar>(rounds: &Rounds<'_, T>, y: &mut BatchMut<'_, T>, ba
 
 /// Of one block.
 #[derive(Clone, Copy)]
-struct Block<'a, T> {
-    round: Round,
-    starts: &'a [u32],
-    signs: &'a [T],
-    between: &'a [T],
+pub(super) struct Block<'a, T> {
+    pub(super) round: Round,
+    pub(super) starts: &'a [u32],
+    pub(super) signs: &'a [T],
+    pub(super) between: &'a [T],
 }
 
 impl<'a, T: Scalar> Rounds<'a, T> {
@@ -114,38 +115,79 @@ impl<T: Scalar, const BACK: bool> Job<T> for Run<'_, '_, T, BACK> {
         }
         let Self { rounds, y } = self;
         let shape = rounds.shape;
-        let (c, registers) = (shape.unit / S::LANES, shape.block / S::LANES);
-        if shape.blocks == 1 && registers <= together::<T, S>() {
-            // No closures: they may be compiled without the machine's features.
-            return match (c, registers) {
-                (1, 8) if const { S::REGISTERS >= 32 } && y.batch() > 1 => whole::<T, S, 1, 8, 2, BACK>(s, rounds, y),
-                (1, 8) => whole::<T, S, 1, 8, 1, BACK>(s, rounds, y),
-                (1, 16) if const { S::REGISTERS >= 32 && S::LANES == UNIT } => {
-                    whole::<T, S, 1, 16, 1, BACK>(s, rounds, y);
-                }
-                (2, 16) if const { S::REGISTERS >= 32 && S::LANES < UNIT } => {
-                    whole::<T, S, 2, 16, 1, BACK>(s, rounds, y);
-                }
-                _ => unreachable!("units of 1 or 2 registers"),
+        let (c, registers, held) = (shape.unit / S::LANES, shape.block / S::LANES, together::<T, S>());
+        // Each in a function of its own: the frames of all together would be too much for a thread, where nothing is optimised.
+        macro_rules! whole {
+            ($c:literal, $r:literal, $v:literal) => {
+                return s.call(Whole::<T, $c, $r, $v, BACK> { rounds, y })
             };
         }
+        macro_rules! blocks {
+            ($c:literal) => {
+                if registers >= held && held == 16 {
+                    if const { comes(16, $c, S::LANES, S::REGISTERS) } {
+                        return s.call(Blocks::<T, $c, 16, BACK> { rounds, y });
+                    }
+                } else if const { comes(8, $c, S::LANES, S::REGISTERS) } {
+                    return s.call(Blocks::<T, $c, 8, BACK> { rounds, y });
+                }
+            };
+        }
+        if shape.blocks == 1 && registers <= held {
+            match (c, registers) {
+                (1, 8) if const { S::REGISTERS >= 32 } && y.batch() > 1 => whole!(1, 8, 2),
+                (1, 8) => whole!(1, 8, 1),
+                (1, 16) if const { S::REGISTERS >= 32 && S::LANES == UNIT } => whole!(1, 16, 1),
+                (2, 16) if const { S::REGISTERS >= 32 && S::LANES < UNIT } => whole!(2, 16, 1),
+                _ => {}
+            }
+        }
+        match c {
+            1 => blocks!(1),
+            2 if const { 2 * S::LANES <= UNIT } => blocks!(2),
+            4 if const { 4 * S::LANES <= UNIT } => blocks!(4),
+            8 if const { 8 * S::LANES <= UNIT } => blocks!(8),
+            _ => {}
+        }
+        unreachable!("units of 1 to 8 registers, in groups of 8 or 16")
+    }
+}
+
+struct Blocks<'a, 'b, T, const C: usize, const R: usize, const BACK: bool> {
+    rounds: &'a Rounds<'a, T>,
+    y: &'a mut BatchMut<'b, T>,
+}
+
+impl<T: Scalar, const C: usize, const R: usize, const BACK: bool> Job<T> for Blocks<'_, '_, T, C, R, BACK> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(self, s: S) {
+        let Self { rounds, y } = self;
+        let registers = rounds.shape.block / S::LANES;
         // Block by block over several vectors: one does not wait for another, nor does a core that looks ahead.
-        let (batch, together) = (y.batch(), (TOGETHER / shape.n).max(1));
+        let (batch, together) = (y.batch(), (TOGETHER / rounds.shape.n).max(1));
         for first in (0..batch).step_by(together) {
             for b in 0..rounds.blocks.len() {
                 let block = rounds.block(if BACK { rounds.blocks.len() - 1 - b } else { b }, registers);
                 for v in first..batch.min(first + together) {
                     let Some(row) = y.row_mut(v) else { return };
-                    match c {
-                        1 => turn::<T, S, 1, BACK>(s, block, row),
-                        2 if const { 2 * S::LANES <= UNIT } => turn::<T, S, 2, BACK>(s, block, row),
-                        4 if const { 4 * S::LANES <= UNIT } => turn::<T, S, 4, BACK>(s, block, row),
-                        8 if const { 8 * S::LANES <= UNIT } => turn::<T, S, 8, BACK>(s, block, row),
-                        _ => unreachable!("units of 1 to 8 registers"),
-                    }
+                    groups::<T, S, C, R, BACK>(s, block, row);
                 }
             }
         }
+    }
+}
+
+struct Whole<'a, 'b, T, const C: usize, const R: usize, const V: usize, const BACK: bool> {
+    rounds: &'a Rounds<'a, T>,
+    y: &'a mut BatchMut<'b, T>,
+}
+
+impl<T: Scalar, const C: usize, const R: usize, const V: usize, const BACK: bool> Job<T>
+    for Whole<'_, '_, T, C, R, V, BACK>
+{
+    #[inline(always)]
+    fn run<S: Lanes<T>>(self, s: S) {
+        whole::<T, S, C, R, V, BACK>(s, self.rounds, self.y);
     }
 }
 
@@ -209,19 +251,7 @@ fn put<T: Scalar, S: Lanes<T>, const R: usize>(row: &mut [T], x: &[S::V; R]) {
     });
 }
 
-/// One block, in groups of 8 or 16 registers, which it has at least.
-#[inline(always)]
-fn turn<T: Scalar, S: Lanes<T>, const C: usize, const BACK: bool>(s: S, block: Block<'_, T>, row: &mut [T]) {
-    if block.starts.len() >= together::<T, S>() && together::<T, S>() == 16 {
-        if const { comes(16, C, S::LANES, S::REGISTERS) } {
-            return groups::<T, S, C, 16, BACK>(s, block, row);
-        }
-    } else if const { comes(8, C, S::LANES, S::REGISTERS) } {
-        return groups::<T, S, C, 8, BACK>(s, block, row);
-    }
-    unreachable!("groups of 8 or 16 registers")
-}
-
+/// One block, in groups of R registers, which it has at least.
 #[inline(always)]
 fn groups<T: Scalar, S: Lanes<T>, const C: usize, const R: usize, const BACK: bool>(
     s: S,
@@ -356,65 +386,6 @@ fn near<T: Scalar, S: Lanes<T>, const C: usize, const R: usize, const ROUND: u8,
         unrolled!(r < R, {
             store::<T, S>(&mut row[at[r]..at[r] + S::LANES], x[r]);
         });
-    }
-}
-
-/// One block, one number after the other, for units shorter than any register.
-fn plainly<T: Scalar>(shape: Shape, block: Block<'_, T>, row: &mut [T], back: bool) {
-    let Block { round, starts, signs, between } = block;
-    let Shape { block, unit, .. } = shape;
-    let place = |i: usize| starts[i / unit] as usize + i % unit;
-    let multiply = |row: &mut [T]| (0..block).for_each(|i| row[place(i)] = row[place(i)] * signs[i]);
-    let add = |row: &mut [T], distance: usize| {
-        for i in (0..block).filter(|i| i & distance == 0) {
-            let (a, b) = (row[place(i)], row[place(i + distance)]);
-            (row[place(i)], row[place(i + distance)]) = if round == Round::Opening && distance == 1 && unit > 1 {
-                (between[i] * a + b, a + between[i + 1] * b)
-            } else {
-                (a + b, a - b)
-            };
-        }
-    };
-    let odd_units = |row: &mut [T]| {
-        for (k, sign) in between.iter().enumerate() {
-            let i = place((2 * (k / unit) + 1) * unit + k % unit);
-            row[i] = row[i] * *sign;
-        }
-    };
-    let up = |row: &mut [T], from: usize, to: usize| (from.ilog2()..to.ilog2()).for_each(|bit| add(row, 1 << bit));
-    let down =
-        |row: &mut [T], from: usize, to: usize| (from.ilog2()..to.ilog2()).rev().for_each(|bit| add(row, 1 << bit));
-    match (round, back) {
-        (Round::Opening, false) => {
-            multiply(row);
-            down(row, unit, block);
-            up(row, 1, unit);
-        }
-        (Round::Opening, true) => {
-            down(row, 1, unit);
-            up(row, unit, block);
-            multiply(row);
-        }
-        (Round::Middle, false) => {
-            multiply(row);
-            up(row, unit, block);
-        }
-        (Round::Middle, true) => {
-            down(row, unit, block);
-            multiply(row);
-        }
-        (Round::Closing, false) => {
-            multiply(row);
-            up(row, 1, unit);
-            odd_units(row);
-            up(row, unit, block);
-        }
-        (Round::Closing, true) => {
-            down(row, unit, block);
-            odd_units(row);
-            down(row, 1, unit);
-            multiply(row);
-        }
     }
 }
 
