@@ -4,6 +4,10 @@
 //! mix 13. Signs, shuffles and seeds that users store come from here, so these constants and the order in which numbers
 //! are drawn are frozen: the tests hold the first numbers of the stream.
 
+mod normal;
+
+pub(crate) use normal::Normal;
+
 /// The frozen generator. Equal seeds give equal streams on every platform and in every version.
 ///
 /// ```

@@ -10,7 +10,7 @@ use super::alternating::{check, initial};
 use super::{Group, Start, Target, written_out};
 use crate::dense::determinant_sign;
 use crate::error::{Error, Result};
-use crate::generator::Generator;
+use crate::generator::{Generator, Normal};
 use crate::layout::StageLayout;
 use crate::parallel::Parallelism;
 use crate::plan::{Plan, Source};
@@ -41,7 +41,7 @@ impl<W: Wide> Target<W> {
         check(n, &[], group, W::IS_COMPLEX)?;
         let mut entries = square(n)?;
         let mut normal = Normal::new(seed ^ HAAR);
-        entries.resize_with(n * n, || normal.scalar());
+        entries.resize_with(n * n, || scalar(&mut normal));
         let target = Self::project(n, &entries)?.0;
         if group == Group::Full || determinant_sign(n, &mut target.entries().to_vec()) > 0 {
             return Ok(target);
@@ -91,7 +91,7 @@ impl<W: Wide> Target<W> {
         let n = self.n();
         let scale = W::from_real(sigma / Float::sqrt(n as f64));
         let mut normal = Normal::new(seed ^ NOISE);
-        let noisy: Vec<W> = self.entries().iter().map(|x| *x + scale * normal.scalar::<W>()).collect();
+        let noisy: Vec<W> = self.entries().iter().map(|x| *x + scale * scalar::<W>(&mut normal)).collect();
         Ok(Self::project(n, &noisy)?.0)
     }
 }
@@ -110,31 +110,9 @@ fn square<W>(n: usize) -> Result<Vec<W>> {
     }
 }
 
-/// Normal numbers in pairs (G. Box and M. Muller, Ann. Math. Stat. 29, 1958).
-struct Normal {
-    generator: Generator,
-    second: Option<f64>,
-}
-
-impl Normal {
-    fn new(seed: u64) -> Self {
-        Self { generator: Generator::new(seed), second: None }
-    }
-
-    fn next(&mut self) -> f64 {
-        if let Some(second) = self.second.take() {
-            return second;
-        }
-        let radius = Float::sqrt(-2.0 * Float::ln(1.0 - self.generator.uniform())); // of (0, 1]
-        let (sin, cos) = Float::sin_cos(2.0 * core::f64::consts::PI * self.generator.uniform());
-        self.second = Some(radius * sin);
-        radius * cos
-    }
-
-    /// Of variance 1.
-    fn scalar<W: Wide>(&mut self) -> W {
-        let re = self.next();
-        let half = core::f64::consts::FRAC_1_SQRT_2;
-        if W::IS_COMPLEX { W::from_parts(half * re, half * self.next()) } else { W::from_real(re) }
-    }
+/// A normal number of variance 1, complex where W is.
+fn scalar<W: Wide>(normal: &mut Normal) -> W {
+    let re = normal.next();
+    let half = core::f64::consts::FRAC_1_SQRT_2;
+    if W::IS_COMPLEX { W::from_parts(half * re, half * normal.next()) } else { W::from_real(re) }
 }

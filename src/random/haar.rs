@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 
 use num_traits::Float;
 
-use super::normal::Normal;
 use super::rotation::check_range;
 use crate::dense;
 use crate::error::Result;
+use crate::generator::Normal;
 use crate::layout::StageLayout;
 use crate::plan::{Plan, Source};
 use crate::synthesis;

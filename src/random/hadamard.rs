@@ -7,7 +7,7 @@ use alloc::string::ToString;
 
 use bytemuck::Zeroable;
 
-use super::passes::{add, load, store, within};
+use super::registers::{add, load, store, within};
 use crate::error::{Error, Result};
 use crate::scalar::{Real, Scalar};
 use crate::simd::{Isa, Job, Lanes, dispatch, lanes};
@@ -86,7 +86,7 @@ fn near<T: Scalar, S: Lanes<T>, const R: usize>(s: S, x: &mut [T]) -> usize {
         for (r, register) in registers.iter_mut().enumerate() {
             *register = load::<T, S>(&x[r * S::LANES..]);
         }
-        within::<T, S, R>(s, &mut registers, false);
+        within::<T, S, R>(s, &mut registers, 0, false);
         add::<T, S, R>(s, &mut registers, 1, R, false);
         for (r, register) in registers.iter().enumerate() {
             store::<T, S>(&mut x[r * S::LANES..], *register);

@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::rotation::RandomRotation;
-use super::wiring::draw;
+use super::wiring::{Drawn, Round, draw};
 use crate::error::Result;
 use crate::layout::StageLayout;
 use crate::parametrization::Givens;
@@ -67,27 +67,41 @@ impl<T: Real> RandomRotation<T> {
             let coordinates = blocks.iter().flat_map(|block| &block.starts);
             let places: Vec<u32> =
                 coordinates.flat_map(|start| (0..shape.unit as u32).map(move |at| start + at)).collect();
-            let signs = |of: fn(&super::wiring::Drawn) -> &[u64]| -> Vec<bool> {
-                let bit = |words: &[u64], i: usize| words[i / 64] >> (i % 64) & 1 == 1;
-                blocks.iter().flat_map(|block| (0..shape.block).map(move |i| bit(of(block), i))).collect()
+            // Coordinates that are to change their sign before the next stage.
+            let bits = |words: &[u64], count: usize| (0..count).map(|i| words[i / 64] >> (i % 64) & 1 == 1).collect();
+            let of_blocks = |bits: &dyn Fn(&Drawn) -> Vec<bool>| blocks.iter().flat_map(bits).collect::<Vec<_>>();
+            let mut negative = of_blocks(&|block| bits(&block.signs, shape.block));
+            let between = of_blocks(&|block| bits(&block.between, shape.between(block.round)));
+            let exponents = |from: usize, to: usize| from.ilog2()..to.ilog2();
+            let (within, across) = (exponents(1, shape.unit), exponents(shape.unit, shape.block));
+            let exponents: Vec<u32> = match blocks[0].round {
+                Round::Opening => across.rev().chain(within).collect(),
+                Round::Middle => across.collect(),
+                Round::Closing => within.chain(across).collect(),
             };
-            let mut negative = signs(|block| &block.before);
-            let between = signs(|block| &block.between);
-            let mut distance = 1;
-            while distance < shape.block || distance == 1 {
-                if distance == shape.unit {
-                    negative.iter_mut().zip(&between).for_each(|(a, b)| *a ^= *b);
-                }
-                if shape.block == 1 {
-                    push_signs(&mut stages, &places, &negative);
-                    break;
+            for distance in exponents.into_iter().map(|exponent| 1 << exponent) {
+                let second = |i: &usize| i & distance != 0;
+                // (a, b) ← (±a + b, a ∓ b): with ±b the sum of the two and ∓ their difference. The latter sign comes behind.
+                let mut behind = vec![false; negative.len()];
+                match blocks[0].round {
+                    Round::Opening if distance == 1 && shape.unit > 1 => {
+                        for (i, minus) in (0..negative.len()).step_by(2).zip(&between) {
+                            negative[i + 1] ^= minus;
+                            behind[i] = *minus;
+                        }
+                    }
+                    Round::Closing if distance == shape.unit => {
+                        let odd = (0..negative.len()).filter(second);
+                        odd.zip(&between).for_each(|(i, minus)| negative[i] ^= minus);
+                    }
+                    _ => {}
                 }
                 if pairs == Pairs::Trainable {
-                    (0..negative.len()).filter(|i| i & distance != 0).for_each(|i| negative[i] ^= true);
+                    (0..negative.len()).filter(second).for_each(|i| negative[i] ^= true);
                 }
                 push_signs(&mut stages, &places, &negative);
-                negative.fill(false);
-                let firsts = (0..places.len()).filter(|i| i & distance == 0);
+                negative = behind;
+                let firsts = (0..places.len()).filter(|i| !second(i));
                 let index: Vec<u32> = firsts.flat_map(|i| [places[i], places[i + distance]]).collect();
                 let source = match pairs {
                     Pairs::Trainable => Source::chart(Givens),
@@ -97,8 +111,8 @@ impl<T: Real> RandomRotation<T> {
                     }
                 };
                 stages.push((StageLayout::Table { block: 2, index: index.into() }, source));
-                distance *= 2;
             }
+            push_signs(&mut stages, &places, &negative);
         }
         Plan::from_stages(shape.n, stages)
     }

@@ -12,10 +12,9 @@ use alloc::vec::Vec;
 
 use num_traits::Float;
 
-use super::normal::Normal;
 use super::rotation::{RandomRotation, check_between, check_range};
 use crate::error::Result;
-use crate::generator::Generator;
+use crate::generator::{Generator, Normal};
 
 /// Inputs that structured rotations find hard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,7 +90,7 @@ impl Reference {
         let mut cosines: Vec<f64> = (0..sample)
             .map(|_| {
                 x.iter_mut().for_each(|x| *x = normal.next() as f32);
-                Shape::of(&x).cosine
+                Measures::of(&x).cosine
             })
             .collect();
         let quantile = Quantile::of(&mut cosines);
@@ -168,10 +167,10 @@ pub fn quality(
         for v in 0..vectors {
             input.fill(seed, v, vectors, &mut x);
             let y = rotated(seed, &x)?;
-            let shape = Shape::of(&y);
-            (k, c) = (k + shape.kurtosis, c + shape.cosine);
-            worst = Float::max(worst, shape.kurtosis);
-            cosines.push(shape.cosine);
+            let measures = Measures::of(&y);
+            (k, c) = (k + measures.kurtosis, c + measures.cosine);
+            worst = Float::max(worst, measures.kurtosis);
+            cosines.push(measures.cosine);
             add_products(&y, &mut products);
             pairs = y.len() as f64 / (y.len() as f64 + 2.0);
         }
@@ -226,12 +225,12 @@ pub fn quality_report(n: usize, rounds: usize, seeds: usize, vectors: usize) -> 
 }
 
 /// Of one vector.
-struct Shape {
+struct Measures {
     kurtosis: f64,
     cosine: f64,
 }
 
-impl Shape {
+impl Measures {
     fn of(y: &[f32]) -> Self {
         let n = y.len() as f64;
         let sum = |power: fn(f64) -> f64| y.iter().map(|y| power(f64::from(*y))).sum::<f64>();

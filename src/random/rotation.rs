@@ -4,8 +4,8 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::passes::{self, Rounds, machine};
-use super::wiring::{Shape, draw};
+use super::passes::{self, Place, Rounds, factors, machine, numbers};
+use super::wiring::{Round, Shape, draw};
 use crate::batch::BatchMut;
 use crate::error::{Error, Result, check_length};
 use crate::parallel::{Aligned, Parallelism, for_each};
@@ -26,7 +26,7 @@ const MOST_COORDINATES: usize = 1 << 26;
 /// A fixed pseudo-random orthogonal matrix of any size, applied in O(n log n) without padding.
 ///
 /// It is a function of n, the seed and the number of rounds alone: the same bits on every CPU, for any batch, any number of threads
-/// and in every version of papilio ([the definition](super)). It holds its signs, 24 bytes for each coordinate in `f32`, and
+/// and in every version of papilio ([the definition](super)). It holds its signs, 18 bytes for each coordinate in `f32`, and
 /// applies without allocating.
 ///
 /// ```
@@ -47,6 +47,7 @@ pub struct RandomRotation<T: Real> {
     seed: u64,
     rounds: usize,
     machine: Option<(Isa, usize)>,
+    blocks: Vec<Place>,
     starts: Vec<u32>,
     signs: Aligned<T>,
 }
@@ -92,19 +93,24 @@ impl<T: Real> RandomRotation<T> {
         let machine = machine::<T>(isa, shape.unit);
         let register = machine.map_or(shape.unit, |(_, lanes)| lanes);
         let mut starts = Vec::with_capacity(rounds * shape.blocks * shape.block / register);
-        let mut signs = Aligned::zeros(rounds * shape.blocks * 2 * shape.block);
-        let scale = scale::<T>(shape.block);
-        for (drawn, signs) in draw(shape, seed, rounds).zip(signs.chunks_exact_mut(2 * shape.block)) {
+        let each = |round: usize| numbers(shape, Round::of(round));
+        let mut signs = Aligned::zeros((0..rounds).map(each).sum::<usize>() * shape.blocks);
+        let (mut blocks, mut at) = (Vec::with_capacity(rounds * shape.blocks), 0);
+        for drawn in draw(shape, seed, rounds) {
+            blocks.push(Place { round: drawn.round, starts: starts.len(), signs: at });
             let registers = |start| (0..shape.unit).step_by(register).map(move |at| start + at as u32);
             starts.extend(drawn.starts.into_iter().flat_map(registers));
-            let (before, between) = signs.split_at_mut(shape.block);
-            for (signs, words, size) in [(before, drawn.before, scale), (between, drawn.between, T::one())] {
-                for (i, sign) in signs.iter_mut().enumerate() {
-                    *sign = if words[i / 64] >> (i % 64) & 1 == 0 { size } else { -size };
-                }
-            }
+            let these = &mut signs[at..at + numbers(shape, drawn.round)];
+            at += these.len();
+            let sign = |words: &[u64], i: usize| words[i / 64] >> (i % 64) & 1 == 1;
+            let signed = |minus: bool, size: T| if minus { -size } else { size };
+            let scale = scale::<T>(shape.stages(drawn.round));
+            let first = (0..shape.block).map(|i| signed(sign(&drawn.signs, i), scale));
+            let between = (0..shape.between(drawn.round))
+                .flat_map(|i| factors(drawn.round, signed(sign(&drawn.between, i), T::one())));
+            these.iter_mut().zip(first.chain(between)).for_each(|(to, from)| *to = from);
         }
-        Ok(Self { shape, seed, rounds, machine, starts, signs })
+        Ok(Self { shape, seed, rounds, machine, blocks, starts, signs })
     }
 
     /// Length of the vectors.
@@ -124,7 +130,8 @@ impl<T: Real> RandomRotation<T> {
 
     /// Additions and subtractions for one vector.
     pub fn additions(&self) -> usize {
-        self.rounds * self.shape.blocks * self.shape.block * self.shape.block.ilog2() as usize
+        let stages = (0..self.rounds).map(|round| self.shape.stages(Round::of(round)) as usize).sum::<usize>();
+        stages * self.shape.blocks * self.shape.block
     }
 
     /// x ← Q x for one vector, or for each of several one after the other. An infinity or NaN spreads.
@@ -144,7 +151,7 @@ impl<T: Real> RandomRotation<T> {
     }
 
     fn turn(&self, mut rows: BatchMut<'_, T>, back: bool) -> Result<()> {
-        passes::run(self.numbers(), &mut rows, back);
+        passes::run(&self.numbers(), &mut rows, back);
         Ok(())
     }
 
@@ -169,7 +176,7 @@ impl<T: Real> RandomRotation<T> {
             if let Some(vectors) = E::scalar_batch_mut(&mut vectors)
                 && vectors.row_mut(0).is_some()
             {
-                return passes::run(self.numbers(), vectors, back);
+                return passes::run(&self.numbers(), vectors, back);
             }
             let together = TOGETHER.min(piece);
             workspace.pool().with(n * together, |scratch: &mut [T]| {
@@ -178,7 +185,7 @@ impl<T: Real> RandomRotation<T> {
                     let scratch = &mut scratch[..n * count];
                     copy_in(&vectors, first, scratch);
                     if let Ok(mut rows) = BatchMut::rows(scratch, n) {
-                        passes::run(self.numbers(), &mut rows, back);
+                        passes::run(&self.numbers(), &mut rows, back);
                     }
                     copy_out(scratch, &mut vectors, first);
                 }
@@ -192,7 +199,8 @@ impl<T: Real> RandomRotation<T> {
     }
 
     fn numbers(&self) -> Rounds<'_, T> {
-        Rounds { shape: self.shape, machine: self.machine, starts: &self.starts, signs: &self.signs }
+        let Self { shape, machine, blocks, starts, signs, .. } = self;
+        Rounds { shape: *shape, machine: *machine, blocks, starts, signs }
     }
 }
 
@@ -237,9 +245,8 @@ fn copy_out<E: Element>(rows: &[E::Scalar], vectors: &mut BatchMut<'_, E>, first
     }
 }
 
-/// block^{−½}: a power of two, or the nearest number to √½ times one.
-fn scale<T: Real>(block: usize) -> T {
-    let bits = block.ilog2();
+/// 2^{−bits/2}: a power of two, or the nearest number to √½ times one.
+fn scale<T: Real>(bits: u32) -> T {
     let half = if bits.is_multiple_of(2) { 1.0 } else { core::f64::consts::FRAC_1_SQRT_2 };
     let power = (0..bits / 2).fold(T::one(), |power, _| power * T::from_wide(0.5));
     <T as Scalar>::from_wide(half) * power

@@ -12,6 +12,20 @@ pub(crate) fn kurtosis(findings: &[Finding]) -> Result<String, String> {
 /// Beyond, points lie on the edge.
 const EDGE: f64 = 0.3;
 
+/// The lengths themselves, smallest first, without those whose names would touch.
+fn ticks(findings: &[Finding]) -> Vec<f64> {
+    let mut lengths: Vec<f64> = findings.iter().map(|f| f.n as f64).collect();
+    lengths.sort_by(f64::total_cmp);
+    let apart = (lengths.last().unwrap_or(&1.0) / lengths.first().unwrap_or(&1.0)).powf(0.12);
+    let mut ticks: Vec<f64> = Vec::new();
+    for n in lengths {
+        if ticks.last().is_none_or(|last| n >= last * apart && n > *last) {
+            ticks.push(n);
+        }
+    }
+    ticks
+}
+
 fn draw(findings: &[Finding], svg: &mut String) -> Outcome {
     let Some(inputs) = findings.first().and_then(|f| f.constructions.first()).map(|c| &c.2) else { return Ok(()) };
     let root = SVGBackend::with_string(svg, (420 * inputs.len() as u32, 400)).into_drawing_area();
@@ -23,7 +37,7 @@ fn draw(findings: &[Finding], svg: &mut String) -> Outcome {
             .caption(inputs[at].input.name(), font(15))
             .x_label_area_size(40)
             .y_label_area_size(56)
-            .build_cartesian_2d((first / 1.2..last * 1.2).log_scale(), -EDGE..EDGE)?;
+            .build_cartesian_2d((first / 1.2..last * 1.2).log_scale().with_key_points(ticks(findings)), -EDGE..EDGE)?;
         axes(
             &mut chart,
             ("n", &|n| format!("{n:.0}")),
