@@ -180,9 +180,10 @@ fn gradients_of_models_are_those_of_differences() {
     for fields in [support::bert(), support::llama(), support::vit()] {
         let plain = random(&config(&fields), DType::F64);
         let weights = Weights::in_memory(plain.merged().unwrap(), DType::F64);
+        let head = if matches!(plain.config(), Config::Llama(_)) { "lm_head" } else { "classifier" };
         for tuning in [
             Tuning::Everything,
-            adapter(boft.clone(), "all-linear", &["classifier"]),
+            adapter(boft.clone(), "all-linear", &[head]),
             adapter(oft.clone(), "all-linear", &[]),
             adapter(lora.clone(), "all-linear", &[]),
         ] {

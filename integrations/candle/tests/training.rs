@@ -56,13 +56,14 @@ fn rotations_stay_orthogonal_in_single_precision() {
     let (sentences, blocks, pictures) =
         (support::sentences(64), support::blocks(64, 16), support::pictures(64, DType::F32));
     for (name, method) in [("BOFT", boft()), ("OFT", oft())] {
-        let tuning = adapter(method, "all-linear", &["classifier"]);
-        let model = |fields| Model::new(&config(&fields), &weights(DType::F32), &tuning).unwrap();
-        let bert = model(support::bert());
+        let model = |fields, whole| {
+            Model::new(&config(&fields), &weights(DType::F32), &adapter(method.clone(), "all-linear", whole)).unwrap()
+        };
+        let bert = model(support::bert(), &["classifier"]);
         stays_orthogonal(&bert, &Classification::new(&bert, &sentences, &sentences).unwrap(), &format!("BERT, {name}"));
-        let llama = model(support::llama());
+        let llama = model(support::llama(), &[]);
         stays_orthogonal(&llama, &Language::new(&llama, &blocks, &blocks).unwrap(), &format!("Llama, {name}"));
-        let vit = model(support::vit());
+        let vit = model(support::vit(), &["classifier"]);
         stays_orthogonal(&vit, &Images::new(&vit, &pictures, &pictures).unwrap(), &format!("ViT, {name}"));
     }
 }
