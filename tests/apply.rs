@@ -171,8 +171,7 @@ fn random<T: Real>(len: usize, seed: u64) -> Vec<T> {
 }
 
 /// ‖y − truth‖∞ over one vector in units of eps·(stages·largest block)·‖x‖: what summing products may lose.
-fn check<T: Real>(stages: &Stages, x: &[f64], y: &[f64], op: Op, context: &str) {
-    let truth = naive(stages, x, op);
+fn check<T: Real>(stages: &Stages, x: &[f64], truth: &[f64], y: &[f64], context: &str) {
     let b = stages.iter().map(|(l, _)| l.block_size()).max().unwrap_or(1) as f64;
     let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
     let unit = T::EPS.to_wide() * (stages.len().max(1) as f64) * b.sqrt() * norm;
@@ -185,26 +184,29 @@ fn conformance<T: Real + Element<Scalar = T>>() {
     for (c, (n, stages)) in all_cases().into_iter().enumerate() {
         let plan = plan::<T>(n, &stages);
         let factors = plan.realize::<f64>(&[]).unwrap();
+        // A smaller batch is the beginning of the largest one.
+        let all = random::<T>(BATCHES[BATCHES.len() - 1] * n, 7);
+        let all_wide: Vec<f64> = all.iter().map(|x| x.to_wide()).collect();
+        let truths = Op::ALL.map(|op| all_wide.chunks(n.max(1)).map(|x| naive(&stages, x, op)).collect::<Vec<_>>());
         for isa in Isa::available() {
             let mut ws = Workspace::with_isa(isa).unwrap();
             for batch in BATCHES {
-                let x = random::<T>(batch * n, 7);
-                for op in Op::ALL {
+                let x = &all[..batch * n];
+                for (op, truths) in Op::ALL.into_iter().zip(&truths) {
                     let context = format!("{} case {c} n {n} batch {batch} {isa:?} {op:?}", T::NAME);
-                    let wide = |v: usize| x[v * n..(v + 1) * n].iter().map(|x| x.to_wide()).collect::<Vec<_>>();
                     // Rows out of place, the output NaN before.
                     let mut y = vec![T::nan(); batch * n];
                     fn view<T: Copy>(y: &mut [T], n: usize) -> BatchMut<'_, T> {
                         BatchMut::rows(y, n).unwrap()
                     }
-                    plan.apply(&factors, Batch::rows(&x, n).unwrap(), view(&mut y, n), op, Parallelism::Rayon, &mut ws)
+                    plan.apply(&factors, Batch::rows(x, n).unwrap(), view(&mut y, n), op, Parallelism::Rayon, &mut ws)
                         .unwrap();
-                    for v in 0..batch {
+                    for v in 0..if n == 0 { 0 } else { batch } {
                         let y: Vec<_> = y[v * n..(v + 1) * n].iter().map(|y| y.to_wide()).collect();
-                        check::<T>(&stages, &wide(v), &y, op, &context);
+                        check::<T>(&stages, &all_wide[v * n..(v + 1) * n], &truths[v], &y, &context);
                     }
                     // Every other way gives the same bits: in place, columns, strides, alone.
-                    let mut z = x.clone();
+                    let mut z = x.to_vec();
                     plan.apply_in_place(&factors, view(&mut z, n), op, Parallelism::None, &mut ws).unwrap();
                     assert!(z == y, "{context}: in place");
                     let mut columns = vec![T::nan(); batch * n];
@@ -274,74 +276,63 @@ fn vjp_agrees_with_the_definition() {
         let plan = plan::<f64>(n, &stages);
         let factors = plan.realize::<f64>(&[]).unwrap();
         let (batches, probes) = if n < 500 { (&[0, 1, 5, 33][..], 3) } else { (&[18][..], 1) };
-        for (batch, isa) in batches.iter().copied().flat_map(|b| Isa::available().into_iter().map(move |i| (b, i))) {
-            let mut ws = Workspace::with_isa(isa).unwrap();
+        for batch in batches.iter().copied() {
             let (x, gy) = (random::<f64>(batch * n, 1), random::<f64>(batch * n, 2));
+            let of = |v: usize| v * n..(v + 1) * n;
             for op in Op::ALL {
-                let context = format!("case {c} n {n} batch {batch} {isa:?} {op:?}");
-                let (mut gx, mut d) = (vec![f64::NAN; batch * n], vec![0.25; plan.num_entries()]);
-                let view = |data| Batch::rows(data, n).unwrap();
-                let out = Some(BatchMut::rows(&mut gx, n).unwrap());
-                plan.apply_vjp(
-                    &factors,
-                    Saved::Input(view(&x)),
-                    op,
-                    view(&gy),
-                    out,
-                    Some(&mut d),
-                    Parallelism::Rayon,
-                    &mut ws,
-                )
-                .unwrap();
                 let back = match op {
                     Op::None => Op::Adjoint,
                     Op::Adjoint => Op::None,
                     Op::Transpose => Op::Conj,
                     Op::Conj => Op::Transpose,
                 };
-                for v in 0..batch {
-                    let r = v * n..(v + 1) * n;
-                    check::<f64>(&stages, &gy[r.clone()], &gx[r], back, &context);
-                }
+                let gx_truth: Vec<_> = (0..batch).map(|v| naive(&stages, &gy[of(v)], back)).collect();
                 // The derivative in every entry is what changes when the entry moves (the product is linear in each).
                 let value = |stages: &Stages| -> f64 {
-                    (0..batch)
-                        .map(|v| {
-                            let r = v * n..(v + 1) * n;
-                            naive(stages, &x[r.clone()], op).iter().zip(&gy[r]).map(|(y, g)| y * g).sum::<f64>()
-                        })
-                        .sum()
+                    let dot = |v| naive(stages, &x[of(v)], op).iter().zip(&gy[of(v)]).map(|(y, g)| y * g).sum::<f64>();
+                    (0..batch).map(dot).sum()
                 };
-                let mut probe = Generator::new(9);
+                let (mut probe, mut moved) = (Generator::new(9), stages.clone());
+                let mut d_truth = Vec::new();
                 for (k, stage) in plan.stages().iter().enumerate() {
                     let b = stage.layout().block_size();
                     for _ in 0..probes.min(stage.num_groups()) {
-                        let (g, i, l) = (
-                            probe.below(stage.num_groups() as u64) as usize,
-                            probe.below(b as u64) as usize,
-                            probe.below(b as u64) as usize,
-                        );
-                        let mut moved = stages.clone();
-                        moved[k].1[g * b * b + i * b + l] += 1.0;
+                        let mut below = |count: usize| probe.below(count as u64) as usize;
+                        let (g, i, l) = (below(stage.num_groups()), below(b), below(b));
+                        let at = g * b * b + i * b + l;
+                        let entry = moved[k].1[at];
+                        moved[k].1[at] = entry + 1.0;
                         let up = value(&moved);
-                        moved[k].1[g * b * b + i * b + l] -= 2.0;
-                        let truth = (up - value(&moved)) / 2.0;
-                        let got = d[stage.entry(g, i, l)] - 0.25;
-                        let scale = (batch * n) as f64 * 64.0 * f64::EPSILON;
-                        assert!((got - truth).abs() <= scale, "{context} stage {k}: {got} {truth}");
+                        moved[k].1[at] = entry - 1.0;
+                        d_truth.push((k, stage.entry(g, i, l), (up - value(&moved)) / 2.0));
+                        moved[k].1[at] = entry;
                     }
                 }
-                // Without the gradient of the entries: the same gx; without gx: the same gradient.
-                let mut gx2 = vec![f64::NAN; batch * n];
-                let out = Some(BatchMut::rows(&mut gx2, n).unwrap());
-                plan.apply_vjp(&factors, Saved::Input(view(&x)), op, view(&gy), out, None, Parallelism::None, &mut ws)
-                    .unwrap();
-                assert_eq!(gx, gx2, "{context}");
-                let mut d2 = vec![0.25; plan.num_entries()];
-                let saved = Saved::Input(view(&x));
-                plan.apply_vjp(&factors, saved, op, view(&gy), None, Some(&mut d2), Parallelism::None, &mut ws)
-                    .unwrap();
-                assert_eq!(d, d2, "{context}");
+                for isa in Isa::available() {
+                    let mut ws = Workspace::with_isa(isa).unwrap();
+                    let context = format!("case {c} n {n} batch {batch} {isa:?} {op:?}");
+                    let mut run = |gx: Option<&mut [f64]>, d: Option<&mut [f64]>, parallelism| {
+                        let (saved, gy) = (Saved::Input(Batch::rows(&x, n).unwrap()), Batch::rows(&gy, n).unwrap());
+                        let out = gx.map(|gx| BatchMut::rows(gx, n).unwrap());
+                        plan.apply_vjp(&factors, saved, op, gy, out, d, parallelism, &mut ws).unwrap();
+                    };
+                    let (mut gx, mut d) = (vec![f64::NAN; batch * n], vec![0.25; plan.num_entries()]);
+                    run(Some(&mut gx), Some(&mut d), Parallelism::Rayon);
+                    for (v, truth) in gx_truth.iter().enumerate() {
+                        check::<f64>(&stages, &gy[of(v)], truth, &gx[of(v)], &context);
+                    }
+                    let scale = (batch * n) as f64 * 64.0 * f64::EPSILON;
+                    for (k, entry, truth) in &d_truth {
+                        let got = d[*entry] - 0.25;
+                        assert!((got - truth).abs() <= scale, "{context} stage {k}: {got} {truth}");
+                    }
+                    // Without the gradient of the entries: the same gx; without gx: the same gradient.
+                    let (mut gx2, mut d2) = (vec![f64::NAN; batch * n], vec![0.25; plan.num_entries()]);
+                    run(Some(&mut gx2), None, Parallelism::None);
+                    assert_eq!(gx, gx2, "{context}");
+                    run(None, Some(&mut d2), Parallelism::None);
+                    assert_eq!(d, d2, "{context}");
+                }
             }
         }
     }
