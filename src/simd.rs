@@ -13,12 +13,14 @@ use num_traits::Float;
 mod complex;
 mod groups;
 mod isa;
+mod memory;
 mod regroup;
 mod square;
 mod swap;
 mod zip;
 
 pub use isa::Isa;
+pub(crate) use memory::{load, store};
 pub(crate) use regroup::NATURAL;
 pub(crate) use square::transposed;
 

@@ -13,10 +13,9 @@ use alloc::vec::Vec;
 use bytemuck::Zeroable;
 
 use super::Strides;
-use super::single::{load, store};
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
-use crate::simd::{Job, Lanes, NATURAL, OneLane};
+use crate::simd::{Job, Lanes, NATURAL, OneLane, load, store};
 
 /// Numbers in a buffer.
 pub(super) const MOST: usize = 1 << 16;

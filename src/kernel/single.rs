@@ -1,11 +1,11 @@
 //! One vector where it lies, stage by stage: planar stages along the vector, the others block by block with one lane.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
 use super::{Step, apply_stage, choose};
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
-use crate::simd::{Lanes, OneLane};
+use crate::simd::{Lanes, OneLane, load, store};
 
 /// vector ← all steps(vector), in place. `scratch` holds at least a block size of numbers.
 #[inline(always)]
@@ -73,14 +73,4 @@ fn apply_lanes<T: Scalar, S: Lanes<T>, const R: usize>(
         }
         store::<T, S>(&mut group[i * distance + q..], y);
     }
-}
-
-#[inline(always)]
-pub(super) fn load<T: Pod, S: Lanes<T>>(from: &[T]) -> S::V {
-    bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..S::LANES]))
-}
-
-#[inline(always)]
-pub(super) fn store<T: Pod, S: Lanes<T>>(to: &mut [T], x: S::V) {
-    to[..S::LANES].copy_from_slice(bytemuck::cast_slice(core::slice::from_ref(&x)));
 }

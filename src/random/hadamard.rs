@@ -7,10 +7,10 @@ use alloc::string::ToString;
 
 use bytemuck::Zeroable;
 
-use super::registers::{add, load, store, within};
+use super::registers::{add, within};
 use crate::error::{Error, Result};
 use crate::scalar::{Real, Scalar};
-use crate::simd::{Isa, Job, Lanes, dispatch, lanes};
+use crate::simd::{Isa, Job, Lanes, dispatch, lanes, load, store};
 
 /// Numbers of a part: 16 KiB of `f32`.
 const PART: usize = 1 << 12;

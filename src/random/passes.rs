@@ -14,11 +14,11 @@
 use bytemuck::Zeroable;
 
 use super::plain::plainly;
-use super::registers::{add, closing, load, middle, opening, store, unrolled};
+use super::registers::{add, closing, middle, opening, unrolled};
 use super::wiring::{Round, Shape, UNIT};
 use crate::batch::BatchMut;
 use crate::scalar::Scalar;
-use crate::simd::{Isa, Job, Lanes, dispatch, lanes};
+use crate::simd::{Isa, Job, Lanes, dispatch, lanes, load, store};
 
 /// The machine for units of that length where `isa` is wanted, and its lanes. A register must not be longer than a unit, so it may be a
 /// narrower one, which every CPU with the wider one has; `None` if there is none.

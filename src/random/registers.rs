@@ -2,10 +2,10 @@
 //!
 //! Slices of signs have the registers in order; multiplications by ±1 are exact (see [`super::passes`]).
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
 use crate::scalar::Scalar;
-use crate::simd::Lanes;
+use crate::simd::{Lanes, load};
 
 /// The body for every number below a constant, written out, so that arrays indexed by it are registers.
 macro_rules! unrolled {
@@ -180,14 +180,4 @@ fn lane<T: Scalar, S: Lanes<T>, const R: usize, const BIT: u32>(s: S, x: &mut [S
     unrolled!(r < R, {
         x[r] = s.mul_add(x[r], signs, s.swap::<BIT>(x[r]));
     });
-}
-
-#[inline(always)]
-pub(super) fn load<T: Pod, S: Lanes<T>>(from: &[T]) -> S::V {
-    bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..S::LANES]))
-}
-
-#[inline(always)]
-pub(super) fn store<T: Pod, S: Lanes<T>>(to: &mut [T], x: S::V) {
-    to[..S::LANES].copy_from_slice(bytemuck::cast_slice(core::slice::from_ref(&x)));
 }

@@ -3,11 +3,10 @@
 //!
 //! A window holds the input of every stage for a few vectors, in registers grouped as the stage wants them.
 
-use super::super::single::{load, store};
 use super::passes::{Pairs, Pass};
 use super::{Lines, blocks};
 use crate::scalar::Scalar;
-use crate::simd::{Job, Lanes, NATURAL};
+use crate::simd::{Job, Lanes, NATURAL, load, store};
 
 /// Vectors of a window. (Entries and their gradients are read once for all of them, which is worth more than a window in the
 /// innermost cache.)

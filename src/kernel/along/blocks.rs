@@ -4,13 +4,12 @@
 //! pair of registers, whose columns are loaded once for all vectors. Going backwards there is a window for the input of every
 //! stage, found forward or, from the output, backwards. What happens in registers is in `columns.rs`.
 
-use super::super::single::{load, store};
 use super::Lines;
 use super::columns::Columns;
 use super::passes::{Pairs, Pass, Reach};
 use crate::batch::{Batch, BatchMut};
 use crate::scalar::Scalar;
-use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch};
+use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch, load, store};
 
 /// Vectors of a window.
 pub(in crate::kernel) const TOGETHER: usize = 16;

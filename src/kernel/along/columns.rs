@@ -10,9 +10,8 @@
 
 use bytemuck::Pod;
 
-use super::super::single::{load, store};
 use crate::scalar::Scalar;
-use crate::simd::Lanes;
+use crate::simd::{Lanes, load, store};
 
 /// Inputs of a block, at most.
 const WIDEST: usize = 8;

@@ -16,10 +16,9 @@ pub(super) use passes::Pass;
 pub(crate) use passes::{Pairs, Passes, are_rotations};
 
 use self::passes::Reach;
-use super::single::{load, store};
 use crate::batch::{Batch, BatchMut};
 use crate::scalar::Scalar;
-use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch, lanes};
+use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch, lanes, load, store};
 
 /// The pairs of a plan.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,15 @@
+//! Registers from and to slices, at any alignment.
+
+use bytemuck::Pod;
+
+use super::Lanes;
+
+#[inline(always)]
+pub(crate) fn load<T: Pod, S: Lanes<T>>(from: &[T]) -> S::V {
+    bytemuck::pod_read_unaligned(bytemuck::cast_slice(&from[..S::LANES]))
+}
+
+#[inline(always)]
+pub(crate) fn store<T: Pod, S: Lanes<T>>(to: &mut [T], x: S::V) {
+    to[..S::LANES].copy_from_slice(bytemuck::cast_slice(core::slice::from_ref(&x)));
+}
