@@ -72,7 +72,10 @@ impl<'a, E: Copy> Batch<'a, E> {
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     #[inline]
     pub fn rows(data: &'a [E], n: usize) -> Result<Self> {
-        Shape::rows("batch of rows", data.len(), n).map(|shape| Self::new(data, shape))
+        match Shape::vectors(data.len(), n) {
+            Some(batch) => Ok(Self::new(data, Shape::new(batch, n, n as isize, 1))),
+            None => Err(Shape::ragged("batch of rows", data.len(), n)),
+        }
     }
 
     /// Columns of a row-major `[n, batch]` matrix.
@@ -81,7 +84,10 @@ impl<'a, E: Copy> Batch<'a, E> {
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     #[inline]
     pub fn columns(data: &'a [E], n: usize) -> Result<Self> {
-        Shape::columns("batch of columns", data.len(), n).map(|shape| Self::new(data, shape))
+        match Shape::vectors(data.len(), n) {
+            Some(batch) => Ok(Self::new(data, Shape::new(batch, n, 1, batch as isize))),
+            None => Err(Shape::ragged("batch of columns", data.len(), n)),
+        }
     }
 
     /// `batch` vectors of length `n`, element i of vector v at v·`batch_stride` + i·`element_stride`.
@@ -220,7 +226,10 @@ impl<'a, E: Copy> BatchMut<'a, E> {
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     #[inline]
     pub fn rows(data: &'a mut [E], n: usize) -> Result<Self> {
-        Shape::rows("batch of rows", data.len(), n).map(|shape| Self::new(data, shape))
+        match Shape::vectors(data.len(), n) {
+            Some(batch) => Ok(Self::new(data, Shape::new(batch, n, n as isize, 1))),
+            None => Err(Shape::ragged("batch of rows", data.len(), n)),
+        }
     }
 
     /// Columns of a row-major `[n, batch]` matrix.
@@ -229,7 +238,10 @@ impl<'a, E: Copy> BatchMut<'a, E> {
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     #[inline]
     pub fn columns(data: &'a mut [E], n: usize) -> Result<Self> {
-        Shape::columns("batch of columns", data.len(), n).map(|shape| Self::new(data, shape))
+        match Shape::vectors(data.len(), n) {
+            Some(batch) => Ok(Self::new(data, Shape::new(batch, n, 1, batch as isize))),
+            None => Err(Shape::ragged("batch of columns", data.len(), n)),
+        }
     }
 
     /// `batch` vectors of length `n`, element i of vector v at v·`batch_stride` + i·`element_stride`.

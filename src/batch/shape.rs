@@ -26,25 +26,17 @@ impl Shape {
         }
     }
 
-    /// Rows of a row-major `[batch, n]` matrix of `len` elements. (Inlined, no shape goes through memory.)
+    /// How many vectors of length `n` a matrix of `len` elements holds, if it is whole ones. (A `Result` of a whole shape would go
+    /// through memory, which small vectors wait for.)
     #[inline]
-    pub(super) fn rows(what: &'static str, len: usize, n: usize) -> Result<Self> {
-        if n == 0 || !len.is_multiple_of(n) {
-            return Err(Self::ragged(what, len, n));
-        }
-        Ok(Shape::new(len / n, n, n as isize, 1))
+    pub(super) fn vectors(len: usize, n: usize) -> Option<usize> {
+        (n > 0 && len.is_multiple_of(n)).then(|| len / n)
     }
 
     #[cold]
-    fn ragged(what: &'static str, len: usize, n: usize) -> Error {
+    pub(super) fn ragged(what: &'static str, len: usize, n: usize) -> Error {
         let expected = format!("a length that is a multiple of n = {n}, n > 0");
         Error::Size { what, expected, got: format!("{len}") }
-    }
-
-    /// Columns of a row-major `[n, batch]` matrix of `len` elements.
-    #[inline]
-    pub(super) fn columns(what: &'static str, len: usize, n: usize) -> Result<Self> {
-        Self::rows(what, len, n).map(|s| Shape::new(s.batch, n, 1, s.batch as isize))
     }
 
     /// Any strides from 0 up; [`check`](Self::check) them against the memory.

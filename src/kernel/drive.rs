@@ -84,6 +84,15 @@ pub(crate) fn apply_along<E: Element>(
         return true;
     }
     let copied = choose::copy_pays::<E>(pairs.passes.len(), n, batch);
+    // What follows costs as much as the arithmetic of a short vector; one or two of singles need none of it.
+    if batch <= choose::TOGETHER_AT_LEAST
+        && !copied
+        && pairs.passes.iter().all(|pass| pass.unit() == 1)
+        && let (Some(x), Some(y)) = (scalar_rows(x), E::scalar_batch_mut(y))
+    {
+        run_along(isa, pairs, x, y, &mut []);
+        return true;
+    }
     let together = choose::together::<E::Scalar>(pairs.passes, n);
     let window = along::window::<E::Scalar>(pairs.passes, isa, together.min(batch));
     let run = |x: Option<&Batch<'_, E>>, y: &mut BatchMut<'_, E>| {

@@ -77,6 +77,7 @@ pub(crate) struct Pass {
 
 impl Pass {
     /// Coordinates in a run of its pairs.
+    #[inline]
     pub(in crate::kernel) fn unit(&self) -> usize {
         self.stages.first().map_or(1, |stage| stage.unit)
     }
