@@ -204,7 +204,7 @@ impl<T: Scalar, const C: usize, const R: usize, const V: usize, const BACK: bool
 
 /// Vectors that go through the blocks together: two thirds of the nearest cache, on machines of today.
 fn together_of<T>(n: usize) -> usize {
-    ((1 << 15) / (n * size_of::<T>())).max(1)
+    ((1 << 14) / (n * size_of::<T>())).max(1)
 }
 
 /// Registers that are held at a time, at most.
