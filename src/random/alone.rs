@@ -1,9 +1,11 @@
 //! Blocks that are R registers, no more: all of their stages at once, and several of them at a time if they are short, or one would
 //! wait for itself.
 
+use core::ops::Range;
+
 use bytemuck::Zeroable;
 
-use super::passes::{Block, Rounds};
+use super::passes::{Block, CLOSING, MIDDLE, OPENING, Rounds};
 use super::registers::{closing, middle, opening, unrolled};
 use super::wiring::Round;
 use crate::batch::BatchMut;
@@ -30,10 +32,10 @@ impl<T: Scalar, const R: usize, const V: usize, const BACK: bool> Job<T> for Alo
             for round in (0..count).step_by(each) {
                 let first = each % V;
                 for b in 0..first {
-                    at_once::<T, S, R, 1, BACK>(s, [block(round + b)], y, 0);
+                    of_vectors::<T, S, R, 1, BACK>(s, [block(round + b)], y, 0..1);
                 }
                 for b in (first..each).step_by(V) {
-                    at_once::<T, S, R, V, BACK>(s, core::array::from_fn(|v| block(round + b + v)), y, 0);
+                    of_vectors::<T, S, R, V, BACK>(s, core::array::from_fn(|v| block(round + b + v)), y, 0..1);
                 }
             }
             return;
@@ -41,50 +43,60 @@ impl<T: Scalar, const R: usize, const V: usize, const BACK: bool> Job<T> for Alo
         // Block by block over several vectors: one does not wait for another, nor does a core that looks ahead.
         for first in (0..batch).step_by(together) {
             let last = batch.min(first + together);
+            let pairs = last - (last - first) % V;
             for b in 0..count {
                 let block = block(b);
-                let mut v = first;
-                while v + V <= last {
-                    at_once::<T, S, R, V, BACK>(s, [block; V], y, v);
-                    v += V;
-                }
+                of_vectors::<T, S, R, V, BACK>(s, [block; V], y, first..pairs);
                 if V > 1 {
-                    for v in v..last {
-                        at_once::<T, S, R, 1, BACK>(s, [block], y, v);
-                    }
+                    of_vectors::<T, S, R, 1, BACK>(s, [block], y, pairs..last);
                 }
             }
         }
     }
 }
 
-/// Blocks of one round: the same one of V vectors from `vector` on, or V that do not overlap of one vector, which is then the last.
+/// The same block of these vectors, V at a time, or V blocks of a round that do not overlap, of one.
 #[inline(always)]
-fn at_once<T: Scalar, S: Lanes<T>, const R: usize, const V: usize, const BACK: bool>(
+fn of_vectors<T: Scalar, S: Lanes<T>, const R: usize, const V: usize, const BACK: bool>(
     s: S,
     blocks: [Block<'_, T>; V],
     y: &mut BatchMut<'_, T>,
-    vector: usize,
+    vectors: Range<usize>,
 ) {
-    let last = y.batch() - 1;
-    let mut x = [[S::V::zeroed(); R]; V];
-    unrolled!(v < V, {
-        let Some(row) = y.row_mut(last.min(vector + v)) else { return };
-        x[v] = blocks[v].places.group::<R>(0).load::<T, S>(row);
-    });
     match blocks[0].round {
-        Round::Opening => unrolled!(v < V, {
-            opening::<T, S, 1, R, BACK>(s, &mut x[v], Some(blocks[v].signs), blocks[v].between);
-        }),
-        Round::Middle => unrolled!(v < V, {
-            middle::<T, S, 1, R, BACK>(s, &mut x[v], blocks[v].signs);
-        }),
-        Round::Closing => unrolled!(v < V, {
-            closing::<T, S, 1, R, BACK>(s, &mut x[v], blocks[v].signs, blocks[v].between);
-        }),
+        Round::Opening => each::<T, S, R, V, OPENING, BACK>(s, blocks, y, vectors),
+        Round::Middle => each::<T, S, R, V, MIDDLE, BACK>(s, blocks, y, vectors),
+        Round::Closing => each::<T, S, R, V, CLOSING, BACK>(s, blocks, y, vectors),
     }
-    unrolled!(v < V, {
-        let Some(row) = y.row_mut(last.min(vector + v)) else { return };
-        blocks[v].places.group::<R>(0).store::<T, S>(row, &x[v]);
-    });
+}
+
+#[inline(always)]
+fn each<T: Scalar, S: Lanes<T>, const R: usize, const V: usize, const ROUND: u8, const BACK: bool>(
+    s: S,
+    blocks: [Block<'_, T>; V],
+    y: &mut BatchMut<'_, T>,
+    vectors: Range<usize>,
+) {
+    let (places, last) = (blocks.map(|block| block.places.group::<R>(0)), vectors.end.saturating_sub(1));
+    for vector in vectors.step_by(V) {
+        let mut x = [[S::V::zeroed(); R]; V];
+        unrolled!(v < V, {
+            let Some(row) = y.row_mut(last.min(vector + v)) else { return };
+            x[v] = places[v].load::<T, S>(row);
+        });
+        unrolled!(v < V, {
+            let Block { signs, between, .. } = blocks[v];
+            if const { ROUND == OPENING } {
+                opening::<T, S, 1, R, BACK>(s, &mut x[v], Some(signs), between);
+            } else if const { ROUND == MIDDLE } {
+                middle::<T, S, 1, R, BACK>(s, &mut x[v], signs);
+            } else {
+                closing::<T, S, 1, R, BACK>(s, &mut x[v], signs, between);
+            }
+        });
+        unrolled!(v < V, {
+            let Some(row) = y.row_mut(last.min(vector + v)) else { return };
+            places[v].store::<T, S>(row, &x[v]);
+        });
+    }
 }

@@ -286,9 +286,9 @@ fn groups<T: Scalar, S: Lanes<T>, const C: usize, const R: usize, const BACK: bo
     }
 }
 
-const OPENING: u8 = Round::Opening as u8;
-const MIDDLE: u8 = Round::Middle as u8;
-const CLOSING: u8 = Round::Closing as u8;
+pub(super) const OPENING: u8 = Round::Opening as u8;
+pub(super) const MIDDLE: u8 = Round::Middle as u8;
+pub(super) const CLOSING: u8 = Round::Closing as u8;
 
 /// Whether groups of so many registers can come with units of `c` registers: others are not compiled.
 const fn comes(group: usize, c: usize, lanes: usize, registers: usize) -> bool {
