@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use bytemuck::Zeroable;
 
-use super::passes::{Block, CLOSING, MIDDLE, OPENING, Rounds};
+use super::passes::{Block, CLOSING, MIDDLE, OPENING, Rounds, fetched};
 use super::registers::{closing, middle, opening, unrolled};
 use super::wiring::Round;
 use crate::batch::BatchMut;
@@ -43,6 +43,9 @@ impl<T: Scalar, const R: usize, const V: usize, const BACK: bool> Job<T> for Alo
         // Block by block over several vectors: one does not wait for another, nor does a core that looks ahead.
         for first in (0..batch).step_by(together) {
             let last = batch.min(first + together);
+            if BACK {
+                fetched(y, first..last);
+            }
             let pairs = last - (last - first) % V;
             for b in 0..count {
                 let block = block(b);

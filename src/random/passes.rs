@@ -11,6 +11,8 @@
 //! (4 + 0 + 4), as many more additions of ±1 times a lane (they are among the 20) and three products with signs compete for the same two
 //! ports: 31 instructions where 20 are the limit, 1.55 of it. Signs between stages are factors of multiply-adds and cost nothing.
 
+use core::ops::Range;
+
 use bytemuck::Zeroable;
 
 use super::alone::Alone;
@@ -177,6 +179,9 @@ impl<T: Scalar, const C: usize, const R: usize, const BACK: bool> Job<T> for Blo
         // Block by block over several vectors: one does not wait for another, nor does a core that looks ahead.
         let (batch, together) = (y.batch(), together_of::<T>(rounds.shape.n));
         for first in (0..batch).step_by(together) {
+            if BACK {
+                fetched(y, first..batch.min(first + together));
+            }
             for b in 0..rounds.blocks.len() {
                 let block = rounds.block(if BACK { rounds.blocks.len() - 1 - b } else { b }, registers);
                 for v in first..batch.min(first + together) {
@@ -202,9 +207,22 @@ impl<T: Scalar, const C: usize, const R: usize, const V: usize, const BACK: bool
     }
 }
 
-/// Vectors that go through the blocks together: two thirds of the nearest cache, on machines of today.
-fn together_of<T>(n: usize) -> usize {
-    ((1 << 14) / (n * size_of::<T>())).max(1)
+/// Vectors that go through the blocks together: as many as fill a third of the nearest cache, on machines of today; two at least,
+/// so that long ones share what is read of the signs.
+pub(super) fn together_of<T>(n: usize) -> usize {
+    ((1 << 14) / (n * size_of::<T>())).max(2)
+}
+
+/// Reads a number of every cache line of these vectors, if the batch is too large for the nearer caches. The last round, where the way
+/// back begins, jumps through a vector, and no memory looks ahead of that; in order, it does.
+#[inline(always)]
+pub(super) fn fetched<T: Scalar>(y: &mut BatchMut<'_, T>, vectors: Range<usize>) {
+    if y.batch() * y.n() * size_of::<T>() > 1 << 20 {
+        for v in vectors {
+            let row = y.row_mut(v).unwrap_or_default();
+            row.iter().step_by(64 / size_of::<T>()).for_each(|x| drop(core::hint::black_box(*x)));
+        }
+    }
 }
 
 /// Registers that are held at a time, at most.

@@ -4,8 +4,8 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::places::Places;
 use super::passes::{self, Place, Rounds, factors, machine, numbers};
+use super::places::Places;
 use super::wiring::{Round, Shape, draw};
 use crate::batch::BatchMut;
 use crate::error::{Error, Result, check_length};
