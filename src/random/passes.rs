@@ -220,7 +220,9 @@ pub(super) fn fetched<T: Scalar>(y: &mut BatchMut<'_, T>, vectors: Range<usize>)
     if y.batch() * y.n() * size_of::<T>() > 1 << 20 {
         for v in vectors {
             let row = y.row_mut(v).unwrap_or_default();
-            row.iter().step_by(64 / size_of::<T>()).for_each(|x| drop(core::hint::black_box(*x)));
+            for x in row.iter().step_by(64 / size_of::<T>()) {
+                let _ = core::hint::black_box(*x);
+            }
         }
     }
 }
