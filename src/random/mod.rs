@@ -57,12 +57,14 @@
 //! second time. The opening round goes across units first: so signs that differ from unit to unit stand between a short
 //! run of equal neighbours and the transform of its unit, and no pattern of lanes outlives it (docs/random.md).
 
+mod alone;
 mod gaussian;
 pub mod haar;
 mod hadamard;
 mod hadamard_cube;
 mod kac;
 mod passes;
+mod places;
 mod plain;
 mod plan;
 mod quality;

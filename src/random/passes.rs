@@ -11,8 +11,12 @@
 //! (4 + 0 + 4), as many more additions of ±1 times a lane (they are among the 20) and three products with signs compete for the same two
 //! ports: 31 instructions where 20 are the limit, 1.55 of it. Signs between stages are factors of multiply-adds and cost nothing.
 
+use core::ops::Range;
+
 use bytemuck::Zeroable;
 
+use super::alone::Alone;
+use super::places::{Part, Places};
 use super::plain::plainly;
 use super::registers::{add, closing, middle, opening, unrolled};
 use super::wiring::{Round, Shape, UNIT};
@@ -41,7 +45,7 @@ pub(super) struct Rounds<'a, T> {
     /// Of all rounds.
     pub(super) blocks: &'a [Place],
     /// Where the registers of all blocks start; units, if there is no machine.
-    pub(super) starts: &'a [u32],
+    pub(super) places: &'a Places,
     /// For every block its scale with the signs, then those between as [`factors`] of them.
     pub(super) signs: &'a [T],
 }
@@ -50,8 +54,10 @@ pub(super) struct Rounds<'a, T> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) round: Round,
-    pub(super) starts: usize,
+    pub(super) registers: usize,
     pub(super) signs: usize,
+    /// Where they end.
+    pub(super) end: usize,
 }
 
 /// How many numbers the signs of a block are.
@@ -86,7 +92,7 @@ pub(super) fn run<T: Scalar>(rounds: &Rounds<'_, T>, y: &mut BatchMut<'_, T>, ba
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a, T> {
     pub(super) round: Round,
-    pub(super) starts: &'a [u32],
+    pub(super) places: Part<'a>,
     pub(super) signs: &'a [T],
     pub(super) between: &'a [T],
 }
@@ -94,11 +100,10 @@ pub(super) struct Block<'a, T> {
 impl<'a, T: Scalar> Rounds<'a, T> {
     /// Block `b` of all rounds, with that many registers.
     #[inline(always)]
-    fn block(&self, b: usize, registers: usize) -> Block<'a, T> {
-        let Place { round, starts, signs } = self.blocks[b];
-        let (signs, between) = self.signs[signs..].split_at(self.shape.block);
-        let between = &between[..numbers(self.shape, round) - signs.len()];
-        Block { round, starts: &self.starts[starts..][..registers], signs, between }
+    pub(super) fn block(&self, b: usize, registers: usize) -> Block<'a, T> {
+        let Place { round, registers: first, signs, end } = self.blocks[b];
+        let (signs, between) = self.signs[signs..end].split_at(self.shape.block);
+        Block { round, places: self.places.part(first, registers), signs, between }
     }
 }
 
@@ -142,6 +147,14 @@ impl<T: Scalar, const BACK: bool> Job<T> for Run<'_, '_, T, BACK> {
                 _ => {}
             }
         }
+        if const { S::REGISTERS >= 32 && S::LANES == UNIT } {
+            let together = together_of::<T>(shape.n);
+            match registers {
+                8 => return s.call(Alone::<T, 8, 2, BACK> { rounds, y, together }),
+                16 => return s.call(Alone::<T, 16, 1, BACK> { rounds, y, together }),
+                _ => {}
+            }
+        }
         match c {
             1 => blocks!(1),
             2 if const { 2 * S::LANES <= UNIT } => blocks!(2),
@@ -164,8 +177,11 @@ impl<T: Scalar, const C: usize, const R: usize, const BACK: bool> Job<T> for Blo
         let Self { rounds, y } = self;
         let registers = rounds.shape.block / S::LANES;
         // Block by block over several vectors: one does not wait for another, nor does a core that looks ahead.
-        let (batch, together) = (y.batch(), (TOGETHER / rounds.shape.n).max(1));
+        let (batch, together) = (y.batch(), together_of::<T>(rounds.shape.n));
         for first in (0..batch).step_by(together) {
+            if BACK {
+                fetched(y, first..batch.min(first + together));
+            }
             for b in 0..rounds.blocks.len() {
                 let block = rounds.block(if BACK { rounds.blocks.len() - 1 - b } else { b }, registers);
                 for v in first..batch.min(first + together) {
@@ -191,8 +207,25 @@ impl<T: Scalar, const C: usize, const R: usize, const V: usize, const BACK: bool
     }
 }
 
-/// Numbers of vectors that go through the blocks together: half of the nearest cache, for `f32`.
-const TOGETHER: usize = 1 << 12;
+/// Vectors that go through the blocks together: as many as fill a third of the nearest cache, on machines of today; two at least,
+/// so that long ones share what is read of the signs.
+pub(super) fn together_of<T>(n: usize) -> usize {
+    ((1 << 14) / (n * size_of::<T>())).max(2)
+}
+
+/// Reads a number of every cache line of these vectors, if the batch is too large for the nearer caches. The last round, where the way
+/// back begins, jumps through a vector, and no memory looks ahead of that; in order, it does.
+#[inline(always)]
+pub(super) fn fetched<T: Scalar>(y: &mut BatchMut<'_, T>, vectors: Range<usize>) {
+    if y.batch() * y.n() * size_of::<T>() > 1 << 20 {
+        for v in vectors {
+            let row = y.row_mut(v).unwrap_or_default();
+            for x in row.iter().step_by(64 / size_of::<T>()) {
+                let _ = core::hint::black_box(*x);
+            }
+        }
+    }
+}
 
 /// Registers that are held at a time, at most.
 const fn together<T: Scalar, S: Lanes<T>>() -> usize {
@@ -259,7 +292,7 @@ fn groups<T: Scalar, S: Lanes<T>, const C: usize, const R: usize, const BACK: bo
     row: &mut [T],
 ) {
     // Units that are furthest apart come first in an opening round, last in the others; the other way round on the way back.
-    let (down, alone) = ((block.round == Round::Opening) != BACK, block.starts.len() == R);
+    let (down, alone) = ((block.round == Round::Opening) != BACK, block.places.starts().len() == R);
     if down && !alone {
         far::<T, S>(s, block, R, row, true);
     }
@@ -273,9 +306,9 @@ fn groups<T: Scalar, S: Lanes<T>, const C: usize, const R: usize, const BACK: bo
     }
 }
 
-const OPENING: u8 = Round::Opening as u8;
-const MIDDLE: u8 = Round::Middle as u8;
-const CLOSING: u8 = Round::Closing as u8;
+pub(super) const OPENING: u8 = Round::Opening as u8;
+pub(super) const MIDDLE: u8 = Round::Middle as u8;
+pub(super) const CLOSING: u8 = Round::Closing as u8;
 
 /// Whether groups of so many registers can come with units of `c` registers: others are not compiled.
 const fn comes(group: usize, c: usize, lanes: usize, registers: usize) -> bool {
@@ -288,7 +321,7 @@ const fn comes(group: usize, c: usize, lanes: usize, registers: usize) -> bool {
 /// Stages of registers `first` and more apart. In opening rounds the block's signs come before them, or behind them on the way back.
 #[inline(always)]
 fn far<T: Scalar, S: Lanes<T>>(s: S, block: Block<'_, T>, first: usize, row: &mut [T], down: bool) {
-    let starts = block.starts;
+    let starts = block.places.starts();
     let (mut distance, mut left) = (first, starts.len() / first);
     if down {
         distance = starts.len();
@@ -360,20 +393,16 @@ fn near<T: Scalar, S: Lanes<T>, const C: usize, const R: usize, const ROUND: u8,
     block: Block<'_, T>,
     row: &mut [T],
 ) {
-    let Block { starts, signs, between, .. } = block;
-    for (group, starts) in starts.as_chunks::<R>().0.iter().enumerate() {
+    let Block { places, signs, between, .. } = block;
+    let registers = places.starts().len();
+    for group in 0..registers / R {
         let first = group * R;
-        // Slices of constant length, of which no register needs a check.
+        // A slice of constant length, of which no register needs a check.
         let signs = &signs[first * S::LANES..][..R * S::LANES];
-        // Copied, so that it is known in the end what has been checked in the beginning.
-        let mut at = [0; R];
-        let mut x = [S::V::zeroed(); R];
-        unrolled!(r < R, {
-            at[r] = starts[r] as usize;
-            x[r] = load::<T, S>(&row[at[r]..at[r] + S::LANES]);
-        });
+        let places = places.group::<R>(group);
+        let mut x = places.load::<T, S>(row);
         if const { ROUND == OPENING } {
-            let signs = if block.starts.len() == R { Some(signs) } else { None };
+            let signs = if registers == R { Some(signs) } else { None };
             opening::<T, S, C, R, BACK>(s, &mut x, signs, &between[first * S::LANES..]);
         } else if const { ROUND == MIDDLE } {
             middle::<T, S, C, R, BACK>(s, &mut x, signs);
@@ -383,9 +412,7 @@ fn near<T: Scalar, S: Lanes<T>, const C: usize, const R: usize, const ROUND: u8,
         } else {
             closing::<T, S, C, R, BACK>(s, &mut x, signs, &between[first / 2 * S::LANES..]);
         }
-        unrolled!(r < R, {
-            store::<T, S>(&mut row[at[r]..at[r] + S::LANES], x[r]);
-        });
+        places.store::<T, S>(row, &x);
     }
 }
 

@@ -6,7 +6,8 @@ use crate::scalar::Scalar;
 
 /// One block, one number after the other, for units shorter than any register.
 pub(super) fn plainly<T: Scalar>(shape: Shape, block: Block<'_, T>, row: &mut [T], back: bool) {
-    let Block { round, starts, signs, between } = block;
+    let Block { round, places, signs, between } = block;
+    let starts = places.starts();
     let Shape { block, unit, .. } = shape;
     let place = |i: usize| starts[i / unit] as usize + i % unit;
     let multiply = |row: &mut [T]| (0..block).for_each(|i| row[place(i)] = row[place(i)] * signs[i]);

@@ -140,6 +140,7 @@ fn stage<T: Scalar, S: Lanes<T>, const R: usize, const DISTANCE: usize>(s: S, x:
 /// Registers times signs.
 #[inline(always)]
 fn multiply<T: Scalar, S: Lanes<T>, const R: usize>(s: S, x: &mut [S::V; R], signs: &[T]) {
+    let signs = &signs[..R * S::LANES];
     unrolled!(r < R, {
         x[r] = s.mul(x[r], load::<T, S>(&signs[r * S::LANES..]));
     });

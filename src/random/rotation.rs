@@ -5,6 +5,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::passes::{self, Place, Rounds, factors, machine, numbers};
+use super::places::Places;
 use super::wiring::{Round, Shape, draw};
 use crate::batch::BatchMut;
 use crate::error::{Error, Result, check_length};
@@ -48,7 +49,7 @@ pub struct RandomRotation<T: Real> {
     rounds: usize,
     machine: Option<(Isa, usize)>,
     blocks: Vec<Place>,
-    starts: Vec<u32>,
+    places: Places,
     signs: Aligned<T>,
 }
 
@@ -92,16 +93,18 @@ impl<T: Real> RandomRotation<T> {
         let shape = Shape::of(n);
         let machine = machine::<T>(isa, shape.unit);
         let register = machine.map_or(shape.unit, |(_, lanes)| lanes);
-        let mut starts = Vec::with_capacity(rounds * shape.blocks * shape.block / register);
+        let mut places = Places::new(n, register, rounds * shape.blocks * shape.block / register);
         let each = |round: usize| numbers(shape, Round::of(round));
         let mut signs = Aligned::zeros((0..rounds).map(each).sum::<usize>() * shape.blocks);
         let (mut blocks, mut at) = (Vec::with_capacity(rounds * shape.blocks), 0);
         for drawn in draw(shape, seed, rounds) {
-            blocks.push(Place { round: drawn.round, starts: starts.len(), signs: at });
-            let registers = |start| (0..shape.unit).step_by(register).map(move |at| start + at as u32);
-            starts.extend(drawn.starts.into_iter().flat_map(registers));
-            let these = &mut signs[at..at + numbers(shape, drawn.round)];
-            at += these.len();
+            let end = at + numbers(shape, drawn.round);
+            blocks.push(Place { round: drawn.round, registers: places.len(), signs: at, end });
+            for start in drawn.starts {
+                (0..shape.unit).step_by(register).for_each(|at| places.push(start + at as u32));
+            }
+            let these = &mut signs[at..end];
+            at = end;
             let sign = |words: &[u64], i: usize| words[i / 64] >> (i % 64) & 1 == 1;
             let signed = |minus: bool, size: T| if minus { -size } else { size };
             let scale = scale::<T>(shape.stages(drawn.round));
@@ -110,7 +113,7 @@ impl<T: Real> RandomRotation<T> {
                 .flat_map(|i| factors(drawn.round, signed(sign(&drawn.between, i), T::one())));
             these.iter_mut().zip(first.chain(between)).for_each(|(to, from)| *to = from);
         }
-        Ok(Self { shape, seed, rounds, machine, blocks, starts, signs })
+        Ok(Self { shape, seed, rounds, machine, blocks, places, signs })
     }
 
     /// Length of the vectors.
@@ -199,8 +202,8 @@ impl<T: Real> RandomRotation<T> {
     }
 
     fn numbers(&self) -> Rounds<'_, T> {
-        let Self { shape, machine, blocks, starts, signs, .. } = self;
-        Rounds { shape: *shape, machine: *machine, blocks, starts, signs }
+        let Self { shape, machine, blocks, places, signs, .. } = self;
+        Rounds { shape: *shape, machine: *machine, blocks, places, signs }
     }
 }
 

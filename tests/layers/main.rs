@@ -43,6 +43,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("interop/faer.rs", "views of a library become batches: a pointer and strides"),
     ("interop/nalgebra.rs", "likewise"),
     ("interop/ndarray.rs", "likewise"),
+    ("random/places.rs", "registers at places that are checked once for all vectors"),
     ("storage/map.rs", "memory-mapped windows of a file"),
 ];
 
