@@ -213,11 +213,12 @@ pub(super) fn together_of<T>(n: usize) -> usize {
     ((1 << 14) / (n * size_of::<T>())).max(2)
 }
 
-/// Reads a number of every cache line of these vectors, if the batch is too large for the nearer caches. The last round, where the way
-/// back begins, jumps through a vector, and no memory looks ahead of that; in order, it does.
+/// Reads a number of every cache line of these vectors, if they are long and the batch is too large for the nearer caches. The last
+/// round, where the way back begins, jumps through a vector, and no memory looks ahead of that; in order, it does.
 #[inline(always)]
 pub(super) fn fetched<T: Scalar>(y: &mut BatchMut<'_, T>, vectors: Range<usize>) {
-    if y.batch() * y.n() * size_of::<T>() > 1 << 20 {
+    let bytes = y.n() * size_of::<T>();
+    if bytes >= 6 << 10 && y.batch() * bytes > 1 << 20 {
         for v in vectors {
             let row = y.row_mut(v).unwrap_or_default();
             for x in row.iter().step_by(64 / size_of::<T>()) {
