@@ -72,10 +72,8 @@ impl<'a, E: Copy> Batch<'a, E> {
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     #[inline]
     pub fn rows(data: &'a [E], n: usize) -> Result<Self> {
-        match Shape::vectors(data.len(), n) {
-            Some(batch) => Ok(Self::new(data, Shape::new(batch, n, n as isize, 1))),
-            None => Err(Shape::ragged("batch of rows", data.len(), n)),
-        }
+        let batch = Shape::vectors("batch of rows", data.len(), n)?;
+        Ok(Self::new(data, Shape::new(batch, n, n as isize, 1)))
     }
 
     /// Columns of a row-major `[n, batch]` matrix.
@@ -84,10 +82,8 @@ impl<'a, E: Copy> Batch<'a, E> {
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     #[inline]
     pub fn columns(data: &'a [E], n: usize) -> Result<Self> {
-        match Shape::vectors(data.len(), n) {
-            Some(batch) => Ok(Self::new(data, Shape::new(batch, n, 1, batch as isize))),
-            None => Err(Shape::ragged("batch of columns", data.len(), n)),
-        }
+        let batch = Shape::vectors("batch of columns", data.len(), n)?;
+        Ok(Self::new(data, Shape::new(batch, n, 1, batch as isize)))
     }
 
     /// `batch` vectors of length `n`, element i of vector v at v·`batch_stride` + i·`element_stride`.
@@ -226,10 +222,8 @@ impl<'a, E: Copy> BatchMut<'a, E> {
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     #[inline]
     pub fn rows(data: &'a mut [E], n: usize) -> Result<Self> {
-        match Shape::vectors(data.len(), n) {
-            Some(batch) => Ok(Self::new(data, Shape::new(batch, n, n as isize, 1))),
-            None => Err(Shape::ragged("batch of rows", data.len(), n)),
-        }
+        let batch = Shape::vectors("batch of rows", data.len(), n)?;
+        Ok(Self::new(data, Shape::new(batch, n, n as isize, 1)))
     }
 
     /// Columns of a row-major `[n, batch]` matrix.
@@ -238,10 +232,8 @@ impl<'a, E: Copy> BatchMut<'a, E> {
     /// [`Error::Size`] unless the length is a multiple of `n` > 0.
     #[inline]
     pub fn columns(data: &'a mut [E], n: usize) -> Result<Self> {
-        match Shape::vectors(data.len(), n) {
-            Some(batch) => Ok(Self::new(data, Shape::new(batch, n, 1, batch as isize))),
-            None => Err(Shape::ragged("batch of columns", data.len(), n)),
-        }
+        let batch = Shape::vectors("batch of columns", data.len(), n)?;
+        Ok(Self::new(data, Shape::new(batch, n, 1, batch as isize)))
     }
 
     /// `batch` vectors of length `n`, element i of vector v at v·`batch_stride` + i·`element_stride`.

@@ -29,12 +29,15 @@ impl Shape {
     /// How many vectors of length `n` a matrix of `len` elements holds, if it is whole ones. (A `Result` of a whole shape would go
     /// through memory, which small vectors wait for.)
     #[inline]
-    pub(super) fn vectors(len: usize, n: usize) -> Option<usize> {
-        (n > 0 && len.is_multiple_of(n)).then(|| len / n)
+    pub(super) fn vectors(what: &'static str, len: usize, n: usize) -> Result<usize> {
+        if n == 0 || !len.is_multiple_of(n) {
+            return Err(Self::ragged(what, len, n));
+        }
+        Ok(len / n)
     }
 
     #[cold]
-    pub(super) fn ragged(what: &'static str, len: usize, n: usize) -> Error {
+    fn ragged(what: &'static str, len: usize, n: usize) -> Error {
         let expected = format!("a length that is a multiple of n = {n}, n > 0");
         Error::Size { what, expected, got: format!("{len}") }
     }
