@@ -1,0 +1,142 @@
+//! Kernels as text: the files under `kernels/`, behind constants that say what they are compiled for.
+
+use std::fmt::Write;
+use std::format;
+use std::string::String;
+
+use super::schedule::{Pass, Place, Schedule};
+
+/// How numbers of a batch are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Stored {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl Stored {
+    pub(super) fn bytes(self) -> usize {
+        if self == Stored::F32 { 4 } else { 2 }
+    }
+}
+
+/// The shape of a tile and of the threads that work on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Tile {
+    /// Vectors whose numbers lie side by side: 1, 2 or 4.
+    pub(super) chunk: usize,
+    /// Chunks.
+    pub(super) planes: usize,
+    /// Planes of a thread, a divisor.
+    pub(super) together: usize,
+    pub(super) threads: usize,
+}
+
+impl Tile {
+    pub(super) fn vectors(&self) -> usize {
+        self.chunk * self.planes
+    }
+
+    pub(super) fn bytes(&self, n: usize) -> usize {
+        n.next_multiple_of(8) * 4 * self.vectors()
+    }
+}
+
+/// A kernel, ready to be compiled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Program {
+    /// The function's name.
+    pub(super) kernel: &'static str,
+    pub(super) source: String,
+}
+
+const PRELUDE: &str = include_str!("kernels/prelude.cuh");
+const NUMBERS: &str = include_str!("kernels/numbers.cuh");
+const TILE: &str = include_str!("kernels/tile.cuh");
+const STAGES: &str = include_str!("kernels/stages.cuh");
+const APPLY: &str = include_str!("kernels/apply.cu");
+
+/// y = op(Q) x.
+pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool) -> Program {
+    let mut source = on_tiles(schedule, tile, stored, aligned, transposed);
+    source.push_str(APPLY);
+    Program { kernel: "apply", source }
+}
+
+/// What all kernels on tiles begin with.
+fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool) -> String {
+    let Tile { chunk, planes, together, threads } = tile;
+    let [a, b] = schedule.swizzle;
+    let mut source = String::new();
+    for (name, value) in [
+        ("STORED", stored as usize),
+        ("N", schedule.n),
+        ("C", chunk),
+        ("PLANES", planes),
+        ("K", together),
+        ("THREADS", threads),
+        ("SWIZZLE_A", a as usize),
+        ("SWIZZLE_B", b as usize),
+        ("ALIGNED", usize::from(aligned)),
+        ("PASSES", schedule.passes.len()),
+    ] {
+        _ = writeln!(source, "#define {name} {value}");
+    }
+    _ = writeln!(source, "#define TRANSPOSED {transposed}");
+    source.push_str(PRELUDE);
+    source.push_str(NUMBERS);
+    source.push_str(TILE);
+    source.push_str(STAGES);
+    for (at, pass) in schedule.passes.iter().enumerate() {
+        describe(at, pass, &mut source);
+    }
+    let names: std::vec::Vec<_> = (0..schedule.passes.len()).map(|at| format!("Pass{at}")).collect();
+    _ = writeln!(source, "typedef List<{}> Passes;", names.join(", "));
+    source
+}
+
+/// A pass as constants and small functions.
+fn describe(at: usize, pass: &Pass, source: &mut String) {
+    let Pass { window, count, numbers, gradients, .. } = pass;
+    _ = writeln!(
+        source,
+        "struct Pass{at} {{\n    enum {{ AT = {at}, WINDOW = {window}, COUNT = {count}, NUMBERS = {numbers}, \
+         GRADIENTS = {gradients} }};\n    static const bool WIDE = {};",
+        pass.is_wide()
+    );
+    let coordinate = match &pass.place {
+        Place::Formula { windows, far, near, offsets } => {
+            let offset = match pass.place.runs() {
+                Some([first, unit, distance]) => format!("{first} + i / {unit} * {distance} + i % {unit}"),
+                None => "offset[i]".into(),
+            };
+            let table = if pass.place.runs().is_some() { String::new() } else { array("offset", offsets) };
+            format!("{table}return w / {windows} * {far} + w % {windows} * {near} + {offset};")
+        }
+        Place::Table { first } => format!("return index[{first} + i * {count} + w];"),
+    };
+    _ = writeln!(
+        source,
+        "    __device__ static inline int coordinate(int w, int i, const unsigned short* __restrict__ index) {{ {coordinate} }}"
+    );
+    for (s, local) in pass.stages.iter().enumerate() {
+        let (b, blocks) = (local.block, local.at.len() / local.block);
+        // In large blocks the order is the block's own.
+        let at = if pass.is_wide() { String::new() } else { array("at", &local.at) };
+        let value = if pass.is_wide() { "i".into() } else { format!("at[q * {b} + i]") };
+        _ = writeln!(
+            source,
+            "    struct Stage{s} {{\n        enum {{ B = {b}, BLOCKS = {blocks}, NUMBER = {}, GRADIENT = {} }};\n        \
+             static const bool ROTATION = {}, ADJOINT = {};\n        \
+             __device__ static inline constexpr int at(int q, int i) {{ {at}return {value}; }}\n    }};",
+            local.number, local.gradient, local.rotation, local.adjoint
+        );
+    }
+    let names: std::vec::Vec<_> = (0..pass.stages.len()).map(|s| format!("Stage{s}")).collect();
+    _ = writeln!(source, "    typedef List<{}> Stages;\n    typedef Stage0 Only;\n}};", names.join(", "));
+}
+
+fn array(name: &str, values: &[usize]) -> String {
+    let values: std::vec::Vec<_> = values.iter().map(|v| format!("{v}")).collect();
+    format!("const int {name}[] = {{{}}}; ", values.join(", "))
+}

@@ -1,0 +1,349 @@
+//! How the stages of a plan run on a device: passes over a tile, each of windows of few coordinates.
+//!
+//! A *window* holds coordinates that some consecutive stages only mix among themselves. One thread takes a window through all of these
+//! stages in registers. Where every window of a pass looks the same, and only that, stages share a pass. A block of more than
+//! [`MOST_IN_REGISTERS`] coordinates is a pass of its own, *wide*: four of its rows are one thread's.
+//!
+//! Numbers of windows lie side by side, in fours: number e of window w is at (⌊e/4⌋·windows + w)·4 + e mod 4 behind the pass's first.
+//! So neighbouring threads read neighbouring 16 bytes. Blocks that share parameters are stored once for each block.
+
+use std::format;
+use std::vec::Vec;
+
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Source, Stage};
+
+/// Larger blocks are wide.
+pub(super) const MOST_IN_REGISTERS: usize = 8;
+
+/// Passes in the order in which the plan's stages act, and where numbers lie.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    pub(super) n: usize,
+    pub(super) passes: Vec<Pass>,
+    /// Coordinates of windows that no formula tells.
+    pub(super) index: Vec<u16>,
+    /// The plan's entry that each number is; [`NONE`] fills fours up.
+    pub(super) numbers: Vec<u32>,
+    /// Likewise for gradients, where rotations have all four numbers.
+    pub(super) gradients: Vec<u32>,
+    /// Rows of a tile are exchanged by row ^ ((row >> a ^ row >> b) & 7).
+    pub(super) swizzle: [u32; 2],
+    /// Whether every block is orthogonal up to rounding.
+    pub(super) exact: bool,
+}
+
+/// No entry.
+pub(super) const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// Coordinates of a window.
+    pub(super) window: usize,
+    /// Windows.
+    pub(super) count: usize,
+    pub(super) place: Place,
+    /// Where its numbers start, and its gradients.
+    pub(super) numbers: usize,
+    pub(super) gradients: usize,
+    pub(super) stages: Vec<Local>,
+}
+
+/// Where coordinate i of window w is.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// (w / `windows`)·`far` + (w mod `windows`)·`near` + `offsets`[i]
+    Formula { windows: usize, far: usize, near: usize, offsets: Vec<usize> },
+    /// `index`[`first` + i·windows + w]
+    Table { first: usize },
+}
+
+impl Place {
+    /// First offset, length of runs and their distance, if the offsets are runs.
+    pub(super) fn runs(&self) -> Option<[usize; 3]> {
+        let Place::Formula { offsets, .. } = self else { return None };
+        let first = offsets[0];
+        let unit = (1..offsets.len()).find(|i| offsets[*i] != first + i).unwrap_or(offsets.len());
+        let distance = offsets.get(unit).map_or(Some(0), |second| second.checked_sub(first))?;
+        let fits = offsets.iter().enumerate().all(|(i, o)| *o == first + i / unit * distance + i % unit);
+        fits.then_some([first, unit, distance])
+    }
+}
+
+/// A stage inside a window.
+#[derive(Debug)]
+pub(super) struct Local {
+    pub(super) block: usize,
+    /// Window coordinates of its blocks, one block after the other.
+    pub(super) at: Vec<usize>,
+    /// All blocks are (c, −s; s, c), of which c and s are stored.
+    pub(super) rotation: bool,
+    /// Blocks act transposed.
+    pub(super) adjoint: bool,
+    /// Its first number in the window, and its first gradient.
+    pub(super) number: usize,
+    pub(super) gradient: usize,
+}
+
+impl Pass {
+    pub(super) fn is_wide(&self) -> bool {
+        self.window > MOST_IN_REGISTERS && self.stages.len() == 1
+    }
+}
+
+impl Local {
+    /// Numbers of a block, as they are stored, and of its gradient.
+    fn sizes(&self, wide: bool) -> (usize, usize) {
+        let b = self.block;
+        let all = if wide { b.next_multiple_of(4) * b } else { b * b };
+        (if self.rotation { 2 } else { all }, all)
+    }
+}
+
+/// Windows of consecutive stages, sorted, each with its coordinates and the blocks of every stage in it.
+struct Windows {
+    coordinates: Vec<Vec<usize>>,
+    blocks: Vec<Vec<Vec<usize>>>,
+}
+
+impl Schedule {
+    /// With at most `window` coordinates in a window that stages share; 1: every stage is a pass.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for stages of reflectors and for vectors whose coordinates are not 16-bit numbers.
+    pub(super) fn new(plan: &Plan<f32>, window: usize) -> Result<Self> {
+        let n = plan.n();
+        let unsupported = |what, expected, got| Err(Error::Unsupported { what, expected, got });
+        if n > usize::from(u16::MAX) + 1 {
+            return unsupported("vectors on a device", "at most 65536 coordinates", format!("n = {n}"));
+        }
+        if plan.stages().iter().any(|stage| matches!(stage.source(), Source::Reflectors { .. })) {
+            return unsupported("stage on a device", "blocks", "a product of reflectors".into());
+        }
+        let stages: Vec<&Stage<f32>> = plan.stages().iter().filter(|stage| stage.num_groups() > 0).collect();
+        let mut schedule = Self {
+            n,
+            passes: Vec::new(),
+            index: Vec::new(),
+            numbers: Vec::new(),
+            gradients: Vec::new(),
+            swizzle: [31; 2],
+            exact: plan.is_exact(),
+        };
+        let mut at = 0;
+        while at < stages.len() {
+            let mut best = single(stages[at]);
+            let mut length = 1;
+            while at + length < stages.len() {
+                let Some(found) = together(n, &stages[at..=at + length], window) else { break };
+                best = found;
+                length += 1;
+            }
+            schedule.push(&stages[at..at + length], &best);
+            at += length;
+        }
+        schedule.swizzle = schedule.best_swizzle();
+        Ok(schedule)
+    }
+
+    fn push(&mut self, stages: &[&Stage<f32>], windows: &Windows) {
+        let count = windows.coordinates.len();
+        let window = windows.coordinates[0].len();
+        let wide = window > MOST_IN_REGISTERS && stages.len() == 1;
+        // Of a large block, coordinates are found by arithmetic or in a table.
+        let place = formula(&windows.coordinates).filter(|place| !wide || place.runs().is_some()).unwrap_or_else(|| {
+            let first = self.index.len();
+            for i in 0..window {
+                self.index.extend(windows.coordinates.iter().map(|c| c[i] as u16));
+            }
+            Place::Table { first }
+        });
+        let mut pass = Pass {
+            window,
+            count,
+            place,
+            numbers: self.numbers.len(),
+            gradients: self.gradients.len(),
+            stages: Vec::new(),
+        };
+        let (mut number, mut gradient) = (0, 0);
+        for (s, stage) in stages.iter().enumerate() {
+            let positions = |j: usize| {
+                let coordinates = &windows.coordinates[0];
+                stage.layout().indices(j).map(|c| coordinates.iter().position(|x| *x == c).unwrap_or(0)).collect()
+            };
+            let at: Vec<usize> = windows.blocks[s][0].iter().flat_map(|j| -> Vec<usize> { positions(*j) }).collect();
+            let block = stage.layout().block_size();
+            let local = Local {
+                block,
+                rotation: is_rotation(stage),
+                adjoint: stage.is_adjoint(),
+                at,
+                number,
+                gradient,
+            };
+            let (numbers, gradients) = local.sizes(wide);
+            let blocks = windows.blocks[s][0].len();
+            number += (blocks * numbers).next_multiple_of(4);
+            gradient += (blocks * gradients).next_multiple_of(4);
+            pass.stages.push(local);
+        }
+        self.numbers.resize(pass.numbers + number * count, NONE);
+        self.gradients.resize(pass.gradients + gradient * count, NONE);
+        for (s, (stage, local)) in stages.iter().zip(&pass.stages).enumerate() {
+            let b = local.block;
+            let (numbers, gradients) = local.sizes(wide);
+            for (w, blocks) in windows.blocks[s].iter().enumerate() {
+                let lane = |e: usize| (e / 4 * count + w) * 4 + e % 4;
+                for (q, j) in blocks.iter().enumerate() {
+                    let group = stage.group_of(*j);
+                    for (i, k) in (0..b).flat_map(|i| (0..b).map(move |k| (i, k))) {
+                        let e = if wide { i / 4 * 4 * b + k * 4 + i % 4 } else { i * b + k };
+                        let entry = stage.entry(group, i, k) as u32;
+                        self.gradients[pass.gradients + lane(local.gradient + q * gradients + e)] = entry;
+                        match (local.rotation, k) {
+                            (true, 0) => self.numbers[pass.numbers + lane(local.number + q * numbers + i)] = entry,
+                            (true, _) => {}
+                            _ => self.numbers[pass.numbers + lane(local.number + q * numbers + e)] = entry,
+                        }
+                    }
+                }
+            }
+        }
+        self.passes.push(pass);
+    }
+
+    /// Coordinate `i` of window `w`.
+    pub(super) fn coordinate(&self, pass: &Pass, w: usize, i: usize) -> usize {
+        match &pass.place {
+            Place::Formula { windows, far, near, offsets } => w / windows * far + w % windows * near + offsets[i],
+            Place::Table { first } => usize::from(self.index[first + i * pass.count + w]),
+        }
+    }
+
+    /// The swizzle with which eight neighbouring threads meet in the fewest banks (of 16 bytes), where tiles are filled as well.
+    fn best_swizzle(&self) -> [u32; 2] {
+        let cost = |[a, b]: [u32; 2]| {
+            let bank = |row: usize| (row ^ (row >> a ^ row >> b)) & 7;
+            let worst = |rows: &mut dyn Iterator<Item = usize>| {
+                let mut hits = [0u32; 8];
+                rows.for_each(|row| hits[bank(row)] += 1);
+                hits.into_iter().max().unwrap_or(0)
+            };
+            let fill = 2 * (0..4).map(|i| worst(&mut (0..8).map(|t| 4 * t + i).filter(|c| *c < self.n))).sum::<u32>();
+            let passes = self.passes.iter().map(|pass| {
+                let some = [0, 8, pass.count / 2 / 8 * 8];
+                let each = |first: usize| {
+                    let lanes = first..(first + 8).min(pass.count);
+                    (0..pass.window)
+                        .map(|i| worst(&mut lanes.clone().map(|w| self.coordinate(pass, w, i))))
+                        .sum::<u32>()
+                };
+                some.into_iter().map(each).sum::<u32>()
+            });
+            fill + passes.sum::<u32>()
+        };
+        let shifts = || (3..12).chain([31]);
+        let pairs = shifts().flat_map(|a| shifts().filter(move |b| *b > a || (a == 31 && *b == 31)).map(move |b| [a, b]));
+        pairs.min_by_key(|pair| cost(*pair)).unwrap_or([31; 2])
+    }
+}
+
+/// Charts of two coordinates that only make rotations to the last bit; and fixed blocks that are such.
+fn is_rotation(stage: &Stage<f32>) -> bool {
+    stage.layout().block_size() == 2
+        && match stage.source() {
+            Source::Chart { chart, .. } => ["Cayley", "Givens", "Exponential"].contains(&chart.id().as_str()),
+            Source::Fixed(blocks) => blocks.chunks_exact(4).all(|q| {
+                let [a, b, c, d] = [q[0], q[1], q[2], q[3]].map(|x| x as f32);
+                a == d && b == -c
+            }),
+            _ => false,
+        }
+}
+
+/// One stage: every block a window, in its own order.
+fn single(stage: &Stage<f32>) -> Windows {
+    let blocks = 0..stage.layout().num_blocks();
+    Windows {
+        coordinates: blocks.clone().map(|j| stage.layout().indices(j).collect()).collect(),
+        blocks: [blocks.map(|j| [j].into()).collect()].into(),
+    }
+}
+
+/// Several stages, if their windows are small and alike.
+fn together(n: usize, stages: &[&Stage<f32>], most: usize) -> Option<Windows> {
+    let mut parent: Vec<usize> = (0..n).collect();
+    fn root(parent: &mut [usize], mut i: usize) -> usize {
+        while parent[i] != i {
+            parent[i] = parent[parent[i]];
+            i = parent[i];
+        }
+        i
+    }
+    let mut named = std::vec![false; n];
+    for stage in stages {
+        for j in 0..stage.layout().num_blocks() {
+            let first = stage.layout().index(j, 0);
+            for c in stage.layout().indices(j) {
+                named[c] = true;
+                let (a, b) = (root(&mut parent, first), root(&mut parent, c));
+                parent[a.max(b)] = a.min(b);
+            }
+        }
+    }
+    let mut window_of = std::vec![usize::MAX; n];
+    let mut coordinates: Vec<Vec<usize>> = Vec::new();
+    for c in (0..n).filter(|c| named[*c]) {
+        let r = root(&mut parent, c);
+        if window_of[r] == usize::MAX {
+            window_of[r] = coordinates.len();
+            coordinates.push(Vec::new());
+        }
+        window_of[c] = window_of[r];
+        let window = &mut coordinates[window_of[r]];
+        window.push(c);
+        if window.len() > most {
+            return None;
+        }
+    }
+    if coordinates.iter().any(|c| c.len() != coordinates[0].len()) {
+        return None;
+    }
+    let mut blocks = Vec::new();
+    for stage in stages {
+        let mut of_stage = std::vec![Vec::new(); coordinates.len()];
+        for j in 0..stage.layout().num_blocks() {
+            of_stage[window_of[stage.layout().index(j, 0)]].push(j);
+        }
+        // The same places in every window, in the same order.
+        let mut first: Option<Vec<Vec<usize>>> = None;
+        for (w, blocks) in of_stage.iter_mut().enumerate() {
+            let place = |j: usize| -> Vec<usize> {
+                stage.layout().indices(j).map(|c| coordinates[w].binary_search(&c).unwrap_or(0)).collect()
+            };
+            blocks.sort_by_key(|j| place(*j));
+            let places: Vec<_> = blocks.iter().map(|j| place(*j)).collect();
+            if *first.get_or_insert_with(|| places.clone()) != places {
+                return None;
+            }
+        }
+        blocks.push(of_stage);
+    }
+    Some(Windows { coordinates, blocks })
+}
+
+/// The formula of these coordinates, if there is one.
+fn formula(coordinates: &[Vec<usize>]) -> Option<Place> {
+    let first = |w: usize| coordinates[w][0];
+    let (count, zero) = (coordinates.len(), first(0));
+    let offsets = coordinates[0].clone();
+    let near = if count > 1 { first(1).checked_sub(zero)? } else { 0 };
+    let windows = (1..count).find(|w| first(*w) != zero + w * near).unwrap_or(count);
+    let far = if windows < count { first(windows).checked_sub(zero)? } else { 0 };
+    let fits = coordinates.iter().enumerate().all(|(w, c)| {
+        let base = w / windows * far + w % windows * near;
+        c.iter().zip(&offsets).all(|(c, offset)| *c == base + offset)
+    });
+    fits.then_some(Place::Formula { windows, far, near, offsets })
+}

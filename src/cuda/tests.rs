@@ -1,0 +1,116 @@
+//! Kernels on the CPU against the CPU's kernels, bit for bit where both do the same arithmetic.
+
+use std::format;
+use std::println;
+use std::vec::Vec;
+
+use super::emulation::{self, Memory};
+use super::program::{Stored, Tile};
+use super::schedule::{NONE, Schedule};
+use super::verbs::{self, Rows};
+use crate::layout::{Sharing, StageLayout};
+use crate::parametrization::{Cayley, Exponential, Givens};
+use crate::plan::{Factors, Op, Plan, Source, Workspace};
+use crate::topology::{AnyButterfly, BlockDiagonal, Butterfly, Monarch, RandomShuffle};
+use crate::{Batch, BatchMut, Parallelism};
+
+fn theta(plan: &Plan<f32>) -> Vec<f32> {
+    (0..plan.num_params()).map(|i| (1.7 * i as f32 + 0.3).sin() * 0.8).collect()
+}
+
+fn vectors(n: usize, batch: usize) -> Vec<f32> {
+    (0..n * batch).map(|i| ((i * i) as f32 * 0.37 + i as f32).sin()).collect()
+}
+
+fn numbers(schedule: &Schedule, factors: &Factors<f32>) -> Vec<f32> {
+    let of = |at: &u32| if *at == NONE { f32::NAN } else { factors.entries()[*at as usize] };
+    schedule.numbers.iter().map(of).collect()
+}
+
+/// Plans of every kind: what a window can be, sizes that do not divide, tables, sharing, partial stages, adjoints.
+fn plans() -> Vec<(&'static str, Plan<f32>)> {
+    let shared = |b, count| {
+        let source = Source::Chart { chart: std::sync::Arc::new(Cayley), sharing: Sharing::All };
+        [(StageLayout::contiguous(b, count), source)]
+    };
+    let table = StageLayout::Table { block: 3, index: [9, 1, 4, 0, 7, 2].into() };
+    let plan = |n, topology: &dyn crate::Topology| Plan::<f32>::new(n, topology, Cayley).unwrap();
+    Vec::from([
+        ("classic 64", Plan::new(64, &Butterfly::classic(2), Givens).unwrap()),
+        ("classic 256, exponential", Plan::new(256, &Butterfly::classic(2), Exponential).unwrap()),
+        ("classic 2", Plan::new(2, &Butterfly::classic(2), Givens).unwrap()),
+        ("identity 5", Plan::identity(5).unwrap()),
+        ("boft 4, 8", plan(128, &Butterfly::boft(4, 8).unwrap())),
+        ("boft 3, 4", plan(48, &Butterfly::boft(3, 4).unwrap())),
+        ("radix 4", plan(64, &Butterfly::classic(4))),
+        ("blocks of 16", plan(48, &BlockDiagonal::new(16))),
+        ("blocks of 10", plan(50, &BlockDiagonal::new(10))),
+        ("boft 2, 32", plan(128, &Butterfly::boft(2, 32).unwrap())),
+        ("one block of 13", plan(13, &BlockDiagonal::new(13))),
+        ("any 37", plan(37, &AnyButterfly::new(4))),
+        ("any 30", plan(30, &AnyButterfly::new(2))),
+        ("monarch 36", plan(36, &Monarch::new(6))),
+        ("random 40", plan(40, &RandomShuffle { block: 4, stages: 3, seed: 7 })),
+        ("shared", Plan::from_stages(24, shared(4, 6)).unwrap()),
+        ("partial table", Plan::from_stages(11, [(table, Source::chart(Cayley))]).unwrap()),
+        (
+            "there and back",
+            plan(32, &Butterfly::boft(2, 4).unwrap())
+                .then(plan(32, &Butterfly::classic(2)).adjoint())
+                .unwrap(),
+        ),
+    ])
+}
+
+fn emulated(
+    plan: &Plan<f32>,
+    factors: &Factors<f32>,
+    window: usize,
+    tile: Option<Tile>,
+    op: Op,
+    x: &[f32],
+    stride: usize,
+    batch: usize,
+) -> Vec<f32> {
+    let schedule = Schedule::new(plan, window).unwrap();
+    let tile = tile.unwrap_or_else(|| verbs::tile(&schedule, 100 << 10, 1).unwrap());
+    let rows = Rows { batch, stride, aligned: stride % 4 == 0 };
+    let mut memory = Memory::default()
+        .with("x", x)
+        .with("y", &std::vec![f32::NAN; x.len()])
+        .with("numbers", &numbers(&schedule, factors))
+        .with("index", &schedule.index);
+    if let Some(call) = verbs::apply(&schedule, tile, Stored::F32, op == Op::Adjoint, rows, rows) {
+        memory.run(&call);
+    }
+    memory.get("y")
+}
+
+fn on_cpu(plan: &Plan<f32>, factors: &Factors<f32>, op: Op, x: &[f32]) -> Vec<f32> {
+    let mut y = std::vec![f32::NAN; x.len()];
+    let (input, output) = (Batch::rows(x, plan.n()).unwrap(), BatchMut::rows(&mut y, plan.n()).unwrap());
+    plan.apply(factors, input, output, op, Parallelism::None, &mut Workspace::new()).unwrap();
+    y
+}
+
+/// Whether this CPU's kernels fuse, as the device does.
+fn same(a: &[f32], b: &[f32]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+#[test]
+fn apply_has_the_bits_of_the_cpu() {
+    if !emulation::is_there() {
+        return;
+    }
+    for (name, plan) in plans() {
+        let factors = plan.realize(&theta(&plan)).unwrap();
+        for (window, batch, op) in [(1, 3, Op::None), (8, 9, Op::None), (8, 5, Op::Adjoint), (16, 1, Op::None)] {
+            let x = vectors(plan.n(), batch);
+            let y = emulated(&plan, &factors, window, None, op, &x, plan.n(), batch);
+            let expected = on_cpu(&plan, &factors, op, &x);
+            assert!(same(&y, &expected), "{name}, windows of {window}, {op:?}:\n{y:?}\n{expected:?}");
+        }
+        println!("{name}: {:?}", Schedule::new(&plan, 8).unwrap().passes.iter().map(|p| (p.window, p.stages.len())).collect::<Vec<_>>());
+    }
+}
