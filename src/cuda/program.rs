@@ -55,12 +55,51 @@ const NUMBERS: &str = include_str!("kernels/numbers.cuh");
 const TILE: &str = include_str!("kernels/tile.cuh");
 const STAGES: &str = include_str!("kernels/stages.cuh");
 const APPLY: &str = include_str!("kernels/apply.cu");
+const VJP: &str = include_str!("kernels/vjp.cu");
+const GATHER: &str = include_str!("kernels/gather.cu");
 
 /// y = op(Q) x.
 pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool) -> Program {
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed);
     source.push_str(APPLY);
     Program { kernel: "apply", source }
+}
+
+/// Of the adjoint of its derivative, what is there and what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// The input is saved, not the output.
+    pub(super) from_input: bool,
+    pub(super) gx: bool,
+    pub(super) gradient: bool,
+}
+
+/// The adjoint of the derivative of y = op(Q) x.
+pub(super) fn vjp(
+    schedule: &Schedule,
+    tile: Tile,
+    stored: Stored,
+    aligned: bool,
+    transposed: bool,
+    wanted: Wanted,
+) -> Program {
+    let mut source = on_tiles(schedule, tile, stored, aligned, transposed);
+    for (name, value) in [
+        ("EXACT", usize::from(schedule.exact)),
+        ("FROM_INPUT", usize::from(wanted.from_input)),
+        ("HAS_GX", usize::from(wanted.gx)),
+        ("HAS_GRADIENT", usize::from(wanted.gradient)),
+        ("PART", schedule.gradients.len()),
+    ] {
+        _ = writeln!(source, "#define {name} {value}");
+    }
+    source.push_str(VJP);
+    Program { kernel: "apply_vjp", source }
+}
+
+/// `gather`, `add_parts` or `scatter`.
+pub(super) fn gather(kernel: &'static str) -> Program {
+    Program { kernel, source: format!("#define STORED 0\n{PRELUDE}{NUMBERS}{GATHER}") }
 }
 
 /// What all kernels on tiles begin with.

@@ -27,6 +27,9 @@ pub(super) struct Schedule {
     pub(super) numbers: Vec<u32>,
     /// Likewise for gradients, where rotations have all four numbers.
     pub(super) gradients: Vec<u32>,
+    /// Of every entry of the plan, where among the gradients it is: `places`[`starts`[e]..`starts`[e + 1]].
+    pub(super) starts: Vec<u32>,
+    pub(super) places: Vec<u32>,
     /// Rows of a tile are exchanged by row ^ ((row >> a ^ row >> b) & 7).
     pub(super) swizzle: [u32; 2],
     /// Whether every block is orthogonal up to rounding.
@@ -127,6 +130,8 @@ impl Schedule {
             index: Vec::new(),
             numbers: Vec::new(),
             gradients: Vec::new(),
+            starts: Vec::new(),
+            places: Vec::new(),
             swizzle: [31; 2],
             exact: plan.is_exact(),
         };
@@ -142,6 +147,7 @@ impl Schedule {
             schedule.push(&stages[at..at + length], &best);
             at += length;
         }
+        schedule.invert(plan.num_entries());
         schedule.swizzle = schedule.best_swizzle();
         Ok(schedule)
     }
@@ -211,6 +217,21 @@ impl Schedule {
             }
         }
         self.passes.push(pass);
+    }
+
+    /// Where each entry is among the gradients, in rising order.
+    fn invert(&mut self, entries: usize) {
+        let mut starts = std::vec![0; entries + 1];
+        let named = || self.gradients.iter().enumerate().filter(|(_, entry)| **entry != NONE);
+        named().for_each(|(_, entry)| starts[*entry as usize + 1] += 1);
+        (0..entries).for_each(|e| starts[e + 1] += starts[e]);
+        let mut next = starts.clone();
+        let mut places = std::vec![0; starts[entries] as usize];
+        for (at, entry) in named() {
+            places[next[*entry as usize] as usize] = at as u32;
+            next[*entry as usize] += 1;
+        }
+        (self.starts, self.places) = (starts, places);
     }
 
     /// Coordinate `i` of window `w`.

@@ -1,16 +1,15 @@
 //! Kernels on the CPU against the CPU's kernels, bit for bit where both do the same arithmetic.
 
-use std::format;
 use std::println;
 use std::vec::Vec;
 
 use super::emulation::{self, Memory};
-use super::program::{Stored, Tile};
+use super::program::{Stored, Tile, Wanted};
 use super::schedule::{NONE, Schedule};
 use super::verbs::{self, Rows};
 use crate::layout::{Sharing, StageLayout};
-use crate::parametrization::{Cayley, Exponential, Givens};
-use crate::plan::{Factors, Op, Plan, Source, Workspace};
+use crate::parametrization::{Cayley, CayleyNeumann, Exponential, Givens};
+use crate::plan::{Factors, Op, Plan, Saved, Source, Workspace};
 use crate::topology::{AnyButterfly, BlockDiagonal, Butterfly, Monarch, RandomShuffle};
 use crate::{Batch, BatchMut, Parallelism};
 
@@ -113,4 +112,80 @@ fn apply_has_the_bits_of_the_cpu() {
         }
         println!("{name}: {:?}", Schedule::new(&plan, 8).unwrap().passes.iter().map(|p| (p.window, p.stages.len())).collect::<Vec<_>>());
     }
+}
+
+/// ∂x and ∂factors by the emulated kernels.
+fn emulated_vjp(
+    plan: &Plan<f32>,
+    factors: &Factors<f32>,
+    saved: &[f32],
+    wanted: Wanted,
+    transposed: bool,
+    gy: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let (n, batch) = (plan.n(), gy.len() / plan.n());
+    let schedule = Schedule::new(plan, if plan.is_exact() { 8 } else { 1 }).unwrap();
+    let tile = verbs::tile(&schedule, 100 << 10, 2).unwrap();
+    let rows = Rows { batch, stride: n, aligned: n % 4 == 0 };
+    let size = schedule.gradients.len();
+    let parts = std::vec![f32::NAN; verbs::scratch(&schedule, tile, batch) - size];
+    let mut memory = Memory::default()
+        .with("saved", saved)
+        .with("gy", gy)
+        .with("gx", &std::vec![f32::NAN; gy.len()])
+        .with("numbers", &numbers(&schedule, factors))
+        .with("index", &schedule.index)
+        .with("starts", &schedule.starts)
+        .with("places", &schedule.places)
+        .with("parts", &parts)
+        .with("sums", &std::vec![f32::NAN; size])
+        .with("d_factors", &std::vec![0.5f32; plan.num_entries()]);
+    for call in verbs::vjp(&schedule, tile, Stored::F32, transposed, wanted, [rows; 3]) {
+        memory.run(&call);
+    }
+    (memory.get("gx"), memory.get("d_factors"))
+}
+
+/// The largest difference in units of eps times the largest number.
+fn ratio(a: &[f32], b: &[f32]) -> f32 {
+    let size = b.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let miss = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |m: f32, d| if d <= m { m } else { d });
+    if miss == 0.0 { 0.0 } else { miss / (size * f32::EPSILON) }
+}
+
+#[test]
+fn gradients_are_those_of_the_cpu() {
+    if !emulation::is_there() {
+        return;
+    }
+    let mut all = plans();
+    let neumann = Plan::new(48, &Butterfly::boft(2, 8).unwrap(), CayleyNeumann { order: 3 });
+    all.push(("not orthogonal", neumann.unwrap()));
+    let mut worst = 0.0f32;
+    for (name, plan) in all {
+        let factors = plan.realize(&theta(&plan)).unwrap();
+        for (batch, op, from_input) in [(11, Op::None, true), (3, Op::Adjoint, false), (40, Op::None, false)] {
+            if !from_input && !plan.is_exact() {
+                continue;
+            }
+            let x = vectors(plan.n(), batch);
+            let y = on_cpu(&plan, &factors, op, &x);
+            let gy: Vec<f32> = x.iter().map(|x| (3.0 * x + 0.2).cos()).collect();
+            let saved = if from_input { &x } else { &y };
+            let wanted = Wanted { from_input, gx: true, gradient: true };
+            let (gx, d) = emulated_vjp(&plan, &factors, saved, wanted, op == Op::Adjoint, &gy);
+            let n = plan.n();
+            let (mut cpu_gx, mut cpu_d) = (std::vec![f32::NAN; x.len()], std::vec![0.5f32; plan.num_entries()]);
+            let rows = |x| Batch::rows(x, n).unwrap();
+            let from = if from_input { Saved::Input(rows(&x[..])) } else { Saved::Output(rows(&y[..])) };
+            let (to, d_to) = (BatchMut::rows(&mut cpu_gx, n).unwrap(), Some(&mut cpu_d[..]));
+            let workspace = &mut Workspace::new();
+            plan.apply_vjp(&factors, from, op, rows(&gy[..]), Some(to), d_to, Parallelism::None, workspace).unwrap();
+            assert!(same(&gx, &cpu_gx), "{name}, {op:?}:\n{gx:?}\n{cpu_gx:?}");
+            let miss = ratio(&d, &cpu_d);
+            assert!(miss <= 8.0, "{name}, {op:?}, {batch}: {miss} eps");
+            worst = worst.max(miss);
+        }
+    }
+    println!("gradients of entries: {worst} eps");
 }

@@ -4,7 +4,7 @@ use std::format;
 use std::vec::Vec;
 
 use super::call::{Argument, Call};
-use super::program::{self, Stored, Tile};
+use super::program::{self, Stored, Tile, Wanted};
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
 
@@ -69,4 +69,77 @@ pub(super) fn apply(
             Buffer("index"),
         ]),
     })
+}
+
+/// How many parts the gradient of the entries is added up in, by the shape of the batch alone: as many as there are tiles, at most
+/// 256 blocks of threads, and 128 MiB unless that would leave fewer than 32.
+pub(super) fn parts(schedule: &Schedule, tile: Tile, batch: usize) -> usize {
+    let groups = tile.planes / tile.together;
+    let bytes = (4 * groups * schedule.gradients.len()).max(1);
+    batch.div_ceil(tile.vectors()).min(((128 << 20) / bytes).clamp(32, 256))
+}
+
+/// Numbers of scratch memory for the parts, and for their sum behind them.
+pub(super) fn scratch(schedule: &Schedule, tile: Tile, batch: usize) -> usize {
+    let groups = tile.planes / tile.together;
+    (parts(schedule, tile, batch) * groups + 1) * schedule.gradients.len()
+}
+
+/// The adjoint of its derivative: gx ← op(Q)ᵀ gy, `parts` ← gradients of windows.
+pub(super) fn vjp(
+    schedule: &Schedule,
+    tile: Tile,
+    stored: Stored,
+    transposed: bool,
+    wanted: Wanted,
+    [saved, gy, gx]: [Rows; 3],
+) -> Vec<Call> {
+    use Argument::{Buffer, Integer, Nothing};
+    let mut calls = Vec::new();
+    if gy.batch > 0 && (wanted.gx || wanted.gradient) {
+        let aligned = [saved, gy, gx].iter().all(|rows| rows.aligned) && schedule.n.is_multiple_of(4);
+        let blocks = parts(schedule, tile, gy.batch);
+        let optional = |there: bool, name| if there { Buffer(name) } else { Nothing };
+        calls.push(Call {
+            program: program::vjp(schedule, tile, stored, aligned, transposed, wanted),
+            blocks,
+            threads: tile.threads,
+            shared: 2 * tile.bytes(schedule.n),
+            arguments: Vec::from([
+                Buffer("saved"),
+                Integer(saved.stride as i64),
+                Buffer("gy"),
+                Integer(gy.stride as i64),
+                optional(wanted.gx, "gx"),
+                Integer(gx.stride as i64),
+                Integer(gy.batch as i64),
+                Buffer("numbers"),
+                Buffer("index"),
+                optional(wanted.gradient, "parts"),
+            ]),
+        });
+        if wanted.gradient && !schedule.gradients.is_empty() {
+            let size = schedule.gradients.len();
+            let many = blocks * (tile.planes / tile.together);
+            let sums = Buffer("sums");
+            let arguments = [Buffer("parts"), Integer(size as i64), Integer(many as i64), sums.clone()];
+            calls.push(threads_of_256("add_parts", size, Vec::from(arguments)));
+            let entries = schedule.starts.len() - 1;
+            let arguments = [sums, Buffer("starts"), Buffer("places"), Buffer("d_factors"), Integer(entries as i64)];
+            calls.push(threads_of_256("scatter", entries, Vec::from(arguments)));
+        }
+    }
+    calls
+}
+
+/// `numbers` ← `entries` as windows want them.
+pub(super) fn gather(schedule: &Schedule) -> Option<Call> {
+    use Argument::{Buffer, Integer};
+    let count = schedule.numbers.len();
+    let arguments = [Buffer("entries"), Buffer("source"), Buffer("numbers"), Integer(count as i64)];
+    (count > 0).then(|| threads_of_256("gather", count, Vec::from(arguments)))
+}
+
+fn threads_of_256(kernel: &'static str, count: usize, arguments: Vec<Argument>) -> Call {
+    Call { program: program::gather(kernel), blocks: count.div_ceil(256), threads: 256, shared: 0, arguments }
 }

@@ -1,0 +1,30 @@
+// Numbers between the order of a plan's entries and that of windows, and sums of parts.
+
+// numbers[d] = entries[source[d]], or zero where there is none.
+extern "C" __global__ void __launch_bounds__(256) gather(
+    const float* __restrict__ entries, const word* __restrict__ source, float* __restrict__ numbers, long long count) {
+    const long long d = (long long)blockIdx.x * 256 + threadIdx.x;
+    if (d < count) numbers[d] = source[d] == 0xffffffffu ? 0.0f : entries[source[d]];
+}
+
+// sums[d] = parts[0][d] + parts[1][d] + …, in this order.
+extern "C" __global__ void __launch_bounds__(256) add_parts(
+    const float* __restrict__ parts, long long size, long long many, float* __restrict__ sums) {
+    const long long d = (long long)blockIdx.x * 256 + threadIdx.x;
+    if (d < size) {
+        double sum = 0.0;
+        for (long long part = 0; part < many; part++) sum = __dadd_rn(sum, (double)parts[part * size + d]);
+        sums[d] = (float)sum;
+    }
+}
+
+// entries[e] += the sum of all sums[d] whose entry is e: d = places[starts[e]], …, in this order.
+extern "C" __global__ void __launch_bounds__(256) scatter(
+    const float* __restrict__ sums, const word* __restrict__ starts, const word* __restrict__ places, float* entries, long long count) {
+    const long long e = (long long)blockIdx.x * 256 + threadIdx.x;
+    if (e < count) {
+        double sum = 0.0;
+        for (word at = starts[e]; at < starts[e + 1]; at++) sum = __dadd_rn(sum, (double)sums[places[at]]);
+        entries[e] = (float)__dadd_rn((double)entries[e], sum);
+    }
+}

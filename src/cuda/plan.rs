@@ -1,0 +1,234 @@
+//! A plan on a device, and the verbs on it.
+
+use std::vec::Vec;
+
+use super::buffer::{Batch, BatchMut, Buffer, Number, stored};
+use super::call::Call;
+use super::device::Stream;
+use super::program::{Tile, Wanted};
+use super::schedule::Schedule;
+use super::verbs::{self, Rows};
+use crate::error::{Error, Result, check_length};
+use crate::plan::{Factors, Op, Plan};
+
+/// Coordinates that stages share in a thread's registers.
+const WINDOW: usize = 8;
+
+/// A [`Plan`] on a device: its passes, and what of it lies in the device's memory. It belongs to a stream, as buffers do.
+#[derive(Debug)]
+pub struct DevicePlan {
+    stream: Stream,
+    plan: Plan<f32>,
+    schedule: Schedule,
+    forward: Tile,
+    /// Of two tiles at once, if they fit.
+    backward: Result<Tile>,
+    index: Buffer<u16>,
+    source: Buffer<u32>,
+    starts: Buffer<u32>,
+    places: Buffer<u32>,
+}
+
+/// Realised blocks in a device's memory, as its kernels read them.
+#[derive(Debug)]
+pub struct DeviceFactors {
+    numbers: Buffer<f32>,
+    /// The factors that they were made of on the host.
+    host: Option<Factors<f32>>,
+}
+
+impl DevicePlan {
+    /// The plan on the stream's device.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for stages of reflectors, for n > 65536 and for vectors that do not fit the device's shared memory (n =
+    /// 58112 where it is 227 KiB; gradients need twice as much); [`Error::Device`].
+    pub fn new(stream: &Stream, plan: &Plan<f32>) -> Result<Self> {
+        let schedule = Schedule::new(plan, if plan.is_exact() { WINDOW } else { 1 })?;
+        let shared = stream.device().shared();
+        Ok(Self {
+            forward: verbs::tile(&schedule, shared, 1)?,
+            backward: verbs::tile(&schedule, shared, 2),
+            index: stream.upload(&schedule.index)?,
+            source: stream.upload(&schedule.numbers)?,
+            starts: stream.upload(&schedule.starts)?,
+            places: stream.upload(&schedule.places)?,
+            stream: stream.clone(),
+            plan: plan.clone(),
+            schedule,
+        })
+    }
+
+    /// The plan itself.
+    pub fn plan(&self) -> &Plan<f32> {
+        &self.plan
+    }
+
+    /// Factors that the host has realised, of any charts.
+    ///
+    /// # Errors
+    /// [`Error::Size`] for factors of another plan; [`Error::Device`].
+    pub fn upload(&self, factors: &Factors<f32>) -> Result<DeviceFactors> {
+        // Its own check of whose factors they are.
+        if self.plan.num_stages() > 0 && self.plan.num_entries() > 0 {
+            let stage = self.plan.stages().iter().position(|stage| stage.num_groups() > 0).unwrap_or(0);
+            let b = self.plan.stages()[stage].layout().block_size();
+            self.plan.block(factors, stage, 0, &mut std::vec![0.0; b * b])?;
+        } else {
+            check_length("entries of factors", self.plan.num_entries(), factors.entries().len())?;
+        }
+        let entries = self.stream.upload(factors.entries())?;
+        let numbers = self.stream.zeros(self.schedule.numbers.len())?;
+        if let Some(call) = verbs::gather(&self.schedule) {
+            let named = [("entries", entries.address()), ("source", self.source.address()), ("numbers", numbers.address())];
+            self.run(&[call], &named)?;
+        }
+        Ok(DeviceFactors { numbers, host: Some(factors.clone()) })
+    }
+
+    /// y ← op(Q) x for every vector; all stages in one kernel that reads x once and writes y once. `x` and `y` may be the same
+    /// memory, of foreign buffers. Every op of [`Op`] is one of the two that real matrices have.
+    ///
+    /// # Errors
+    /// [`Error::Length`] where n or the batches differ, [`Error::Overlap`] where x and y share memory otherwise,
+    /// [`Error::Unsupported`] for buffers of another stream, [`Error::Device`]. Nothing is written then.
+    pub fn apply<E: Number>(&self, factors: &DeviceFactors, x: Batch<'_, E>, y: BatchMut<'_, E>, op: Op) -> Result<()> {
+        self.check_factors(factors)?;
+        let y = y.as_batch();
+        self.check("x", &x)?;
+        self.check("y", &y)?;
+        check_length("batch of y", x.batch(), y.batch())?;
+        x.check_apart("x and y", &y, true)?;
+        self.apply_at(factors, (x.shape(), x.address()), (y.shape(), y.address()), stored::<E>(), op)
+    }
+
+    /// x ← op(Q) x.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn apply_in_place<E: Number>(&self, factors: &DeviceFactors, x: BatchMut<'_, E>, op: Op) -> Result<()> {
+        self.check_factors(factors)?;
+        let x = x.as_batch();
+        self.check("x", &x)?;
+        let x = (x.shape(), x.address());
+        self.apply_at(factors, x, x, stored::<E>(), op)
+    }
+
+    fn apply_at(
+        &self,
+        factors: &DeviceFactors,
+        (x, x_at): (Rows, u64),
+        (y, y_at): (Rows, u64),
+        stored: super::program::Stored,
+        op: Op,
+    ) -> Result<()> {
+        let call = verbs::apply(&self.schedule, self.forward, stored, transposes(op), x, y);
+        let calls: Vec<Call> = call.into_iter().collect();
+        self.run(&calls, &[("x", x_at), ("y", y_at), ("numbers", factors.numbers.address()), ("index", self.index.address())])
+    }
+
+    /// The adjoint of the derivative of y = op(Q) x: `gx`, if wanted, ← op(Q)ᵀ gy; `d_factors` (length
+    /// [`num_entries`](Plan::num_entries), in the plan's order) += the gradient of all entries. As [`Plan::apply_vjp`], with sums
+    /// over the batch in an order that the shape of the batch alone decides.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply), and [`Error::Unsupported`] for a saved output unless [`is_exact`](Plan::is_exact), and for vectors
+    /// of which two tiles do not fit the shared memory.
+    pub fn apply_vjp<E: Number>(
+        &self,
+        factors: &DeviceFactors,
+        saved: Saved<'_, E>,
+        op: Op,
+        gy: Batch<'_, E>,
+        gx: Option<BatchMut<'_, E>>,
+        d_factors: Option<&mut Buffer<f32>>,
+    ) -> Result<()> {
+        self.check_factors(factors)?;
+        let (kept, from_input) = match saved {
+            Saved::Input(x) => (x, true),
+            Saved::Output(y) => (y, false),
+        };
+        let gx = gx.as_ref().map(BatchMut::as_batch);
+        self.check("saved batch", &kept)?;
+        self.check("gy", &gy)?;
+        check_length("batch of the saved batch", gy.batch(), kept.batch())?;
+        if let Some(gx) = &gx {
+            self.check("gx", gx)?;
+            check_length("batch of gx", gy.batch(), gx.batch())?;
+            gy.check_apart("gy and gx", gx, false)?;
+            kept.check_apart("saved batch and gx", gx, false)?;
+        }
+        if let Some(d) = &d_factors {
+            check_length("d_factors", self.plan.num_entries(), d.len())?;
+            self.stream.check_same("d_factors", d.stream())?;
+        }
+        if !from_input && !self.plan.is_exact() {
+            return Err(Error::Unsupported {
+                what: "gradient from the saved output",
+                expected: "a plan whose blocks are all orthogonal",
+                got: "a plan with other fixed blocks or approximate charts".into(),
+            });
+        }
+        let tile = self.backward.clone()?;
+        let wanted = Wanted { from_input, gx: gx.is_some(), gradient: d_factors.is_some() };
+        let size = self.schedule.gradients.len();
+        let scratch: Buffer<f32> = self.stream.zeros(match d_factors {
+            Some(_) => verbs::scratch(&self.schedule, tile, gy.batch()),
+            None => 0,
+        })?;
+        let sums = scratch.len().saturating_sub(size);
+        let shapes = [kept.shape(), gy.shape(), gx.as_ref().map_or(gy.shape(), Batch::shape)];
+        let calls = verbs::vjp(&self.schedule, tile, stored::<E>(), transposes(op), wanted, shapes);
+        self.run(
+            &calls,
+            &[
+                ("saved", kept.address()),
+                ("gy", gy.address()),
+                ("gx", gx.as_ref().map_or(0, Batch::address)),
+                ("numbers", factors.numbers.address()),
+                ("index", self.index.address()),
+                ("parts", scratch.address()),
+                ("sums", scratch.address() + 4 * sums as u64),
+                ("starts", self.starts.address()),
+                ("places", self.places.address()),
+                ("d_factors", d_factors.map_or(0, |d| d.address())),
+            ],
+        )
+    }
+
+    fn check<E: Number>(&self, what: &'static str, batch: &Batch<'_, E>) -> Result<()> {
+        check_length("length n of a batch", self.plan.n(), batch.n())?;
+        self.stream.check_same(what, batch.stream())
+    }
+
+    fn check_factors(&self, factors: &DeviceFactors) -> Result<()> {
+        check_length("numbers of device factors", self.schedule.numbers.len(), factors.numbers.len())?;
+        self.stream.check_same("device factors", factors.numbers.stream())
+    }
+
+    /// Puts these calls into the queue.
+    fn run(&self, calls: &[Call], addresses: &[(&str, u64)]) -> Result<()> {
+        for call in calls {
+            let address = |name: &str| addresses.iter().find(|(n, _)| *n == name).map_or(0, |(_, address)| *address);
+            // SAFETY: the verbs have checked that every batch is memory of this stream with n numbers in each of its rows, that
+            // what is written is not read elsewhere, and that tables and numbers are those of the schedule the call was made of. All
+            // buffers belong to this stream, so none is given back before the call has run.
+            unsafe { self.stream.launch(call, address)? };
+        }
+        Ok(())
+    }
+}
+
+/// What [`DevicePlan::apply_vjp`] starts from.
+#[derive(Debug, Clone, Copy)]
+pub enum Saved<'a, E> {
+    /// x, for any plan.
+    Input(Batch<'a, E>),
+    /// y = op(Q) x, for orthogonal blocks: one way through the stages is saved.
+    Output(Batch<'a, E>),
+}
+
+/// Whether a real matrix is transposed.
+fn transposes(op: Op) -> bool {
+    matches!(op, Op::Adjoint | Op::Transpose)
+}
