@@ -129,7 +129,8 @@ impl DevicePlan {
 
     /// The adjoint of the derivative of y = op(Q) x: `gx`, if wanted, ← op(Q)ᵀ gy; `d_factors` (length
     /// [`num_entries`](Plan::num_entries), in the plan's order) += the gradient of all entries. As [`Plan::apply_vjp`], with sums
-    /// over the batch in an order that the shape of the batch alone decides.
+    /// over the batch in an order that the shape of the batch alone decides. Of a 2×2 rotation (c, −s; s, c) the gradient G of its entries
+    /// is given as ½(p, −q; q, p) with p = G₀₀ + G₁₁, q = G₁₀ − G₀₁: its part that moves rotations, from which the same ∂θ follows.
     ///
     /// # Errors
     /// As [`apply`](Self::apply), and [`Error::Unsupported`] for a saved output unless [`is_exact`](Plan::is_exact), and for vectors
@@ -171,7 +172,7 @@ impl DevicePlan {
         }
         let tile = self.backward.clone()?;
         let wanted = Wanted { from_input, gx: gx.is_some(), gradient: d_factors.is_some() };
-        let size = self.schedule.gradients.len();
+        let size = self.schedule.numbers.len();
         let scratch: Buffer<f32> = self.stream.zeros(match d_factors {
             Some(_) => verbs::scratch(&self.schedule, tile, gy.batch()),
             None => 0,

@@ -89,7 +89,7 @@ pub(super) fn vjp(
         ("FROM_INPUT", usize::from(wanted.from_input)),
         ("HAS_GX", usize::from(wanted.gx)),
         ("HAS_GRADIENT", usize::from(wanted.gradient)),
-        ("PART", schedule.gradients.len()),
+        ("PART", schedule.numbers.len()),
     ] {
         _ = writeln!(source, "#define {name} {value}");
     }
@@ -136,11 +136,10 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
 
 /// A pass as constants and small functions.
 fn describe(at: usize, pass: &Pass, source: &mut String) {
-    let Pass { window, count, numbers, gradients, .. } = pass;
+    let Pass { window, count, numbers, .. } = pass;
     _ = writeln!(
         source,
-        "struct Pass{at} {{\n    enum {{ AT = {at}, WINDOW = {window}, COUNT = {count}, NUMBERS = {numbers}, \
-         GRADIENTS = {gradients} }};\n    static const bool WIDE = {};",
+        "struct Pass{at} {{\n    enum {{ AT = {at}, WINDOW = {window}, COUNT = {count}, NUMBERS = {numbers} }};\n    static const bool WIDE = {};",
         pass.is_wide()
     );
     let coordinate = match &pass.place {
@@ -165,10 +164,10 @@ fn describe(at: usize, pass: &Pass, source: &mut String) {
         let value = if pass.is_wide() { "i".into() } else { format!("at[q * {b} + i]") };
         _ = writeln!(
             source,
-            "    struct Stage{s} {{\n        enum {{ B = {b}, BLOCKS = {blocks}, NUMBER = {}, GRADIENT = {} }};\n        \
+            "    struct Stage{s} {{\n        enum {{ B = {b}, BLOCKS = {blocks}, NUMBER = {} }};\n        \
              static const bool ROTATION = {}, ADJOINT = {};\n        \
              __device__ static inline constexpr int at(int q, int i) {{ {at}return {value}; }}\n    }};",
-            local.number, local.gradient, local.rotation, local.adjoint
+            local.number, local.rotation, local.adjoint
         );
     }
     let names: std::vec::Vec<_> = (0..pass.stages.len()).map(|s| format!("Stage{s}")).collect();

@@ -25,11 +25,12 @@ pub(super) struct Schedule {
     pub(super) index: Vec<u16>,
     /// The plan's entry that each number is; [`NONE`] fills fours up.
     pub(super) numbers: Vec<u32>,
-    /// Likewise for gradients, where rotations have all four numbers.
-    pub(super) gradients: Vec<u32>,
-    /// Of every entry of the plan, where among the gradients it is: `places`[`starts`[e]..`starts`[e + 1]].
+    /// Gradients of windows lie as their numbers do. That of entry e of the plan is the sum of those at
+    /// `places`[`starts`[e]..`starts`[e + 1]]; see [`HALF`], [`MINUS`].
     pub(super) starts: Vec<u32>,
     pub(super) places: Vec<u32>,
+    /// The same before it is in order: entry and place.
+    parts: Vec<(u32, u32)>,
     /// Rows of a tile are exchanged by row ^ ((row >> a ^ row >> b) & 7).
     pub(super) swizzle: [u32; 2],
     /// Whether every block is orthogonal up to rounding.
@@ -39,6 +40,11 @@ pub(super) struct Schedule {
 /// No entry.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// Of a rotation (c, −s; s, c) two numbers of the gradient G are kept, in the places of c and s: p = G₀₀ + G₁₁ and q = G₁₀ − G₀₁. All
+/// that moves c and s is in them. As entries they are ½(p, −q; q, p), the part of G that rotations can feel: the nearest such matrix.
+pub(super) const HALF: u32 = 1 << 30;
+pub(super) const MINUS: u32 = 1 << 31;
+
 #[derive(Debug)]
 pub(super) struct Pass {
     /// Coordinates of a window.
@@ -46,9 +52,8 @@ pub(super) struct Pass {
     /// Windows.
     pub(super) count: usize,
     pub(super) place: Place,
-    /// Where its numbers start, and its gradients.
+    /// Where its numbers start.
     pub(super) numbers: usize,
-    pub(super) gradients: usize,
     pub(super) stages: Vec<Local>,
 }
 
@@ -83,9 +88,8 @@ pub(super) struct Local {
     pub(super) rotation: bool,
     /// Blocks act transposed.
     pub(super) adjoint: bool,
-    /// Its first number in the window, and its first gradient.
+    /// Its first number in the window.
     pub(super) number: usize,
-    pub(super) gradient: usize,
 }
 
 impl Pass {
@@ -96,10 +100,13 @@ impl Pass {
 
 impl Local {
     /// Numbers of a block, as they are stored, and of its gradient.
-    fn sizes(&self, wide: bool) -> (usize, usize) {
+    fn size(&self, wide: bool) -> usize {
         let b = self.block;
-        let all = if wide { b.next_multiple_of(4) * b } else { b * b };
-        (if self.rotation { 2 } else { all }, all)
+        match (self.rotation, wide) {
+            (true, _) => 2,
+            (_, true) => b.next_multiple_of(4) * b,
+            _ => b * b,
+        }
     }
 }
 
@@ -117,6 +124,9 @@ impl Schedule {
     pub(super) fn new(plan: &Plan<f32>, window: usize) -> Result<Self> {
         let n = plan.n();
         let unsupported = |what, expected, got| Err(Error::Unsupported { what, expected, got });
+        if plan.num_entries() > 1 << 28 {
+            return unsupported("plan on a device", "at most 2^28 entries", format!("{}", plan.num_entries()));
+        }
         if n > usize::from(u16::MAX) + 1 {
             return unsupported("vectors on a device", "at most 65536 coordinates", format!("n = {n}"));
         }
@@ -129,22 +139,17 @@ impl Schedule {
             passes: Vec::new(),
             index: Vec::new(),
             numbers: Vec::new(),
-            gradients: Vec::new(),
             starts: Vec::new(),
             places: Vec::new(),
+            parts: Vec::new(),
             swizzle: [31; 2],
             exact: plan.is_exact(),
         };
         let mut at = 0;
-        while at < stages.len() {
-            let mut best = single(stages[at]);
-            let mut length = 1;
-            while at + length < stages.len() {
-                let Some(found) = together(n, &stages[at..=at + length], window) else { break };
-                best = found;
-                length += 1;
-            }
-            schedule.push(&stages[at..at + length], &best);
+        for length in cut(n, &stages, window) {
+            let these = &stages[at..at + length];
+            let windows = if length > 1 { together(n, these, window) } else { None };
+            schedule.push(these, &windows.unwrap_or_else(|| single(these[0])));
             at += length;
         }
         schedule.invert(plan.num_entries());
@@ -169,10 +174,9 @@ impl Schedule {
             count,
             place,
             numbers: self.numbers.len(),
-            gradients: self.gradients.len(),
             stages: Vec::new(),
         };
-        let (mut number, mut gradient) = (0, 0);
+        let mut number = 0;
         for (s, stage) in stages.iter().enumerate() {
             let positions = |j: usize| {
                 let coordinates = &windows.coordinates[0];
@@ -186,19 +190,15 @@ impl Schedule {
                 adjoint: stage.is_adjoint(),
                 at,
                 number,
-                gradient,
             };
-            let (numbers, gradients) = local.sizes(wide);
-            let blocks = windows.blocks[s][0].len();
-            number += (blocks * numbers).next_multiple_of(4);
-            gradient += (blocks * gradients).next_multiple_of(4);
+            number += (windows.blocks[s][0].len() * local.size(wide)).next_multiple_of(4);
             pass.stages.push(local);
         }
         self.numbers.resize(pass.numbers + number * count, NONE);
-        self.gradients.resize(pass.gradients + gradient * count, NONE);
+        let parts = &mut self.parts;
         for (s, (stage, local)) in stages.iter().zip(&pass.stages).enumerate() {
             let b = local.block;
-            let (numbers, gradients) = local.sizes(wide);
+            let size = local.size(wide);
             for (w, blocks) in windows.blocks[s].iter().enumerate() {
                 let lane = |e: usize| (e / 4 * count + w) * 4 + e % 4;
                 for (q, j) in blocks.iter().enumerate() {
@@ -206,11 +206,17 @@ impl Schedule {
                     for (i, k) in (0..b).flat_map(|i| (0..b).map(move |k| (i, k))) {
                         let e = if wide { i / 4 * 4 * b + k * 4 + i % 4 } else { i * b + k };
                         let entry = stage.entry(group, i, k) as u32;
-                        self.gradients[pass.gradients + lane(local.gradient + q * gradients + e)] = entry;
-                        match (local.rotation, k) {
-                            (true, 0) => self.numbers[pass.numbers + lane(local.number + q * numbers + i)] = entry,
-                            (true, _) => {}
-                            _ => self.numbers[pass.numbers + lane(local.number + q * numbers + e)] = entry,
+                        if local.rotation {
+                            // c and s are the entries of the first column; p and q of the gradient go there as well.
+                            let at = pass.numbers + lane(local.number + q * size + usize::from(i != k));
+                            if k == 0 {
+                                self.numbers[at] = entry;
+                            }
+                            parts.push((entry, at as u32 | HALF | if i < k { MINUS } else { 0 }));
+                        } else {
+                            let at = pass.numbers + lane(local.number + q * size + e);
+                            self.numbers[at] = entry;
+                            parts.push((entry, at as u32));
                         }
                     }
                 }
@@ -219,19 +225,14 @@ impl Schedule {
         self.passes.push(pass);
     }
 
-    /// Where each entry is among the gradients, in rising order.
+    /// Where each entry's gradient is, in rising order.
     fn invert(&mut self, entries: usize) {
-        let mut starts = std::vec![0; entries + 1];
-        let named = || self.gradients.iter().enumerate().filter(|(_, entry)| **entry != NONE);
-        named().for_each(|(_, entry)| starts[*entry as usize + 1] += 1);
-        (0..entries).for_each(|e| starts[e + 1] += starts[e]);
-        let mut next = starts.clone();
-        let mut places = std::vec![0; starts[entries] as usize];
-        for (at, entry) in named() {
-            places[next[*entry as usize] as usize] = at as u32;
-            next[*entry as usize] += 1;
-        }
-        (self.starts, self.places) = (starts, places);
+        let mut parts = core::mem::take(&mut self.parts);
+        parts.sort_unstable_by_key(|(entry, at)| (*entry, at & !(HALF | MINUS)));
+        self.starts = std::vec![0; entries + 1];
+        parts.iter().for_each(|(entry, _)| self.starts[*entry as usize + 1] += 1);
+        (0..entries).for_each(|e| self.starts[e + 1] += self.starts[e]);
+        self.places = parts.into_iter().map(|(_, at)| at).collect();
     }
 
     /// Coordinate `i` of window `w`.
@@ -271,7 +272,7 @@ impl Schedule {
 }
 
 /// Charts of two coordinates that only make rotations to the last bit; and fixed blocks that are such.
-fn is_rotation(stage: &Stage<f32>) -> bool {
+pub(super) fn is_rotation(stage: &Stage<f32>) -> bool {
     stage.layout().block_size() == 2
         && match stage.source() {
             Source::Chart { chart, .. } => ["Cayley", "Givens", "Exponential"].contains(&chart.id().as_str()),
@@ -281,6 +282,29 @@ fn is_rotation(stage: &Stage<f32>) -> bool {
             }),
             _ => false,
         }
+}
+
+/// How many stages each pass takes: as few passes as there can be, and of these cuts the one with the fewest windows, whose passes are
+/// most alike.
+fn cut(n: usize, stages: &[&Stage<f32>], window: usize) -> Vec<usize> {
+    // Of the stages from each on: passes, windows, length of the first pass.
+    let mut best = std::vec![(0, 0, 0); stages.len() + 1];
+    for at in (0..stages.len()).rev() {
+        let (passes, windows, _) = best[at + 1];
+        best[at] = (passes + 1, windows + stages[at].layout().num_blocks(), 1);
+        for length in 2..=stages.len() - at {
+            let Some(found) = together(n, &stages[at..at + length], window) else { break };
+            let (passes, windows, _) = best[at + length];
+            best[at] = best[at].min((passes + 1, windows + found.coordinates.len(), length));
+        }
+    }
+    let mut lengths = Vec::new();
+    let mut at = 0;
+    while at < stages.len() {
+        lengths.push(best[at].2);
+        at += best[at].2;
+    }
+    lengths
 }
 
 /// One stage: every block a window, in its own order.

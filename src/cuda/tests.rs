@@ -3,9 +3,11 @@
 use std::println;
 use std::vec::Vec;
 
+use super::call::Call;
+use super::driver;
 use super::emulation::{self, Memory};
 use super::program::{Stored, Tile, Wanted};
-use super::schedule::{NONE, Schedule};
+use super::schedule::{self, NONE, Schedule};
 use super::verbs::{self, Rows};
 use crate::layout::{Sharing, StageLayout};
 use crate::parametrization::{Cayley, CayleyNeumann, Exponential, Givens};
@@ -127,7 +129,7 @@ fn emulated_vjp(
     let schedule = Schedule::new(plan, if plan.is_exact() { 8 } else { 1 }).unwrap();
     let tile = verbs::tile(&schedule, 100 << 10, 2).unwrap();
     let rows = Rows { batch, stride: n, aligned: n % 4 == 0 };
-    let size = schedule.gradients.len();
+    let size = schedule.numbers.len();
     let parts = std::vec![f32::NAN; verbs::scratch(&schedule, tile, batch) - size];
     let mut memory = Memory::default()
         .with("saved", saved)
@@ -144,6 +146,18 @@ fn emulated_vjp(
         memory.run(&call);
     }
     (memory.get("gx"), memory.get("d_factors"))
+}
+
+/// The part of gradients that rotations can feel; it began as halves.
+fn project(plan: &Plan<f32>, d: &mut [f32]) {
+    for stage in plan.stages().iter().filter(|stage| schedule::is_rotation(stage)) {
+        for g in 0..stage.num_groups() {
+            let at = |i, k| stage.entry(g, i, k);
+            let [a, b, c, e] = [at(0, 0), at(0, 1), at(1, 0), at(1, 1)];
+            let (p, q) = (d[a] - 0.5 + (d[e] - 0.5), d[c] - d[b]);
+            (d[a], d[b], d[c], d[e]) = (0.5 + 0.5 * p, 0.5 - 0.5 * q, 0.5 + 0.5 * q, 0.5 + 0.5 * p);
+        }
+    }
 }
 
 /// The largest difference in units of eps times the largest number.
@@ -182,10 +196,69 @@ fn gradients_are_those_of_the_cpu() {
             let workspace = &mut Workspace::new();
             plan.apply_vjp(&factors, from, op, rows(&gy[..]), Some(to), d_to, Parallelism::None, workspace).unwrap();
             assert!(same(&gx, &cpu_gx), "{name}, {op:?}:\n{gx:?}\n{cpu_gx:?}");
+            project(&plan, &mut cpu_d);
             let miss = ratio(&d, &cpu_d);
             assert!(miss <= 8.0, "{name}, {op:?}, {batch}: {miss} eps");
             worst = worst.max(miss);
         }
     }
     println!("gradients of entries: {worst} eps");
+}
+
+/// Plans at the sizes that matter, for the compiler.
+fn large_plans() -> Vec<(&'static str, Plan<f32>)> {
+    let plan = |n, topology: &dyn crate::Topology| Plan::<f32>::new(n, topology, Cayley).unwrap();
+    Vec::from([
+        ("classic 1024", Plan::new(1024, &Butterfly::classic(2), Givens).unwrap()),
+        ("classic 4096", Plan::new(4096, &Butterfly::classic(2), Givens).unwrap()),
+        ("boft 4, 8 of 4096", plan(4096, &Butterfly::boft(4, 8).unwrap())),
+        ("boft 4, 4 of 4096", plan(4096, &Butterfly::boft(4, 4).unwrap())),
+        ("boft 2, 32 of 4096", plan(4096, &Butterfly::boft(2, 32).unwrap())),
+        ("blocks of 16 of 768", plan(768, &BlockDiagonal::new(16))),
+        ("any 1000", plan(1000, &AnyButterfly::new(2))),
+        ("random 1000", plan(1000, &RandomShuffle { block: 4, stages: 3, seed: 7 })),
+    ])
+}
+
+/// Registers, bytes that spilled, from what `ptxas -v` says.
+fn registers(log: &str) -> (usize, usize) {
+    let before = |what: &str| {
+        let text = &log[..log.find(what).unwrap_or(0)];
+        text.split_whitespace().next_back().and_then(|word| word.parse().ok()).unwrap_or(usize::MAX)
+    };
+    (before(" registers"), before(" bytes spill stores"))
+}
+
+#[test]
+fn kernels_compile_for_gpus() {
+    if let Err(error) = driver::check(driver::Library::Compiler) {
+        println!("skipped: kernels are not compiled for GPUs: {error}");
+        return;
+    }
+    let shared = 227 << 10;
+    println!("| kernel | stored | threads | bytes of shared memory | registers, bytes spilled |");
+    for (name, plan) in large_plans() {
+        let schedule = Schedule::new(&plan, 8).unwrap();
+        let passes: Vec<_> = schedule.passes.iter().map(|p| (p.window, p.stages.len())).collect();
+        println!("{name}: windows and stages {passes:?}, swizzle {:?}", schedule.swizzle);
+        let rows = Rows { batch: 1 << 16, stride: plan.n(), aligned: true };
+        let wanted = Wanted { from_input: false, gx: true, gradient: true };
+        for stored in [Stored::F32, Stored::Bf16] {
+            let tile = verbs::tile(&schedule, shared, 1).unwrap();
+            let apply = verbs::apply(&schedule, tile, stored, stored == Stored::F16, rows, rows).unwrap();
+            let mut calls = Vec::from([apply]);
+            if let (true, Ok(tile)) = (stored != Stored::F16, verbs::tile(&schedule, shared, 2)) {
+                calls.extend(verbs::vjp(&schedule, tile, stored, false, wanted, [rows; 3]));
+            }
+            for call in calls {
+                let found = ["sm_90"].map(|architecture| {
+                    let binary = driver::compile(&call.program.source, architecture, &["--ptxas-options=-v"]).unwrap();
+                    assert!(!binary.image.is_empty());
+                    registers(&binary.log)
+                });
+                let Call { threads, shared, .. } = call;
+                println!("{} {stored:?} {threads} {shared} {found:?}", call.name());
+            }
+        }
+    }
 }

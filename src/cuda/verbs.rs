@@ -18,26 +18,26 @@ pub(super) struct Rows {
 
 /// The tile for vectors of length n where a block of threads has that much shared memory, with `tiles` of them.
 ///
-/// Chunks of four vectors, or fewer where they do not fit; planes until there are windows for 128 threads; two of them a thread's where
-/// the tile stays small enough for several blocks.
+/// Chunks of four vectors, or fewer where they do not fit; planes until there are windows for 128 threads, each of which takes one
+/// window of one plane.
 pub(super) fn tile(schedule: &Schedule, shared: usize, tiles: usize) -> Result<Tile> {
     let n = schedule.n;
-    let fits = |vectors: usize| n.next_multiple_of(8) * 4 * vectors * tiles <= shared;
-    let Some(chunk) = [4, 2, 1].into_iter().find(|chunk| fits(*chunk)) else {
+    let fits = |vectors: usize, most: usize| n.next_multiple_of(8) * 4 * vectors * tiles <= most;
+    let Some(chunk) = [4, 2, 1].into_iter().find(|chunk| fits(*chunk, shared)) else {
         return Err(Error::Unsupported {
             what: "vectors on this device",
             expected: "a tile that fits the shared memory",
             got: format!("n = {n}, {tiles} tiles, {shared} bytes"),
         });
     };
-    let windows = schedule.passes.iter().map(|pass| pass.count * pass.window.div_ceil(8)).max().unwrap_or(n / 4).max(1);
-    let together = if tiles == 1 && 2 * chunk * n <= 8192 { 2 } else { 1 };
-    let mut planes = together;
-    while windows * (planes / together) < 128 && fits(2 * planes * chunk) && 8 * planes * chunk * n * tiles <= 32768 {
+    let items = schedule.passes.iter().map(|pass| if pass.is_wide() { pass.count * pass.window.div_ceil(4) } else { pass.count });
+    let windows = items.min().unwrap_or(n / 4).max(1);
+    let mut planes = 1;
+    while windows * planes < 128 && fits(2 * planes * chunk, shared.min(32 << 10)) {
         planes *= 2;
     }
-    let threads = (windows * (planes / together)).next_multiple_of(32).clamp(32, 512);
-    Ok(Tile { chunk, planes, together, threads })
+    let threads = (windows * planes).next_multiple_of(32).clamp(32, 512);
+    Ok(Tile { chunk, planes, together: 1, threads })
 }
 
 /// y = op(Q) x.
@@ -71,18 +71,17 @@ pub(super) fn apply(
     })
 }
 
-/// How many parts the gradient of the entries is added up in, by the shape of the batch alone: as many as there are tiles, at most
-/// 256 blocks of threads, and 128 MiB unless that would leave fewer than 32.
+/// How many parts the gradient of the entries is added up in, by the shape of the batch alone: as many as there are tiles, at most 512,
+/// and at most 32 MiB, so that they stay in the device's second-level cache, but 128 in any case.
 pub(super) fn parts(schedule: &Schedule, tile: Tile, batch: usize) -> usize {
-    let groups = tile.planes / tile.together;
-    let bytes = (4 * groups * schedule.gradients.len()).max(1);
-    batch.div_ceil(tile.vectors()).min(((128 << 20) / bytes).clamp(32, 256))
+    let bytes = (4 * (tile.planes / tile.together) * schedule.numbers.len()).max(1);
+    batch.div_ceil(tile.vectors()).min(((32 << 20) / bytes).clamp(128, 512))
 }
 
 /// Numbers of scratch memory for the parts, and for their sum behind them.
 pub(super) fn scratch(schedule: &Schedule, tile: Tile, batch: usize) -> usize {
     let groups = tile.planes / tile.together;
-    (parts(schedule, tile, batch) * groups + 1) * schedule.gradients.len()
+    (parts(schedule, tile, batch) * groups + 1) * schedule.numbers.len()
 }
 
 /// The adjoint of its derivative: gx ← op(Q)ᵀ gy, `parts` ← gradients of windows.
@@ -118,8 +117,8 @@ pub(super) fn vjp(
                 optional(wanted.gradient, "parts"),
             ]),
         });
-        if wanted.gradient && !schedule.gradients.is_empty() {
-            let size = schedule.gradients.len();
+        if wanted.gradient && !schedule.numbers.is_empty() {
+            let size = schedule.numbers.len();
             let many = blocks * (tile.planes / tile.together);
             let sums = Buffer("sums");
             let arguments = [Buffer("parts"), Integer(size as i64), Integer(many as i64), sums.clone()];

@@ -18,13 +18,17 @@ extern "C" __global__ void __launch_bounds__(256) add_parts(
     }
 }
 
-// entries[e] += the sum of all sums[d] whose entry is e: d = places[starts[e]], …, in this order.
+// entries[e] += the sum of sums[d] over its places d, in this order; half of it, and negative, where bits 30 and 31 say so.
 extern "C" __global__ void __launch_bounds__(256) scatter(
     const float* __restrict__ sums, const word* __restrict__ starts, const word* __restrict__ places, float* entries, long long count) {
     const long long e = (long long)blockIdx.x * 256 + threadIdx.x;
     if (e < count) {
         double sum = 0.0;
-        for (word at = starts[e]; at < starts[e + 1]; at++) sum = __dadd_rn(sum, (double)sums[places[at]]);
+        for (word at = starts[e]; at < starts[e + 1]; at++) {
+            const word place = places[at];
+            const double x = (double)sums[place & 0x3fffffffu] * (place >> 30 & 1 ? 0.5 : 1.0);
+            sum = __dadd_rn(sum, place >> 31 ? -x : x);
+        }
         entries[e] = (float)__dadd_rn((double)entries[e], sum);
     }
 }

@@ -12,20 +12,35 @@ __device__ inline void stage_back(
     const bool flip = T != S::ADJOINT;
     if (EXACT) stage<P, S, !T>(a, numbers, w);
     if (HAS_GRADIENT) {
+        const int each = S::ROTATION ? 2 : S::B * S::B;
 #pragma unroll
-        for (int e = 0; e < S::BLOCKS * S::B * S::B; e += 4) {
-            Four* to = reinterpret_cast<Four*>(gradients + P::GRADIENTS) + ((S::GRADIENT + e) / 4) * P::COUNT + w;
+        for (int e = 0; e < S::BLOCKS * each; e += 4) {
+            Four* to = reinterpret_cast<Four*>(gradients + P::NUMBERS) + ((S::NUMBER + e) / 4) * P::COUNT + w;
             Four sum;
 #pragma unroll
             for (int n = 0; n < 4; n++) {
                 sum.v[n] = 0.0f;
-                if (e + n < S::BLOCKS * S::B * S::B) {
-                    const int q = (e + n) / (S::B * S::B), i = (e + n) / S::B % S::B, k = (e + n) % S::B;
+                if (e + n < S::BLOCKS * each) {
+                    const int q = (e + n) / each, i = (e + n) % each / S::B, k = (e + n) % each % S::B;
 #pragma unroll
                     for (int p = 0; p < K; p++)
 #pragma unroll
-                        for (int v = 0; v < C; v++)
-                            sum.v[n] = __fmaf_rn(g[S::at(q, flip ? k : i)][p].v[v], a[S::at(q, flip ? i : k)][p].v[v], sum.v[n]);
+                        for (int v = 0; v < C; v++) {
+                            if (S::ROTATION) {
+                                // p or q: see schedule.rs.
+                                const Chunk(&l)[P::WINDOW][K] = flip ? a : g, (&r)[P::WINDOW][K] = flip ? g : a;
+                                const float l0 = l[S::at(q, 0)][p].v[v], l1 = l[S::at(q, 1)][p].v[v];
+                                const float r0 = r[S::at(q, 0)][p].v[v], r1 = r[S::at(q, 1)][p].v[v];
+                                if ((e + n) % 2 == 0) {
+                                    sum.v[n] = __fmaf_rn(l1, r1, __fmaf_rn(l0, r0, sum.v[n]));
+                                } else {
+                                    sum.v[n] = __fmaf_rn(-l0, r1, __fmaf_rn(l1, r0, sum.v[n]));
+                                }
+                            } else {
+                                const float left = g[S::at(q, flip ? k : i)][p].v[v], right = a[S::at(q, flip ? i : k)][p].v[v];
+                                sum.v[n] = __fmaf_rn(left, right, sum.v[n]);
+                            }
+                        }
                 }
             }
             if (!first) {
@@ -96,7 +111,7 @@ template <class P, bool T> struct Back<P, T, true> {
             const int B = S::B, quads = (B + 3) / 4;
             for (int item = threadIdx.x; item < P::COUNT * quads * (PLANES / K); item += THREADS) {
                 const int w = item % P::COUNT, quad = item / P::COUNT % quads, group = item / P::COUNT / quads;
-                Four* to = reinterpret_cast<Four*>(gradients + group * PART + P::GRADIENTS) + quad * B * P::COUNT + w;
+                Four* to = reinterpret_cast<Four*>(gradients + group * PART + P::NUMBERS) + quad * B * P::COUNT + w;
                 Chunk rows[4][K];
 #pragma unroll
                 for (int i = 0; i < 4; i++)
