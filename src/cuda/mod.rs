@@ -1,4 +1,5 @@
 //! CUDA.
+mod blocks;
 mod buffer;
 mod call;
 mod device;

@@ -56,6 +56,9 @@ const TILE: &str = include_str!("kernels/tile.cuh");
 const STAGES: &str = include_str!("kernels/stages.cuh");
 const APPLY: &str = include_str!("kernels/apply.cu");
 const VJP: &str = include_str!("kernels/vjp.cu");
+const PLANES: &str = include_str!("kernels/planes.cu");
+const CAYLEY: &str = include_str!("kernels/cayley.cu");
+const EXPONENTIAL: &str = include_str!("kernels/exponential.cu");
 const GATHER: &str = include_str!("kernels/gather.cu");
 
 /// y = op(Q) x.
@@ -97,9 +100,62 @@ pub(super) fn vjp(
     Program { kernel: "apply_vjp", source }
 }
 
-/// `gather`, `add_parts` or `scatter`.
+/// `gather`, `gather_wide`, `add_parts` or `scatter`.
 pub(super) fn gather(kernel: &'static str) -> Program {
     Program { kernel, source: format!("#define STORED 0\n{PRELUDE}{NUMBERS}{GATHER}") }
+}
+
+/// Charts that devices evaluate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chart {
+    /// 2×2 rotations: Givens, the exponential, Cayley.
+    Plane(usize),
+    /// Cayley blocks of any size up to 64.
+    Cayley(usize),
+    /// The exponential of 3×3 and 4×4 blocks.
+    Exponential(usize),
+}
+
+impl Chart {
+    /// The chart of this name for b×b blocks, if devices evaluate it.
+    pub(super) fn of(id: &str, b: usize) -> Option<Self> {
+        match (id, b) {
+            ("Givens", 2) => Some(Chart::Plane(0)),
+            ("Exponential", 2) => Some(Chart::Plane(1)),
+            ("Cayley", 2) => Some(Chart::Plane(2)),
+            ("Cayley", 3..=64) => Some(Chart::Cayley(b)),
+            ("Exponential", 3 | 4) => Some(Chart::Exponential(b)),
+            _ => None,
+        }
+    }
+
+    /// Threads of a block, and blocks of the stage that it takes.
+    pub(super) fn threads(self) -> (usize, usize) {
+        match self {
+            Chart::Plane(_) => (256, 256),
+            Chart::Cayley(b) => ((b * b).next_multiple_of(32).min(256), 1),
+            Chart::Exponential(_) => (128, 128),
+        }
+    }
+
+    /// Bytes of shared memory.
+    pub(super) fn shared(self, vjp: bool) -> usize {
+        match self {
+            Chart::Cayley(b) if vjp => 24 * b * b,
+            Chart::Cayley(b) => 8 * (2 * b * b + b),
+            _ => 0,
+        }
+    }
+}
+
+/// `realize` or `realize_vjp` of a chart.
+pub(super) fn chart(chart: Chart, kernel: &'static str) -> Program {
+    let (constants, text) = match chart {
+        Chart::Plane(which) => (format!("#define CHART {which}\n"), PLANES),
+        Chart::Cayley(b) => (format!("#define B {b}\n#define THREADS {}\n", chart.threads().0), CAYLEY),
+        Chart::Exponential(b) => (format!("#define B {b}\n"), EXPONENTIAL),
+    };
+    Program { kernel, source: format!("#define STORED 0\n{constants}{PRELUDE}{NUMBERS}{text}") }
 }
 
 /// What all kernels on tiles begin with.

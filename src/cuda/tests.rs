@@ -9,6 +9,10 @@ use super::emulation::{self, Memory};
 use super::program::{Stored, Tile, Wanted};
 use super::schedule::{self, NONE, Schedule};
 use super::verbs::{self, Rows};
+use half::{bf16, f16};
+
+use super::blocks::Blocks;
+use super::buffer::{self, Number};
 use crate::layout::{Sharing, StageLayout};
 use crate::parametrization::{Cayley, CayleyNeumann, Exponential, Givens};
 use crate::plan::{Factors, Op, Plan, Saved, Source, Workspace};
@@ -261,4 +265,170 @@ fn kernels_compile_for_gpus() {
             }
         }
     }
+}
+
+/// Vectors of a stored type one every `stride` numbers, through the emulated kernel and through the CPU's.
+fn stored_batches<E: Number + bytemuck::Pod>(plan: &Plan<f32>, in_place: bool, aligned: bool, batch: usize, stride: usize) {
+    let factors = plan.realize(&theta(plan)).unwrap();
+    let n = plan.n();
+    let x: Vec<E> = vectors(stride, batch).iter().map(|x| E::store(*x)).collect();
+    let schedule = Schedule::new(plan, 8).unwrap();
+    let tile = verbs::tile(&schedule, 100 << 10, 1).unwrap();
+    let rows = Rows { batch, stride, aligned };
+    let filled = std::vec![E::store(7.0); x.len()];
+    let mut memory = Memory::default()
+        .with("x", &x)
+        .with("y", &filled)
+        .with("numbers", &numbers(&schedule, &factors))
+        .with("index", &schedule.index);
+    let mut call = verbs::apply(&schedule, tile, buffer::stored::<E>(), false, rows, rows).unwrap();
+    if in_place {
+        call.arguments[2] = call.arguments[0].clone();
+    }
+    memory.run(&call);
+    let y: Vec<E> = memory.get(if in_place { "x" } else { "y" });
+    let mut expected = if in_place { x.clone() } else { filled };
+    let input = Batch::strided(&x, batch, n, stride, 1).unwrap();
+    let output = BatchMut::strided(&mut expected, batch, n, stride, 1).unwrap();
+    plan.apply(&factors, input, output, Op::None, Parallelism::None, &mut Workspace::new()).unwrap();
+    let bits = |y: &[E]| bytemuck::cast_slice::<E, u8>(y).to_vec();
+    assert!(bits(&y) == bits(&expected), "{} {batch} {stride}:\n{y:?}\n{expected:?}", core::any::type_name::<E>());
+}
+
+#[test]
+fn stored_types_and_strides() {
+    if !emulation::is_there() {
+        return;
+    }
+    let plan = |n| Plan::<f32>::new(n, &AnyButterfly::new(2), Givens).unwrap();
+    for (in_place, aligned, n, batch, stride) in
+        [(false, true, 64, 6, 64), (true, true, 64, 9, 72), (false, false, 61, 5, 61), (true, false, 61, 1, 63)]
+    {
+        stored_batches::<f32>(&plan(n), in_place, aligned, batch, stride);
+        stored_batches::<bf16>(&plan(n), in_place, aligned, batch, stride);
+        stored_batches::<f16>(&plan(n), in_place, aligned, batch, stride);
+    }
+}
+
+/// Tiles of every shape, also those that only large vectors or a device with other sizes would get; more blocks than tiles.
+#[test]
+fn every_tile_gives_the_same_bits() {
+    if !emulation::is_there() {
+        return;
+    }
+    let plan = Plan::<f32>::new(64, &Butterfly::boft(2, 16).unwrap(), Cayley).unwrap();
+    let pairs = Plan::<f32>::new(64, &Butterfly::classic(2), Givens).unwrap();
+    for plan in [plan, pairs] {
+        let factors = plan.realize(&theta(&plan)).unwrap();
+        let x = vectors(64, 13);
+        let expected = on_cpu(&plan, &factors, Op::None, &x);
+        for (chunk, planes, together, threads) in [(1, 1, 1, 32), (2, 3, 1, 64), (4, 4, 2, 32), (4, 2, 2, 96), (2, 2, 1, 256)] {
+            let tile = Some(Tile { chunk, planes, together, threads });
+            let y = emulated(&plan, &factors, 8, tile, Op::None, &x, 64, 13);
+            assert!(same(&y, &expected), "{tile:?}");
+        }
+    }
+}
+
+/// What is not finite stays in its vector, and stays what it is.
+#[test]
+fn infinities_and_nans_stay_in_their_vectors() {
+    if !emulation::is_there() {
+        return;
+    }
+    let plan = Plan::<f32>::new(16, &Butterfly::classic(2), Givens).unwrap();
+    let factors = plan.realize(&theta(&plan)).unwrap();
+    let mut x = vectors(16, 3);
+    x[16 + 5] = f32::INFINITY;
+    let y = emulated(&plan, &factors, 8, None, Op::None, &x, 16, 3);
+    let expected = on_cpu(&plan, &factors, Op::None, &x);
+    assert!(same(&y[..16], &expected[..16]) && same(&y[32..], &expected[32..]));
+    assert!(y[16..32].iter().all(|y| !y.is_finite()));
+}
+
+/// θ, the emulated blocks in double precision and as numbers of windows, and whether the host has to make them.
+fn emulated_realize(plan: &Plan<f32>, theta: &[f32]) -> (Memory, Schedule, Blocks) {
+    let schedule = Schedule::new(plan, 8).unwrap();
+    let blocks = Blocks::new(plan, &schedule).unwrap();
+    let wide = blocks.fixed.clone().unwrap_or_else(|| std::vec![f64::NAN; plan.num_entries()]);
+    let mut memory = Memory::default()
+        .with("theta", theta)
+        .with("wide", &wide)
+        .with("wide_source", &blocks.source)
+        .with("entry", &blocks.entry)
+        .with("numbers", &std::vec![f32::NAN; schedule.numbers.len()])
+        .with("status", &[0i32]);
+    for call in blocks.realize() {
+        memory.run(&call);
+    }
+    (memory, schedule, blocks)
+}
+
+fn plans_of_charts() -> Vec<(&'static str, Plan<f32>)> {
+    let fixed = Source::Fixed([0.6, -0.8, 0.8, 0.6].repeat(12).into());
+    let fixed = Plan::from_stages(24, [(StageLayout::contiguous(2, 12), fixed)]).unwrap();
+    let cayley = Plan::new(24, &BlockDiagonal::new(3), Cayley).unwrap();
+    Vec::from([
+        ("Givens", Plan::new(64, &Butterfly::classic(2), Givens).unwrap()),
+        ("Cayley 2", Plan::new(64, &Butterfly::classic(2), Cayley).unwrap()),
+        ("Exponential 2", Plan::new(64, &Butterfly::classic(2), Exponential).unwrap()),
+        ("Exponential 3", Plan::new(24, &BlockDiagonal::new(3), Exponential).unwrap()),
+        ("Exponential 4", Plan::new(64, &Butterfly::boft(2, 4).unwrap(), Exponential).unwrap()),
+        ("Cayley 4", Plan::new(64, &Butterfly::boft(2, 4).unwrap(), Cayley).unwrap()),
+        ("Cayley 8", Plan::new(64, &Butterfly::boft(2, 8).unwrap(), Cayley).unwrap()),
+        ("Cayley 13", Plan::new(39, &BlockDiagonal::new(13), Cayley).unwrap()),
+        ("Cayley 32", Plan::new(64, &BlockDiagonal::new(32), Cayley).unwrap()),
+        ("fixed and Cayley 3", fixed.then(cayley).unwrap()),
+    ])
+}
+
+#[test]
+fn blocks_are_those_of_the_cpu() {
+    if !emulation::is_there() {
+        return;
+    }
+    let mut worst = 0.0f32;
+    for (name, plan) in plans_of_charts() {
+        for scale in [0.0, 1.0, 20.0] {
+            let theta: Vec<f32> = theta(&plan).iter().map(|t| t * scale).collect();
+            let (memory, schedule, _) = emulated_realize(&plan, &theta);
+            assert_eq!(memory.get::<i32>("status"), [0], "{name}");
+            let found: Vec<f32> = memory.get("numbers");
+            let expected = numbers(&schedule, &plan.realize(&theta).unwrap());
+            for (found, expected) in found.iter().zip(&expected).filter(|(_, expected)| !expected.is_nan()) {
+                let miss = (found - expected).abs() / f32::EPSILON;
+                assert!(miss <= 0.5 && (scale > 0.0 || found == expected), "{name}: {found} and {expected}, {miss} eps");
+                worst = worst.max(miss);
+            }
+        }
+        if plan.num_params() > 0 {
+            let mut theta = theta(&plan);
+            theta[plan.num_params() - 1] = f32::NAN;
+            assert_eq!(emulated_realize(&plan, &theta).0.get::<i32>("status"), [1], "{name}");
+        }
+    }
+    println!("entries of blocks: {worst} eps");
+}
+
+#[test]
+fn gradients_of_blocks_are_those_of_the_cpu() {
+    if !emulation::is_there() {
+        return;
+    }
+    let mut worst = 0.0f32;
+    for (name, plan) in plans_of_charts() {
+        let theta = theta(&plan);
+        let (memory, _, blocks) = emulated_realize(&plan, &theta);
+        let d: Vec<f32> = (0..plan.num_entries()).map(|e| (e as f32 * 1.3 + 0.4).cos()).collect();
+        let mut memory = memory.with("d_factors", &d).with("d_theta", &std::vec![0.25f32; plan.num_params()]);
+        for call in blocks.realize_vjp() {
+            memory.run(&call);
+        }
+        let mut expected = std::vec![0.25f32; plan.num_params()];
+        plan.realize_vjp(&theta, &plan.realize(&theta).unwrap(), &d, &mut expected).unwrap();
+        let miss = ratio(&memory.get::<f32>("d_theta"), &expected);
+        assert!(miss <= 1.0, "{name}: {miss} eps");
+        worst = worst.max(miss);
+    }
+    println!("gradients of parameters: {worst} eps");
 }

@@ -7,6 +7,13 @@ extern "C" __global__ void __launch_bounds__(256) gather(
     if (d < count) numbers[d] = source[d] == 0xffffffffu ? 0.0f : entries[source[d]];
 }
 
+// Likewise from blocks in double precision, rounded once.
+extern "C" __global__ void __launch_bounds__(256) gather_wide(
+    const double* __restrict__ entries, const word* __restrict__ source, float* __restrict__ numbers, long long count) {
+    const long long d = (long long)blockIdx.x * 256 + threadIdx.x;
+    if (d < count) numbers[d] = source[d] == 0xffffffffu ? 0.0f : (float)entries[source[d]];
+}
+
 // sums[d] = parts[0][d] + parts[1][d] + …, in this order.
 extern "C" __global__ void __launch_bounds__(256) add_parts(
     const float* __restrict__ parts, long long size, long long many, float* __restrict__ sums) {
