@@ -16,7 +16,8 @@ use crate::error::{Error, Result, check_length};
 
 mod sealed {
     pub trait Sealed {
-        const STORED: super::Stored;
+        /// Of `Stored`'s variants.
+        const STORED: usize;
     }
 }
 use sealed::Sealed;
@@ -26,18 +27,18 @@ use sealed::Sealed;
 pub trait Number: Sealed + crate::Element<Scalar = f32> + DeviceRepr + ValidAsZeroBits {}
 
 macro_rules! numbers {
-    ($($t:ident $stored:ident),*) => {$(
+    ($($t:ident $stored:literal),*) => {$(
         impl Sealed for $t {
-            const STORED: Stored = Stored::$stored;
+            const STORED: usize = $stored;
         }
         impl Number for $t {}
     )*};
 }
-numbers!(f32 F32, bf16 Bf16, f16 F16);
+numbers!(f32 0, bf16 1, f16 2);
 
 /// How these numbers are stored.
 pub(super) fn stored<E: Number>() -> Stored {
-    E::STORED
+    [Stored::F32, Stored::Bf16, Stored::F16][E::STORED]
 }
 
 /// Numbers in a device's memory. It belongs to the stream that made it: work of other streams is refused, and the memory is given

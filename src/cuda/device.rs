@@ -86,7 +86,7 @@ impl Device {
 
     /// The default stream.
     pub fn default_stream(&self) -> Stream {
-        Stream { device: self.clone(), stream: self.inner.context.default_stream() }
+        self.stream(self.inner.context.default_stream())
     }
 
     /// A new stream.
@@ -95,7 +95,7 @@ impl Device {
     /// [`Error::Device`].
     pub fn new_stream(&self) -> Result<Stream> {
         let stream = self.inner.context.new_stream().map_err(failed("CUDA stream"))?;
-        Ok(Stream { device: self.clone(), stream })
+        Ok(self.stream(stream))
     }
 
     /// A framework's stream (a `CUstream` or `cudaStream_t`), which stays the framework's.
@@ -106,7 +106,11 @@ impl Device {
     pub unsafe fn stream_from_raw(&self, raw: *mut c_void) -> Stream {
         // SAFETY: what is asked of the caller. Nothing is ordered with other streams, as documented there.
         let stream = unsafe { self.inner.context.wrap_borrowed_stream(raw.cast()) };
-        Stream { device: self.clone(), stream }
+        self.stream(stream)
+    }
+
+    fn stream(&self, stream: Arc<CudaStream>) -> Stream {
+        Stream { device: self.clone(), stream, blas: Arc::default() }
     }
 
     pub(super) fn shared(&self) -> usize {
@@ -133,6 +137,8 @@ impl Device {
 pub struct Stream {
     device: Device,
     pub(super) stream: Arc<CudaStream>,
+    /// cuBLAS on this stream, once it has been asked for: it takes milliseconds to begin.
+    blas: Arc<Mutex<Option<Arc<CudaBlas>>>>,
 }
 
 impl Stream {
@@ -176,13 +182,17 @@ impl Stream {
         Err(Error::Unsupported { what, expected: "buffers and plans of one stream", got: "another stream's".into() })
     }
 
-    pub(super) fn blas(&self) -> Result<CudaBlas> {
+    pub(super) fn blas(&self) -> Result<Arc<CudaBlas>> {
+        let mut blas = self.blas.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(blas) = &*blas {
+            return Ok(blas.clone());
+        }
         driver::check(Library::Blas)?;
-        CudaBlas::new(self.stream.clone()).map_err(|error| Error::Device {
-            what: "cuBLAS",
-            expected: "success".into(),
-            got: format!("{error:?}"),
-        })
+        let made = CudaBlas::new(self.stream.clone()).map_err(|error| {
+            let (expected, got) = ("success".to_string(), format!("{error:?}"));
+            Error::Device { what: "cuBLAS", expected, got }
+        })?;
+        Ok(blas.insert(Arc::new(made)).clone())
     }
 
     /// Puts the call into the queue.

@@ -2,6 +2,8 @@
 
 use std::vec::Vec;
 
+use super::blas::Dense;
+use super::blocks::Blocks;
 use super::buffer::{Batch, BatchMut, Buffer, Number, stored};
 use super::call::Call;
 use super::device::Stream;
@@ -27,14 +29,30 @@ pub struct DevicePlan {
     source: Buffer<u32>,
     starts: Buffer<u32>,
     places: Buffer<u32>,
+    /// Where the device has all charts.
+    made: Option<Made>,
+}
+
+/// How the device makes blocks.
+#[derive(Debug)]
+struct Made {
+    blocks: Blocks,
+    entry: Buffer<u32>,
+    source: Buffer<u32>,
 }
 
 /// Realised blocks in a device's memory, as its kernels read them.
 #[derive(Debug)]
 pub struct DeviceFactors {
     numbers: Buffer<f32>,
-    /// The factors that they were made of on the host.
-    host: Option<Factors<f32>>,
+    origin: Origin,
+}
+
+/// Where factors were made: on the device, where their blocks in double precision stay, or on the host.
+#[derive(Debug)]
+enum Origin {
+    Device(Buffer<f64>),
+    Host(Factors<f32>),
 }
 
 impl DevicePlan {
@@ -46,7 +64,15 @@ impl DevicePlan {
     pub fn new(stream: &Stream, plan: &Plan<f32>) -> Result<Self> {
         let schedule = Schedule::new(plan, if plan.is_exact() { WINDOW } else { 1 })?;
         let shared = stream.device().shared();
+        let made = match Blocks::new(plan, &schedule) {
+            Some(blocks) => {
+                let (entry, source) = (stream.upload(&blocks.entry)?, stream.upload(&blocks.source)?);
+                Some(Made { blocks, entry, source })
+            }
+            None => None,
+        };
         Ok(Self {
+            made,
             forward: verbs::tile(&schedule, shared, 1)?,
             backward: verbs::tile(&schedule, shared, 2),
             index: stream.upload(&schedule.index)?,
@@ -83,7 +109,79 @@ impl DevicePlan {
             let named = [("entries", entries.address()), ("source", self.source.address()), ("numbers", numbers.address())];
             self.run(&[call], &named)?;
         }
-        Ok(DeviceFactors { numbers, host: Some(factors.clone()) })
+        Ok(DeviceFactors { numbers, origin: Origin::Host(factors.clone()) })
+    }
+
+    /// The blocks at θ (length [`num_params`](Plan::num_params)), made on the device in double precision and rounded once: Givens,
+    /// Cayley up to b = 64 and the exponential up to b = 4. Plans with other charts, and parameters that are too large for the device's
+    /// elimination (Σθ² > 10⁵ in a Cayley block), are realised on the host: the same blocks, later. Waits for the device.
+    ///
+    /// # Errors
+    /// As [`Plan::realize`]; [`Error::Unsupported`] for a buffer of another stream, [`Error::Device`].
+    pub fn realize(&self, theta: &Buffer<f32>) -> Result<DeviceFactors> {
+        check_length("theta", self.plan.num_params(), theta.len())?;
+        self.stream.check_same("theta", theta.stream())?;
+        if let Some(made) = &self.made {
+            let wide = match &made.blocks.fixed {
+                Some(fixed) => self.stream.upload(fixed)?,
+                None => self.stream.zeros(self.plan.num_entries())?,
+            };
+            let (numbers, status) = (self.stream.zeros(self.schedule.numbers.len())?, self.stream.zeros::<i32>(1)?);
+            let named = [
+                ("theta", theta.address()),
+                ("wide", wide.address()),
+                ("wide_source", made.source.address()),
+                ("numbers", numbers.address()),
+                ("status", status.address()),
+            ];
+            self.run(&made.blocks.realize(), &named)?;
+            if status.download()? == [0] {
+                return Ok(DeviceFactors { numbers, origin: Origin::Device(wide) });
+            }
+        }
+        self.upload(&self.plan.realize(&theta.download()?)?)
+    }
+
+    /// The adjoint of its derivative: `d_theta` += Jᵀ `d_factors`, where `theta` and `factors` are those of [`realize`](Self::realize).
+    ///
+    /// # Errors
+    /// As [`Plan::realize_vjp`]; [`Error::Unsupported`] for buffers of another stream, [`Error::Device`].
+    pub fn realize_vjp(
+        &self,
+        theta: &Buffer<f32>,
+        factors: &DeviceFactors,
+        d_factors: &Buffer<f32>,
+        d_theta: &mut Buffer<f32>,
+    ) -> Result<()> {
+        check_length("theta", self.plan.num_params(), theta.len())?;
+        check_length("d_theta", self.plan.num_params(), d_theta.len())?;
+        check_length("d_factors", self.plan.num_entries(), d_factors.len())?;
+        self.check_factors(factors)?;
+        for (what, buffer) in [("theta", theta), ("d_theta", &*d_theta), ("d_factors", d_factors)] {
+            self.stream.check_same(what, buffer.stream())?;
+        }
+        match (&factors.origin, &self.made) {
+            (Origin::Device(wide), Some(made)) => self.run(
+                &made.blocks.realize_vjp(),
+                &[
+                    ("theta", theta.address()),
+                    ("wide", wide.address()),
+                    ("d_factors", d_factors.address()),
+                    ("entry", made.entry.address()),
+                    ("d_theta", d_theta.address()),
+                ],
+            ),
+            (Origin::Host(factors), _) => {
+                let mut sum = d_theta.download()?;
+                self.plan.realize_vjp(&theta.download()?, factors, &d_factors.download()?, &mut sum)?;
+                d_theta.write(&sum)
+            }
+            (Origin::Device(_), None) => Err(Error::Size {
+                what: "device factors",
+                expected: "those of this plan".into(),
+                got: "factors of another plan".into(),
+            }),
+        }
     }
 
     /// y ← op(Q) x for every vector; all stages in one kernel that reads x once and writes y once. `x` and `y` may be the same
@@ -200,6 +298,18 @@ impl DevicePlan {
     fn check<E: Number>(&self, what: &'static str, batch: &Batch<'_, E>) -> Result<()> {
         check_length("length n of a batch", self.plan.n(), batch.n())?;
         self.stream.check_same(what, batch.stream())
+    }
+
+    /// Q as a matrix of `E`, made by the kernel from the identity and rounded once.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn dense<E: Number>(&self, factors: &DeviceFactors) -> Result<Dense<E>> {
+        let n = self.plan.n();
+        let mut columns = self.stream.zeros::<E>(n * n)?;
+        self.run(&[verbs::identity(n, stored::<E>())], &[("x", columns.address())])?;
+        self.apply_in_place(factors, BatchMut::rows(&mut columns, n)?, Op::None)?;
+        Ok(Dense { n, columns })
     }
 
     fn check_factors(&self, factors: &DeviceFactors) -> Result<()> {

@@ -59,6 +59,7 @@ const VJP: &str = include_str!("kernels/vjp.cu");
 const PLANES: &str = include_str!("kernels/planes.cu");
 const CAYLEY: &str = include_str!("kernels/cayley.cu");
 const EXPONENTIAL: &str = include_str!("kernels/exponential.cu");
+const IDENTITY: &str = include_str!("kernels/identity.cu");
 const GATHER: &str = include_str!("kernels/gather.cu");
 
 /// y = op(Q) x.
@@ -103,6 +104,11 @@ pub(super) fn vjp(
 /// `gather`, `gather_wide`, `add_parts` or `scatter`.
 pub(super) fn gather(kernel: &'static str) -> Program {
     Program { kernel, source: format!("#define STORED 0\n{PRELUDE}{NUMBERS}{GATHER}") }
+}
+
+/// The identity matrix.
+pub(super) fn identity(stored: Stored) -> Program {
+    Program { kernel: "identity", source: format!("#define STORED {}\n{PRELUDE}{NUMBERS}{IDENTITY}", stored as usize) }
 }
 
 /// Charts that devices evaluate.

@@ -142,3 +142,9 @@ pub(super) fn gather(schedule: &Schedule) -> Option<Call> {
 fn threads_of_256(kernel: &'static str, count: usize, arguments: Vec<Argument>) -> Call {
     Call { program: program::gather(kernel), blocks: count.div_ceil(256), threads: 256, shared: 0, arguments }
 }
+
+/// The identity as n rows.
+pub(super) fn identity(n: usize, stored: Stored) -> Call {
+    let arguments = Vec::from([Argument::Buffer("x"), Argument::Integer(n as i64)]);
+    Call { program: program::identity(stored), blocks: n, threads: 256, shared: 0, arguments }
+}
