@@ -1,5 +1,7 @@
 //! Dense products by cuBLAS: a rotation as a matrix, and weights that rotations were merged into.
 
+#![allow(unsafe_code)] // what is not Rust: device memory, kernels, libraries
+
 use core::ffi::c_void;
 use std::format;
 
@@ -56,7 +58,12 @@ impl<E: Number> Dense<E> {
 ///
 /// # Errors
 /// As [`Dense::apply`].
-pub fn linear<E: Number>(weight: Batch<'_, E>, x: Batch<'_, E>, y: BatchMut<'_, E>, precision: Precision) -> Result<()> {
+pub fn linear<E: Number>(
+    weight: Batch<'_, E>,
+    x: Batch<'_, E>,
+    y: BatchMut<'_, E>,
+    precision: Precision,
+) -> Result<()> {
     let out = weight.batch();
     product(weight, true, out, x, y, precision)
 }
@@ -88,11 +95,16 @@ fn product<E: Number>(
     for rows in [&matrix, &x] {
         if rows.stride() < rows.n() && rows.batch() > 1 {
             let (what, expected) = ("rows of a dense product", "rows that do not overlap");
-            return Err(Error::Overlap { what, expected, got: format!("n = {}, one every {}", rows.n(), rows.stride()) });
+            return Err(Error::Overlap {
+                what,
+                expected,
+                got: format!("n = {}, one every {}", rows.n(), rows.stride()),
+            });
         }
     }
     let distance = |rows: &Batch<'_, E>| size("distance of rows", rows.stride().max(rows.n()));
-    let (m, k, batch) = (size("rows of a matrix", out)?, size("columns of a matrix", inner)?, size("batch", x.batch())?);
+    let (m, k, batch) =
+        (size("rows of a matrix", out)?, size("columns of a matrix", inner)?, size("batch", x.batch())?);
     let (ld_matrix, ld_x, ld_y) = (distance(&matrix)?, distance(&x)?, distance(&y)?);
     if x.batch() == 0 || out == 0 {
         return Ok(());

@@ -69,8 +69,7 @@ impl Blocks {
             self.stages.iter().map(|made| made.call("realize", Vec::from([Buffer("status")]))).collect();
         let count = self.source.len();
         if count > 0 {
-            let arguments =
-                [Buffer("wide"), Buffer("wide_source"), Buffer("numbers"), Argument::Integer(count as i64)];
+            let arguments = [Buffer("wide"), Buffer("wide_source"), Buffer("numbers"), Argument::Integer(count as i64)];
             calls.push(Call {
                 program: program::gather("gather_wide"),
                 blocks: count.div_ceil(256),

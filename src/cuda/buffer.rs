@@ -1,5 +1,7 @@
 //! Numbers in a device's memory, and batches of vectors in them.
 
+#![allow(unsafe_code)] // what is not Rust: device memory, kernels, libraries
+
 use core::ops::Range;
 use std::format;
 use std::string::ToString;
@@ -130,7 +132,8 @@ impl<E> Buffer<E> {
             // SAFETY: both are as long as `numbers`; the stream is waited for before they are used or dropped.
             unsafe {
                 let stream = self.stream.stream.cu_stream();
-                cudarc::driver::result::memcpy_dtoh_async(&mut numbers, self.address(), stream).map_err(failed(what))?;
+                cudarc::driver::result::memcpy_dtoh_async(&mut numbers, self.address(), stream)
+                    .map_err(failed(what))?;
             }
             self.stream.synchronize()?;
         }
@@ -155,6 +158,25 @@ impl<E> Buffer<E> {
                     .map_err(failed("copy to the device"))?;
             }
             self.stream.synchronize()?;
+        }
+        Ok(())
+    }
+
+    /// Overwrites all numbers by those of a buffer of the same stream.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::Unsupported`] for another stream's, [`Error::Device`].
+    pub fn copy_from(&mut self, other: &Buffer<E>) -> Result<()> {
+        check_length("numbers for a buffer", self.len, other.len)?;
+        self.stream.check_same("buffer to copy", &other.stream)?;
+        if self.len > 0 {
+            self.stream.bind()?;
+            // SAFETY: both have that many bytes and belong to this stream.
+            unsafe {
+                let (stream, bytes) = (self.stream.stream.cu_stream(), self.len * size_of::<E>());
+                cudarc::driver::result::memcpy_dtod_async(self.address(), other.address(), bytes, stream)
+            }
+            .map_err(failed("copy on the device"))?;
         }
         Ok(())
     }
@@ -310,7 +332,8 @@ impl<E: Number> Batch<'_, E> {
     /// [`Error::Overlap`] where this and `other` share memory, unless they are the same view and that is allowed.
     pub(super) fn check_apart(&self, what: &'static str, other: &Self, or_same: bool) -> Result<()> {
         let (a, b) = (self.extent(), other.extent());
-        let same = or_same && a == b && self.place.stride == other.place.stride && self.place.batch == other.place.batch;
+        let same =
+            or_same && a == b && self.place.stride == other.place.stride && self.place.batch == other.place.batch;
         if same || a.end <= b.start || b.end <= a.start {
             return Ok(());
         }

@@ -1,6 +1,5 @@
 //! A launch as data: what a device runs, and what the tests' emulation of one runs instead.
 
-use std::string::String;
 use std::vec::Vec;
 
 use super::program::Program;
@@ -24,11 +23,4 @@ pub(super) enum Argument {
     /// A pointer to nothing.
     Nothing,
     Integer(i64),
-}
-
-impl Call {
-    /// For messages.
-    pub(super) fn name(&self) -> String {
-        self.program.kernel.into()
-    }
 }

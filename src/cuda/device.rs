@@ -1,5 +1,7 @@
 //! A device, its streams, and launches.
 
+#![allow(unsafe_code)] // what is not Rust: device memory, kernels, libraries
+
 use core::ffi::c_void;
 use std::collections::HashMap;
 use std::format;
@@ -123,9 +125,8 @@ impl Device {
         if let Some(function) = functions.get(program) {
             return Ok(function.clone());
         }
-        let binary = driver::compile(&program.source, &self.inner.architecture, &[])?;
-        let module =
-            self.inner.context.load_module(Ptx::from_binary(binary.image)).map_err(failed("compiled kernel"))?;
+        let (image, _) = driver::compile(&program.source, &self.inner.architecture, &[])?;
+        let module = self.inner.context.load_module(Ptx::from_binary(image)).map_err(failed("compiled kernel"))?;
         let function = module.load_function(program.kernel).map_err(failed("compiled kernel"))?;
         functions.insert(program.clone(), function.clone());
         Ok(function)
@@ -160,7 +161,8 @@ impl Stream {
     /// # Errors
     /// Those of `work`; [`Error::Device`].
     pub fn time(&self, work: impl FnOnce() -> Result<()>) -> Result<f64> {
-        let event = || self.stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).map_err(failed("CUDA event"));
+        let event =
+            || self.stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).map_err(failed("CUDA event"));
         let start = event()?;
         work()?;
         let end = event()?;

@@ -1,5 +1,7 @@
 //! The driver's and the compiler's libraries, which are found at run time, and their errors as papilio's.
 
+#![allow(unsafe_code)] // what is not Rust: device memory, kernels, libraries
+
 use std::ffi::CString;
 use std::format;
 use std::string::{String, ToString};
@@ -47,15 +49,9 @@ pub(super) fn check(library: Library) -> Result<()> {
     Err(Error::Device { what: "CUDA library", expected: name.to_string(), got })
 }
 
-/// A program compiled for one architecture ("sm_90"), and what the compiler said about it.
-#[derive(Debug)]
-pub(super) struct Binary {
-    pub(super) image: Vec<u8>,
-    pub(super) log: String,
-}
-
-/// Compiles CUDA C++. Products and sums are not fused unless the text says so.
-pub(super) fn compile(source: &str, architecture: &str, more: &[&str]) -> Result<Binary> {
+/// Compiles CUDA C++ for one architecture ("sm_90"): the binary, and what the compiler said about it. Products and sums are not fused
+/// unless the text says so.
+pub(super) fn compile(source: &str, architecture: &str, more: &[&str]) -> Result<(Vec<u8>, String)> {
     check(Library::Compiler)?;
     let wrong = |step: &'static str, got: String| Error::Device { what: step, expected: "success".into(), got };
     let text = CString::new(source).map_err(|error| wrong("kernel text", error.to_string()))?;
@@ -67,9 +63,8 @@ pub(super) fn compile(source: &str, architecture: &str, more: &[&str]) -> Result
     // SAFETY: the program was just made and is destroyed below, once, and not used afterwards.
     let compiled = unsafe { nvrtc::result::compile_program(program, &options) };
     // SAFETY: as above.
-    let log = unsafe { nvrtc::result::get_program_log(program) }.map_or_else(|_| String::new(), |log| {
-        log.iter().map(|c| *c as u8 as char).filter(|c| *c != '\0').collect()
-    });
+    let log = unsafe { nvrtc::result::get_program_log(program) }
+        .map_or_else(|_| String::new(), |log| log.iter().map(|c| *c as u8 as char).filter(|c| *c != '\0').collect());
     let image = compiled.and_then(|()| {
         let mut size = 0;
         // SAFETY: as above; `size` outlives the call.
@@ -83,5 +78,5 @@ pub(super) fn compile(source: &str, architecture: &str, more: &[&str]) -> Result
     let destroyed = unsafe { nvrtc::result::destroy_program(program) };
     let image = image.map_err(|error| wrong("NVRTC compilation", format!("{error:?}\n{log}")))?;
     destroyed.map_err(|error| wrong("NVRTC program's end", format!("{error:?}")))?;
-    Ok(Binary { image, log })
+    Ok((image, log))
 }

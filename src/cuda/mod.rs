@@ -52,4 +52,4 @@ mod verbs;
 pub use blas::{Dense, Precision, linear};
 pub use buffer::{Batch, BatchMut, Buffer, Number};
 pub use device::{Device, Stream};
-pub use plan::{DeviceFactors, DevicePlan, Saved};
+pub use plan::{DeviceFactors, DevicePlan, Saved, Tuning};

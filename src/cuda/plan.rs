@@ -1,5 +1,8 @@
 //! A plan on a device, and the verbs on it.
 
+#![allow(unsafe_code)] // what is not Rust: device memory, kernels, libraries
+
+use std::format;
 use std::vec::Vec;
 
 use super::blas::Dense;
@@ -15,6 +18,16 @@ use crate::plan::{Factors, Op, Plan};
 
 /// Coordinates that stages share in a thread's registers.
 const WINDOW: usize = 8;
+
+/// How kernels are cut, where it should not be what the sizes suggest: for measurements. Bits of [`apply`](DevicePlan::apply) do not
+/// depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Tuning {
+    /// Coordinates that stages share in a thread's registers: 8 unless given.
+    pub window: Option<usize>,
+    /// Of the tile of `apply`: vectors of a chunk (1, 2, 4), chunks, chunks of a thread (a divisor), threads.
+    pub tile: Option<[usize; 4]>,
+}
 
 /// A [`Plan`] on a device: its passes, and what of it lies in the device's memory. It belongs to a stream, as buffers do.
 #[derive(Debug)]
@@ -62,8 +75,28 @@ impl DevicePlan {
     /// [`Error::Unsupported`] for stages of reflectors, for n > 65536 and for vectors that do not fit the device's shared memory (n =
     /// 58112 where it is 227 KiB; gradients need twice as much); [`Error::Device`].
     pub fn new(stream: &Stream, plan: &Plan<f32>) -> Result<Self> {
-        let schedule = Schedule::new(plan, if plan.is_exact() { WINDOW } else { 1 })?;
+        Self::tuned(stream, plan, Tuning::default())
+    }
+
+    /// The plan, cut otherwise.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`Error::Size`] for a tile that is none.
+    pub fn tuned(stream: &Stream, plan: &Plan<f32>, tuning: Tuning) -> Result<Self> {
+        let window = tuning.window.unwrap_or(WINDOW).clamp(1, 32);
+        // What cannot be undone is computed again, stage by stage.
+        let schedule = Schedule::new(plan, if plan.is_exact() { window } else { 1 })?;
         let shared = stream.device().shared();
+        let forward = match tuning.tile {
+            None => verbs::tile(&schedule, shared, 1)?,
+            Some(sizes) => {
+                Tile::new(sizes).filter(|tile| tile.bytes(plan.n()) <= shared).ok_or_else(|| Error::Size {
+                    what: "tile",
+                    expected: format!("chunks of 1, 2 or 4, a divisor, at most 1024 threads, {shared} bytes"),
+                    got: format!("{sizes:?}"),
+                })?
+            }
+        };
         let made = match Blocks::new(plan, &schedule) {
             Some(blocks) => {
                 let (entry, source) = (stream.upload(&blocks.entry)?, stream.upload(&blocks.source)?);
@@ -73,7 +106,7 @@ impl DevicePlan {
         };
         Ok(Self {
             made,
-            forward: verbs::tile(&schedule, shared, 1)?,
+            forward,
             backward: verbs::tile(&schedule, shared, 2),
             index: stream.upload(&schedule.index)?,
             source: stream.upload(&schedule.numbers)?,
@@ -106,7 +139,8 @@ impl DevicePlan {
         let entries = self.stream.upload(factors.entries())?;
         let numbers = self.stream.zeros(self.schedule.numbers.len())?;
         if let Some(call) = verbs::gather(&self.schedule) {
-            let named = [("entries", entries.address()), ("source", self.source.address()), ("numbers", numbers.address())];
+            let named =
+                [("entries", entries.address()), ("source", self.source.address()), ("numbers", numbers.address())];
             self.run(&[call], &named)?;
         }
         Ok(DeviceFactors { numbers, origin: Origin::Host(factors.clone()) })
@@ -222,7 +256,10 @@ impl DevicePlan {
     ) -> Result<()> {
         let call = verbs::apply(&self.schedule, self.forward, stored, transposes(op), x, y);
         let calls: Vec<Call> = call.into_iter().collect();
-        self.run(&calls, &[("x", x_at), ("y", y_at), ("numbers", factors.numbers.address()), ("index", self.index.address())])
+        self.run(
+            &calls,
+            &[("x", x_at), ("y", y_at), ("numbers", factors.numbers.address()), ("index", self.index.address())],
+        )
     }
 
     /// The adjoint of the derivative of y = op(Q) x: `gx`, if wanted, ← op(Q)ᵀ gy; `d_factors` (length

@@ -14,12 +14,6 @@ pub(super) enum Stored {
     F16,
 }
 
-impl Stored {
-    pub(super) fn bytes(self) -> usize {
-        if self == Stored::F32 { 4 } else { 2 }
-    }
-}
-
 /// The shape of a tile and of the threads that work on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Tile {
@@ -33,6 +27,16 @@ pub(super) struct Tile {
 }
 
 impl Tile {
+    /// Chunk, planes, planes of a thread and threads, if they make a tile.
+    pub(super) fn new([chunk, planes, together, threads]: [usize; 4]) -> Option<Self> {
+        let fits = [1, 2, 4].contains(&chunk)
+            && (1..=64).contains(&planes)
+            && together >= 1
+            && planes.is_multiple_of(together)
+            && (1..=1024).contains(&threads);
+        fits.then_some(Self { chunk, planes, together, threads })
+    }
+
     pub(super) fn vectors(&self) -> usize {
         self.chunk * self.planes
     }

@@ -162,20 +162,15 @@ impl Schedule {
         let window = windows.coordinates[0].len();
         let wide = window > MOST_IN_REGISTERS && stages.len() == 1;
         // Of a large block, coordinates are found by arithmetic or in a table.
-        let place = formula(&windows.coordinates).filter(|place| !wide || place.runs().is_some()).unwrap_or_else(|| {
-            let first = self.index.len();
-            for i in 0..window {
-                self.index.extend(windows.coordinates.iter().map(|c| c[i] as u16));
-            }
-            Place::Table { first }
-        });
-        let mut pass = Pass {
-            window,
-            count,
-            place,
-            numbers: self.numbers.len(),
-            stages: Vec::new(),
-        };
+        let place =
+            formula(&windows.coordinates).filter(|place| !wide || place.runs().is_some()).unwrap_or_else(|| {
+                let first = self.index.len();
+                for i in 0..window {
+                    self.index.extend(windows.coordinates.iter().map(|c| c[i] as u16));
+                }
+                Place::Table { first }
+            });
+        let mut pass = Pass { window, count, place, numbers: self.numbers.len(), stages: Vec::new() };
         let mut number = 0;
         for (s, stage) in stages.iter().enumerate() {
             let positions = |j: usize| {
@@ -184,13 +179,7 @@ impl Schedule {
             };
             let at: Vec<usize> = windows.blocks[s][0].iter().flat_map(|j| -> Vec<usize> { positions(*j) }).collect();
             let block = stage.layout().block_size();
-            let local = Local {
-                block,
-                rotation: is_rotation(stage),
-                adjoint: stage.is_adjoint(),
-                at,
-                number,
-            };
+            let local = Local { block, rotation: is_rotation(stage), adjoint: stage.is_adjoint(), at, number };
             number += (windows.blocks[s][0].len() * local.size(wide)).next_multiple_of(4);
             pass.stages.push(local);
         }
@@ -266,7 +255,8 @@ impl Schedule {
             fill + passes.sum::<u32>()
         };
         let shifts = || (3..12).chain([31]);
-        let pairs = shifts().flat_map(|a| shifts().filter(move |b| *b > a || (a == 31 && *b == 31)).map(move |b| [a, b]));
+        let pairs =
+            shifts().flat_map(|a| shifts().filter(move |b| *b > a || (a == 31 && *b == 31)).map(move |b| [a, b]));
         pairs.min_by_key(|pair| cost(*pair)).unwrap_or([31; 2])
     }
 }

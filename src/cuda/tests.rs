@@ -60,9 +60,7 @@ fn plans() -> Vec<(&'static str, Plan<f32>)> {
         ("partial table", Plan::from_stages(11, [(table, Source::chart(Cayley))]).unwrap()),
         (
             "there and back",
-            plan(32, &Butterfly::boft(2, 4).unwrap())
-                .then(plan(32, &Butterfly::classic(2)).adjoint())
-                .unwrap(),
+            plan(32, &Butterfly::boft(2, 4).unwrap()).then(plan(32, &Butterfly::classic(2)).adjoint()).unwrap(),
         ),
     ])
 }
@@ -116,7 +114,10 @@ fn apply_has_the_bits_of_the_cpu() {
             let expected = on_cpu(&plan, &factors, op, &x);
             assert!(same(&y, &expected), "{name}, windows of {window}, {op:?}:\n{y:?}\n{expected:?}");
         }
-        println!("{name}: {:?}", Schedule::new(&plan, 8).unwrap().passes.iter().map(|p| (p.window, p.stages.len())).collect::<Vec<_>>());
+        println!(
+            "{name}: {:?}",
+            Schedule::new(&plan, 8).unwrap().passes.iter().map(|p| (p.window, p.stages.len())).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -256,19 +257,26 @@ fn kernels_compile_for_gpus() {
             }
             for call in calls {
                 let found = ["sm_90"].map(|architecture| {
-                    let binary = driver::compile(&call.program.source, architecture, &["--ptxas-options=-v"]).unwrap();
-                    assert!(!binary.image.is_empty());
-                    registers(&binary.log)
+                    let text = &call.program.source;
+                    let (image, log) = driver::compile(text, architecture, &["--ptxas-options=-v"]).unwrap();
+                    assert!(!image.is_empty());
+                    registers(&log)
                 });
                 let Call { threads, shared, .. } = call;
-                println!("{} {stored:?} {threads} {shared} {found:?}", call.name());
+                println!("{} {stored:?} {threads} {shared} {found:?}", call.program.kernel);
             }
         }
     }
 }
 
 /// Vectors of a stored type one every `stride` numbers, through the emulated kernel and through the CPU's.
-fn stored_batches<E: Number + bytemuck::Pod>(plan: &Plan<f32>, in_place: bool, aligned: bool, batch: usize, stride: usize) {
+fn stored_batches<E: Number + bytemuck::Pod>(
+    plan: &Plan<f32>,
+    in_place: bool,
+    aligned: bool,
+    batch: usize,
+    stride: usize,
+) {
     let factors = plan.realize(&theta(plan)).unwrap();
     let n = plan.n();
     let x: Vec<E> = vectors(stride, batch).iter().map(|x| E::store(*x)).collect();
@@ -322,7 +330,9 @@ fn every_tile_gives_the_same_bits() {
         let factors = plan.realize(&theta(&plan)).unwrap();
         let x = vectors(64, 13);
         let expected = on_cpu(&plan, &factors, Op::None, &x);
-        for (chunk, planes, together, threads) in [(1, 1, 1, 32), (2, 3, 1, 64), (4, 4, 2, 32), (4, 2, 2, 96), (2, 2, 1, 256)] {
+        for (chunk, planes, together, threads) in
+            [(1, 1, 1, 32), (2, 3, 1, 64), (4, 4, 2, 32), (4, 2, 2, 96), (2, 2, 1, 256)]
+        {
             let tile = Some(Tile { chunk, planes, together, threads });
             let y = emulated(&plan, &factors, 8, tile, Op::None, &x, 64, 13);
             assert!(same(&y, &expected), "{tile:?}");
@@ -397,7 +407,10 @@ fn blocks_are_those_of_the_cpu() {
             let expected = numbers(&schedule, &plan.realize(&theta).unwrap());
             for (found, expected) in found.iter().zip(&expected).filter(|(_, expected)| !expected.is_nan()) {
                 let miss = (found - expected).abs() / f32::EPSILON;
-                assert!(miss <= 0.5 && (scale > 0.0 || found == expected), "{name}: {found} and {expected}, {miss} eps");
+                assert!(
+                    miss <= 0.5 && (scale > 0.0 || found == expected),
+                    "{name}: {found} and {expected}, {miss} eps"
+                );
                 worst = worst.max(miss);
             }
         }

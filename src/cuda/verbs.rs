@@ -30,7 +30,10 @@ pub(super) fn tile(schedule: &Schedule, shared: usize, tiles: usize) -> Result<T
             got: format!("n = {n}, {tiles} tiles, {shared} bytes"),
         });
     };
-    let items = schedule.passes.iter().map(|pass| if pass.is_wide() { pass.count * pass.window.div_ceil(4) } else { pass.count });
+    let items = schedule
+        .passes
+        .iter()
+        .map(|pass| if pass.is_wide() { pass.count * pass.window.div_ceil(4) } else { pass.count });
     let windows = items.min().unwrap_or(n / 4).max(1);
     let mut planes = 1;
     while windows * planes < 128 && fits(2 * planes * chunk, shared.min(32 << 10)) {

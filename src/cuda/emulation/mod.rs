@@ -51,7 +51,7 @@ impl Memory {
                 Argument::Integer(x) => (0, *x as u64),
                 Argument::Buffer(name) => {
                     let at = names.iter().position(|n| n == name);
-                    (1, at.unwrap_or_else(|| panic!("no buffer {name} for {}", call.name())) as u64)
+                    (1, at.unwrap_or_else(|| panic!("no buffer {name} for {}", call.program.kernel)) as u64)
                 }
                 Argument::Nothing => (2, 0),
             };
@@ -66,13 +66,13 @@ impl Memory {
             let output = folder().join(format!("result{number}{order}"));
             let run = Command::new(&executable).arg(&input).arg(&output).arg(order).output().unwrap();
             let messages = String::from_utf8_lossy(&run.stderr);
-            assert!(run.status.success() && messages.is_empty(), "{}: {}\n{messages}", call.name(), run.status);
+            assert!(run.status.success() && messages.is_empty(), "{}: {}\n{messages}", call.program.kernel, run.status);
             let bytes = fs::read(&output).unwrap();
             fs::remove_file(output).unwrap();
             bytes
         });
         fs::remove_file(input).unwrap();
-        assert!(results[0] == results[1], "{} depends on the order of its threads", call.name());
+        assert!(results[0] == results[1], "{} depends on the order of its threads", call.program.kernel);
         let mut rest = &std::mem::take(&mut results[0])[..];
         for bytes in self.0.values_mut() {
             let (own, others) = rest.split_at(bytes.len());
@@ -115,11 +115,17 @@ fn compiled(call: &Call) -> PathBuf {
         *done.get_or_insert_default().entry(key).or_insert_with(|| std::boxed::Box::leak(std::boxed::Box::default()))
     };
     once.get_or_init(|| {
-        let path = folder().join(format!("{}{key:x}", call.name()));
+        let path = folder().join(format!("{}{key:x}", call.program.kernel));
         let text = path.with_extension("cpp");
         let source = &call.program.source;
         let kernel = call.program.kernel;
-        fs::write(&text, format!("{SHIM}\n{source}\nstatic void enter() {{\n    call(&{kernel});\n    fibers[running].done = true;\n}}\n")).unwrap();
+        fs::write(
+            &text,
+            format!(
+                "{SHIM}\n{source}\nstatic void enter() {{\n    call(&{kernel});\n    fibers[running].done = true;\n}}\n"
+            ),
+        )
+        .unwrap();
         let mut command = Command::new(compiler());
         command.args(["-std=c++17", "-O1", "-DEMULATED", "-DSTACK=131072", "-ffp-contract=off"]);
         command.args(["-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable", "-Werror"]);
