@@ -125,25 +125,27 @@ fn table<E: Number>(stream: &Stream, quick: bool) -> Result<()> {
 fn crossover(stream: &Stream) -> Result<()> {
     println!("\ndense (cuBLAS, bf16) against structured: times of the dense product in units of `apply`\n");
     println!("| plan | batch 1 | 16 | 256 | 4096 | 65536 |\n|---|---|---|---|---|---|");
+    let mut all = Vec::new();
     for n in [128, 256, 512, 1024, 2048, 4096, 8192] {
-        for (name, plan) in [
-            ("b = 2", Plan::new(n, &Butterfly::classic(2), Givens)?),
-            ("b = 8, m = 4", Plan::new(n, &Butterfly::boft(4.min(n.ilog2() as usize - 3), 8)?, Cayley)?),
-            ("b = 32, m = 2", Plan::new(n, &Butterfly::boft(2, 32)?, Cayley)?),
-        ] {
-            let on_device = DevicePlan::new(stream, &plan)?;
-            let factors = on_device.realize(&stream.upload(&theta(&plan))?)?;
-            let q = on_device.dense::<bf16>(&factors)?;
-            let mut cells = String::new();
-            for batch in [1, 16, 256, 4096, 65536] {
-                let (x, mut y) = (stream.zeros::<bf16>(batch * n)?, stream.zeros::<bf16>(batch * n)?);
-                let x = Batch::rows(&x, n)?;
-                let apply = time(stream, || on_device.apply(&factors, x, BatchMut::rows(&mut y, n)?, Op::None))?;
-                let dense = time(stream, || q.apply(x, BatchMut::rows(&mut y, n)?, Op::None, Precision::default()))?;
-                cells += &format!(" {:.2} |", dense / apply);
-            }
-            println!("| n = {n}, {name} |{cells}");
+        all.push((n, "b = 2", Plan::new(n, &Butterfly::classic(2), Givens)?));
+        all.push((n, "b = 8, m = 4", Plan::new(n, &Butterfly::boft(4, 8)?, Cayley)?));
+        all.push((n, "b = 32, m = 2", Plan::new(n, &Butterfly::boft(2, 32)?, Cayley)?));
+    }
+    let plans: Vec<_> = all.iter().map(|(_, _, plan)| (plan.clone(), Tuning::default())).collect();
+    compile::<bf16>(stream, &plans);
+    for (n, name, plan) in all {
+        let on_device = DevicePlan::new(stream, &plan)?;
+        let factors = on_device.realize(&stream.upload(&theta(&plan))?)?;
+        let q = on_device.dense::<bf16>(&factors)?;
+        let mut cells = String::new();
+        for batch in [1, 16, 256, 4096, 65536] {
+            let (x, mut y) = (stream.zeros::<bf16>(batch * n)?, stream.zeros::<bf16>(batch * n)?);
+            let x = Batch::rows(&x, n)?;
+            let apply = time(stream, || on_device.apply(&factors, x, BatchMut::rows(&mut y, n)?, Op::None))?;
+            let dense = time(stream, || q.apply(x, BatchMut::rows(&mut y, n)?, Op::None, Precision::default()))?;
+            cells += &format!(" {:.2} |", dense / apply);
         }
+        println!("| n = {n}, {name} |{cells}");
     }
     Ok(())
 }
@@ -169,35 +171,63 @@ fn step(stream: &Stream) -> Result<()> {
     Ok(())
 }
 
+/// Compiles what these plans apply, side by side, before anything is timed.
+fn compile<E: Number>(stream: &Stream, plans: &[(Plan<f32>, Tuning)]) {
+    std::thread::scope(|scope| {
+        for some in plans.chunks(plans.len().div_ceil(16).max(1)) {
+            scope.spawn(move || {
+                for (plan, tuning) in some {
+                    let Ok(on_device) = DevicePlan::tuned(stream, plan, *tuning) else { continue };
+                    // What fails here fails again, where it is told.
+                    let _ = on_device
+                        .realize(&match stream.upload(&theta(plan)) {
+                            Ok(theta) => theta,
+                            Err(_) => continue,
+                        })
+                        .and_then(|factors| {
+                            let mut x = stream.zeros::<E>(plan.n())?;
+                            on_device.apply_in_place(&factors, BatchMut::rows(&mut x, plan.n())?, Op::None)
+                        });
+                }
+            });
+        }
+    });
+}
+
 /// Other tiles and windows for the cases that matter.
 fn tune<E: Number>(stream: &Stream) -> Result<()> {
     let mut batches = Batches::<E>::new(stream, (256 << 20) / size_of::<E>())?;
     let copy = batches.copy(stream)?;
     println!("\ntiles, {}: share of the copy\n", std::any::type_name::<E>());
     println!("| plan | window | chunk, planes, together, threads | of the copy |\n|---|---|---|---|");
+    let mut all = Vec::new();
     for case in cases(true)? {
         let n = case.plan.n();
-        let shape = [batches.x.len() / n, n];
-        let bytes = (2 * batches.x.len() * size_of::<E>()) as f64;
         for window in [8, 16] {
-            for (planes, together) in [(1, 1), (2, 1), (2, 2), (4, 2), (4, 1), (8, 2)] {
-                for threads in [128, 256, 512, 1024] {
-                    let tuning = Tuning { window: Some(window), tile: Some([4, planes, together, threads]) };
-                    if 16 * planes * n > 227 << 10 || threads * 4 > n * planes || (together == 2 && threads == 1024) {
-                        continue;
+            for (planes, together) in [(1, 1), (2, 1), (2, 2), (4, 2)] {
+                for threads in [256, 512] {
+                    if 16 * planes * n <= 227 << 10 && threads * 4 <= n * planes {
+                        let tuning = Tuning { window: Some(window), tile: Some([4, planes, together, threads]) };
+                        all.push((case.name, case.plan.clone(), tuning));
                     }
-                    let Ok(plan) = DevicePlan::tuned(stream, &case.plan, tuning) else { continue };
-                    let factors = plan.realize(&stream.upload(&theta(&case.plan))?)?;
-                    let x = Batch::strided(&batches.x, 0, shape, n)?;
-                    let applied = time(stream, || {
-                        plan.apply(&factors, x, BatchMut::strided(&mut batches.y, 0, shape, n)?, Op::None)
-                    });
-                    let share =
-                        applied.map_or_else(|e| e.to_string(), |t| format!("{:.0} %", 100.0 * bytes / t / copy));
-                    println!("| {} | {window} | 4, {planes}, {together}, {threads} | {share} |", case.name);
                 }
             }
         }
+    }
+    let plans: Vec<_> = all.iter().map(|(_, plan, tuning)| (plan.clone(), *tuning)).collect();
+    compile::<E>(stream, &plans);
+    for (name, plan, tuning) in all {
+        let n = plan.n();
+        let (batch, bytes) = (batches.x.len() / n, (2 * batches.x.len() * size_of::<E>()) as f64);
+        let on_device = DevicePlan::tuned(stream, &plan, tuning)?;
+        let factors = on_device.realize(&stream.upload(&theta(&plan))?)?;
+        let x = Batch::strided(&batches.x, 0, [batch, n], n)?;
+        let applied = time(stream, || {
+            on_device.apply(&factors, x, BatchMut::strided(&mut batches.y, 0, [batch, n], n)?, Op::None)
+        });
+        let share = applied.map_or_else(|e| e.to_string(), |t| format!("{:.0} %", 100.0 * bytes / t / copy));
+        let (window, tile) = (tuning.window.unwrap_or_default(), tuning.tile.unwrap_or_default());
+        println!("| {name} | {window} | {tile:?} | {share} |");
     }
     Ok(())
 }

@@ -1,4 +1,6 @@
 //! The verbs on a GPU against the CPU's, and what is refused. Where there is no GPU every test says so and ends.
+//!
+//! With `PAPILIO_SMALL` set only small plans are run: for tools that take a hundred times as long.
 
 use half::{bf16, f16};
 use papilio::cuda::{self, Device, DevicePlan, Precision, Stream};
@@ -19,6 +21,17 @@ fn stream() -> Option<Stream> {
             None
         }
     }
+}
+
+/// `work` on all plans, side by side: most of the time is the compiler's.
+fn on_all(plans: Vec<(&'static str, Plan<f32>)>, work: impl Fn(&'static str, Plan<f32>) + Sync) {
+    let small = std::env::var_os("PAPILIO_SMALL").is_some();
+    std::thread::scope(|scope| {
+        for (name, plan) in plans.into_iter().filter(|(_, plan)| !small || plan.n() <= 64) {
+            let work = &work;
+            scope.spawn(move || work(name, plan));
+        }
+    });
 }
 
 fn plans() -> Vec<(&'static str, Plan<f32>)> {
@@ -103,13 +116,13 @@ fn apply_case<E: cuda::Number + PartialEq>(stream: &Stream, name: &str, plan: &P
 fn apply_has_the_bits_of_the_cpu() {
     let Some(stream) = stream() else { return };
     println!("{}", stream.device().name().unwrap());
-    for (name, plan) in plans() {
+    on_all(plans(), |name, plan| {
         for (batch, op) in [(0, Op::None), (1, Op::None), (3, Op::Adjoint), (17, Op::None), (1000, Op::Transpose)] {
             apply_case::<f32>(&stream, name, &plan, batch, op);
         }
         apply_case::<bf16>(&stream, name, &plan, 21, Op::None);
         apply_case::<f16>(&stream, name, &plan, 21, Op::Adjoint);
-    }
+    });
 }
 
 /// The part of gradients that rotations can feel: see `DevicePlan::apply_vjp`.
@@ -131,8 +144,8 @@ fn project(plan: &Plan<f32>, d: &mut [f32]) {
 #[test]
 fn gradients_are_those_of_the_cpu() {
     let Some(stream) = stream() else { return };
-    let mut worst = [0.0f32; 2];
-    for (name, host) in plans() {
+    let worst = std::sync::Mutex::new([0.0f32; 2]);
+    on_all(plans(), |name, host| {
         let n = host.n();
         let theta = theta(&host);
         let plan = DevicePlan::new(&stream, &host).unwrap();
@@ -173,9 +186,11 @@ fn gradients_are_those_of_the_cpu() {
             let bound = 4.0 + 2.0 * (batch as f32).sqrt();
             let (entries, params) = (ratio(&d_there, &d), ratio(&d_theta_there, &d_theta));
             assert!(entries <= bound && params <= bound, "{name}, {batch}: {entries} and {params} eps");
-            worst = [worst[0].max(entries), worst[1].max(params)];
+            let mut worst = worst.lock().unwrap();
+            *worst = [worst[0].max(entries), worst[1].max(params)];
         }
-    }
+    });
+    let worst = worst.into_inner().unwrap();
     println!("gradients of entries {} eps, of parameters {} eps", worst[0], worst[1]);
 }
 
@@ -185,7 +200,7 @@ fn blocks_are_those_of_the_cpu() {
     let mut all = plans();
     let host_only = Plan::new(64, &BlockDiagonal::new(8), NewtonSchulz { steps: 8 }).unwrap();
     all.push(("a chart of the host's", host_only));
-    for (name, host) in all {
+    on_all(all, |name, host| {
         let plan = DevicePlan::new(&stream, &host).unwrap();
         // The last is beyond the device's elimination.
         for scale in [0.0, 1.0, 30.0, 1e6] {
@@ -209,7 +224,7 @@ fn blocks_are_those_of_the_cpu() {
             theta[0] = f32::NAN;
             assert!(matches!(plan.realize(&stream.upload(&theta).unwrap()), Err(Error::Domain { .. })), "{name}");
         }
-    }
+    });
 }
 
 #[test]

@@ -119,17 +119,16 @@ impl Device {
         self.inner.shared
     }
 
-    /// The compiled kernel.
+    /// The compiled kernel. Threads compile side by side; two that want the same may both do so.
     fn function(&self, program: &Program) -> Result<CudaFunction> {
-        let mut functions = self.inner.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = functions.get(program) {
+        let functions = || self.inner.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions().get(program) {
             return Ok(function.clone());
         }
         let (image, _) = driver::compile(&program.source, &self.inner.architecture, &[])?;
         let module = self.inner.context.load_module(Ptx::from_binary(image)).map_err(failed("compiled kernel"))?;
         let function = module.load_function(program.kernel).map_err(failed("compiled kernel"))?;
-        functions.insert(program.clone(), function.clone());
-        Ok(function)
+        Ok(functions().entry(program.clone()).or_insert(function).clone())
     }
 }
 
