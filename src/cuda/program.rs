@@ -41,6 +41,13 @@ impl Tile {
         self.chunk * self.planes
     }
 
+    /// Blocks of threads that shall fit a multiprocessor side by side, if their tiles let them: with 64 registers for a thread, or 80
+    /// where the outputs of a block of more than four need as many as its inputs.
+    fn side_by_side(&self, schedule: &Schedule) -> usize {
+        let threads = if schedule.has_large_windows() { 768 } else { 1024 };
+        (threads / self.threads).min((227 << 10) / self.bytes(schedule.n).max(1)).max(1)
+    }
+
     pub(super) fn bytes(&self, n: usize) -> usize {
         n.next_multiple_of(8) * 4 * self.vectors()
     }
@@ -69,6 +76,7 @@ const GATHER: &str = include_str!("kernels/gather.cu");
 /// y = op(Q) x.
 pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool) -> Program {
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed);
+    _ = writeln!(source, "#define SIDE_BY_SIDE {}", tile.side_by_side(schedule));
     source.push_str(APPLY);
     Program { kernel: "apply", source }
 }
@@ -208,21 +216,35 @@ fn describe(at: usize, pass: &Pass, source: &mut String) {
         "struct Pass{at} {{\n    enum {{ AT = {at}, WINDOW = {window}, COUNT = {count}, NUMBERS = {numbers} }};\n    static const bool WIDE = {};",
         pass.is_wide()
     );
-    let coordinate = match &pass.place {
+    let index = "const unsigned short* __restrict__ index";
+    match &pass.place {
         Place::Formula { windows, far, near, offsets } => {
             let offset = match pass.place.runs() {
-                Some([first, unit, distance]) => format!("{first} + i / {unit} * {distance} + i % {unit}"),
-                None => "offset[i]".into(),
+                Some([first, unit, distance]) => format!("return {first} + i / {unit} * {distance} + i % {unit};"),
+                None => array("offset", offsets) + "return offset[i];",
             };
-            let table = if pass.place.runs().is_some() { String::new() } else { array("offset", offsets) };
-            format!("{table}return w / {windows} * {far} + w % {windows} * {near} + {offset};")
+            let first = format!("return w / {windows} * {far} + w % {windows} * {near};");
+            let bits = |all: &mut dyn Iterator<Item = usize>| all.fold(0, |bits, x| bits | x);
+            let firsts = bits(&mut (0..*count).map(|w| w / windows * far + w % windows * near));
+            let apart = firsts & bits(&mut offsets.iter().copied()) == 0;
+            _ = writeln!(
+                source,
+                "    static const bool APART = {apart};\n    \
+                 __device__ static inline int first(int w) {{ {first} }}\n    \
+                 __device__ static inline constexpr int offset(int i) {{ {offset} }}\n    \
+                 __device__ static inline int coordinate(int w, int i, {index}) {{ return first(w) + offset(i); }}"
+            );
         }
-        Place::Table { first } => format!("return index[{first} + i * {count} + w];"),
-    };
-    _ = writeln!(
-        source,
-        "    __device__ static inline int coordinate(int w, int i, const unsigned short* __restrict__ index) {{ {coordinate} }}"
-    );
+        Place::Table { first } => {
+            _ = writeln!(
+                source,
+                "    static const bool APART = false;\n    \
+                 __device__ static inline int first(int) {{ return 0; }}\n    \
+                 __device__ static inline int offset(int) {{ return 0; }}\n    \
+                 __device__ static inline int coordinate(int w, int i, {index}) {{ return index[{first} + i * {count} + w]; }}"
+            );
+        }
+    }
     for (s, local) in pass.stages.iter().enumerate() {
         let (b, blocks) = (local.block, local.at.len() / local.block);
         // In large blocks the order is the block's own.

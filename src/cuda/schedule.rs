@@ -214,6 +214,11 @@ impl Schedule {
         self.passes.push(pass);
     }
 
+    /// Whether there are blocks of more than four coordinates in registers.
+    pub(super) fn has_large_windows(&self) -> bool {
+        self.passes.iter().any(|pass| !pass.is_wide() && pass.stages.iter().any(|stage| stage.block > 4))
+    }
+
     /// Where each entry's gradient is, in rising order.
     fn invert(&mut self, entries: usize) {
         let mut parts = core::mem::take(&mut self.parts);

@@ -258,6 +258,12 @@ fn kernels_compile_for_gpus() {
             for call in calls {
                 let found = ["sm_90"].map(|architecture| {
                     let text = &call.program.source;
+                    // To be read, or compiled by hand.
+                    if let Some(folder) = std::env::var_os("PAPILIO_KERNELS") {
+                        let file =
+                            std::format!("{} {name} {stored:?}.cu", call.program.kernel).replace([' ', ','], "_");
+                        std::fs::write(std::path::Path::new(&folder).join(file), text).unwrap();
+                    }
                     let (image, log) = driver::compile(text, architecture, &["--ptxas-options=-v"]).unwrap();
                     assert!(!image.is_empty());
                     registers(&log)

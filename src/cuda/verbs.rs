@@ -39,7 +39,8 @@ pub(super) fn tile(schedule: &Schedule, shared: usize, tiles: usize) -> Result<T
     while windows * planes < 128 && fits(2 * planes * chunk, shared.min(32 << 10)) {
         planes *= 2;
     }
-    let threads = (windows * planes).next_multiple_of(32).clamp(32, 512);
+    let most = if schedule.has_large_windows() { 256 } else { 512 };
+    let threads = (windows * planes).next_multiple_of(32).clamp(32, most);
     Ok(Tile { chunk, planes, together: 1, threads })
 }
 

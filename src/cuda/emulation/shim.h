@@ -24,6 +24,11 @@ static Dim threadIdx, blockIdx, blockDim, gridDim;
 static unsigned char* shared_memory;
 #define SHARED(type, name) type* name = reinterpret_cast<type*>(shared_memory)
 
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+template <class T> static inline T __ldg(const T* p) { return *p; }
+
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline float __fsub_rn(float a, float b) { return a - b; }

@@ -5,9 +5,16 @@
 
 template <class... Stages> struct List {};
 
-// Number e of window w, behind the pass's first.
+// Number e of window w, behind the pass's first. Four are loaded at once; the compiler loads them once for all that ask.
 template <class P> __device__ inline float number(const float* __restrict__ numbers, int w, int e) {
-    return reinterpret_cast<const Four*>(numbers + P::NUMBERS)[(e / 4) * P::COUNT + w].v[e % 4];
+    const float4 four = __ldg(reinterpret_cast<const float4*>(numbers + P::NUMBERS) + (e / 4) * P::COUNT + w);
+    return e % 4 == 0 ? four.x : e % 4 == 1 ? four.y : e % 4 == 2 ? four.z : four.w;
+}
+
+// The row of the tile in which coordinate i of window w is. Where first coordinates and offsets have no bit in common, so are their
+// exchanged rows.
+template <class P> __device__ inline int row_of(int w, int i, const unsigned short* __restrict__ index) {
+    return P::APART ? swizzled(P::first(w)) ^ swizzled(P::offset(i)) : swizzled(P::coordinate(w, i, index));
 }
 
 // Entry (i, k) of block q of stage S as it acts.
@@ -69,7 +76,7 @@ template <class P, bool T, bool WIDE> struct Pass {
             int row[P::WINDOW];
 #pragma unroll
             for (int i = 0; i < P::WINDOW; i++) {
-                row[i] = swizzled(P::coordinate(w, i, index));
+                row[i] = row_of<P>(w, i, index);
 #pragma unroll
                 for (int p = 0; p < K; p++) x[i][p] = planes[p * ROWS + row[i]];
             }
@@ -103,7 +110,7 @@ template <class P, bool T> struct Pass<P, T, true> {
                     for (int v = 0; v < C; v++) y[n][i].v[v] = 0.0f;
 #pragma unroll 4
                 for (int k = 0; k < B; k++) {
-                    const Chunk x = from[swizzled(P::coordinate(w, k, index))];
+                    const Chunk x = from[row_of<P>(w, k, index)];
                     Four c;
                     if (flip) {
 #pragma unroll
@@ -133,7 +140,7 @@ template <class P, bool T> struct Pass<P, T, true> {
 #pragma unroll
                 for (int i = 0; i < 4; i++)
                     if (4 * quad + i < B)
-                        tile[plane * ROWS + swizzled(P::coordinate(w, 4 * quad + i, index))] = y[n][i];
+                        tile[plane * ROWS + row_of<P>(w, 4 * quad + i, index)] = y[n][i];
             }
         }
     }

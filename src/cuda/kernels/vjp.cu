@@ -76,7 +76,7 @@ template <class P, bool T, bool WIDE> struct Back {
             int row[P::WINDOW];
 #pragma unroll
             for (int i = 0; i < P::WINDOW; i++) {
-                row[i] = swizzled(P::coordinate(w, i, index));
+                row[i] = row_of<P>(w, i, index);
 #pragma unroll
                 for (int p = 0; p < K; p++) {
                     a[i][p] = a_tile[(group * K + p) * ROWS + row[i]];
@@ -118,11 +118,11 @@ template <class P, bool T> struct Back<P, T, true> {
 #pragma unroll
                     for (int p = 0; p < K; p++) {
                         const int at = 4 * quad + i < B ? 4 * quad + i : 0;
-                        rows[i][p] = left[(group * K + p) * ROWS + swizzled(P::coordinate(w, at, index))];
+                        rows[i][p] = left[(group * K + p) * ROWS + row_of<P>(w, at, index)];
                     }
                 for (int k = 0; k < B; k++) {
                     Four sum;
-                    const int at = swizzled(P::coordinate(w, k, index));
+                    const int at = row_of<P>(w, k, index);
 #pragma unroll
                     for (int i = 0; i < 4; i++) sum.v[i] = 0.0f;
 #pragma unroll
