@@ -48,6 +48,7 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 mod verbs;
+mod windows;
 
 pub use blas::{Dense, Precision, linear};
 pub use buffer::{Batch, BatchMut, Buffer, Number};

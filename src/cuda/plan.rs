@@ -72,8 +72,8 @@ impl DevicePlan {
     /// The plan on the stream's device.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for stages of reflectors, for n > 65536 and for vectors that do not fit the device's shared memory (n =
-    /// 58112 where it is 227 KiB; gradients need twice as much); [`Error::Device`].
+    /// [`Error::Unsupported`] for stages of reflectors, for n > 65536 and for vectors that do not fit the device's shared memory (58112
+    /// coordinates that belong together where it is 227 KiB; gradients need twice as much); [`Error::Device`].
     pub fn new(stream: &Stream, plan: &Plan<f32>) -> Result<Self> {
         Self::tuned(stream, plan, Tuning::default())
     }
@@ -90,7 +90,7 @@ impl DevicePlan {
         let forward = match tuning.tile {
             None => verbs::tile(&schedule, shared, 1)?,
             Some(sizes) => {
-                Tile::new(sizes).filter(|tile| tile.bytes(plan.n()) <= shared).ok_or_else(|| Error::Size {
+                Tile::new(sizes).filter(|tile| tile.bytes(schedule.length) <= shared).ok_or_else(|| Error::Size {
                     what: "tile",
                     expected: format!("chunks of 1, 2 or 4, a divisor, at most 1024 threads, {shared} bytes"),
                     got: format!("{sizes:?}"),
@@ -323,7 +323,7 @@ impl DevicePlan {
                 ("gx", gx.as_ref().map_or(0, Batch::address)),
                 ("numbers", factors.numbers.address()),
                 ("index", self.index.address()),
-                ("parts", scratch.address()),
+                ("slots", scratch.address()),
                 ("sums", scratch.address() + 4 * sums as u64),
                 ("starts", self.starts.address()),
                 ("places", self.places.address()),

@@ -42,10 +42,10 @@ impl Tile {
     }
 
     /// Blocks of threads that shall fit a multiprocessor side by side, if their tiles let them: with 64 registers for a thread, or 80
-    /// where the outputs of a block of more than four need as many as its inputs.
+    /// where the outputs of a block of more than two need as many as its inputs.
     fn side_by_side(&self, schedule: &Schedule) -> usize {
         let threads = if schedule.has_large_windows() { 768 } else { 1024 };
-        (threads / self.threads).min((227 << 10) / self.bytes(schedule.n).max(1)).max(1)
+        (threads / self.threads).min((227 << 10) / self.bytes(schedule.length).max(1)).max(1)
     }
 
     pub(super) fn bytes(&self, n: usize) -> usize {
@@ -105,7 +105,6 @@ pub(super) fn vjp(
         ("FROM_INPUT", usize::from(wanted.from_input)),
         ("HAS_GX", usize::from(wanted.gx)),
         ("HAS_GRADIENT", usize::from(wanted.gradient)),
-        ("PART", schedule.numbers.len()),
     ] {
         _ = writeln!(source, "#define {name} {value}");
     }
@@ -113,7 +112,7 @@ pub(super) fn vjp(
     Program { kernel: "apply_vjp", source }
 }
 
-/// `gather`, `gather_wide`, `add_parts` or `scatter`.
+/// `gather`, `gather_wide`, `add_slots` or `scatter`.
 pub(super) fn gather(kernel: &'static str) -> Program {
     Program { kernel, source: format!("#define STORED 0\n{PRELUDE}{NUMBERS}{GATHER}") }
 }
@@ -183,7 +182,9 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
     let mut source = String::new();
     for (name, value) in [
         ("STORED", stored as usize),
-        ("N", schedule.n),
+        ("N", schedule.length),
+        ("PARTS", schedule.parts()),
+        ("PART", schedule.part()),
         ("C", chunk),
         ("PLANES", planes),
         ("K", together),

@@ -10,6 +10,7 @@
 use std::format;
 use std::vec::Vec;
 
+use super::windows::{Split, Windows, cut, formula, single, split, together};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Source, Stage};
 
@@ -20,17 +21,17 @@ pub(super) const MOST_IN_REGISTERS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Schedule {
     pub(super) n: usize,
+    /// Coordinates of a part: equal runs that all stages keep apart and treat alike. All else is about one part.
+    pub(super) length: usize,
     pub(super) passes: Vec<Pass>,
     /// Coordinates of windows that no formula tells.
     pub(super) index: Vec<u16>,
-    /// The plan's entry that each number is; [`NONE`] fills fours up.
+    /// The plan's entry that each number is, part after part; [`NONE`] fills fours up.
     pub(super) numbers: Vec<u32>,
     /// Gradients of windows lie as their numbers do. That of entry e of the plan is the sum of those at
     /// `places`[`starts`[e]..`starts`[e + 1]]; see [`HALF`], [`MINUS`].
     pub(super) starts: Vec<u32>,
     pub(super) places: Vec<u32>,
-    /// The same before it is in order: entry and place.
-    parts: Vec<(u32, u32)>,
     /// Rows of a tile are exchanged by row ^ ((row >> a ^ row >> b) & 7).
     pub(super) swizzle: [u32; 2],
     /// Whether every block is orthogonal up to rounding.
@@ -110,10 +111,14 @@ impl Local {
     }
 }
 
-/// Windows of consecutive stages, sorted, each with its coordinates and the blocks of every stage in it.
-struct Windows {
-    coordinates: Vec<Vec<usize>>,
-    blocks: Vec<Vec<Vec<usize>>>,
+/// What a number of a part is: entry (i, k) of a block of a stage, and how its gradient is one.
+struct Filled {
+    stage: usize,
+    block: usize,
+    i: usize,
+    k: usize,
+    at: usize,
+    flags: u32,
 }
 
 impl Schedule {
@@ -134,30 +139,42 @@ impl Schedule {
             return unsupported("stage on a device", "blocks", "a product of reflectors".into());
         }
         let stages: Vec<&Stage<f32>> = plan.stages().iter().filter(|stage| stage.num_groups() > 0).collect();
+        let (length, stages) = split(n, &stages);
         let mut schedule = Self {
             n,
+            length,
             passes: Vec::new(),
             index: Vec::new(),
             numbers: Vec::new(),
             starts: Vec::new(),
             places: Vec::new(),
-            parts: Vec::new(),
             swizzle: [31; 2],
             exact: plan.is_exact(),
         };
-        let mut at = 0;
-        for length in cut(n, &stages, window) {
-            let these = &stages[at..at + length];
-            let windows = if length > 1 { together(n, these, window) } else { None };
-            schedule.push(these, &windows.unwrap_or_else(|| single(these[0])));
-            at += length;
+        let (mut at, mut filled) = (0, Vec::new());
+        for count in cut(length, &stages, window) {
+            let these = &stages[at..at + count];
+            let windows = if count > 1 { together(length, these, window) } else { None };
+            schedule.push(these, &windows.unwrap_or_else(|| single(&these[0])), &mut filled);
+            at += count;
         }
-        schedule.invert(plan.num_entries());
+        schedule.fill(plan.num_entries(), &stages, &filled);
         schedule.swizzle = schedule.best_swizzle();
         Ok(schedule)
     }
 
-    fn push(&mut self, stages: &[&Stage<f32>], windows: &Windows) {
+    /// Number of parts.
+    pub(super) fn parts(&self) -> usize {
+        self.n / self.length
+    }
+
+    /// Numbers of a part.
+    pub(super) fn part(&self) -> usize {
+        self.numbers.len() / self.parts()
+    }
+
+    /// One more pass, of these stages, which are the next ones; `filled` tells what its numbers are.
+    fn push(&mut self, stages: &[Split<'_>], windows: &Windows, filled: &mut Vec<Filled>) {
         let count = windows.coordinates.len();
         let window = windows.coordinates[0].len();
         let wide = window > MOST_IN_REGISTERS && stages.len() == 1;
@@ -170,43 +187,34 @@ impl Schedule {
                 }
                 Place::Table { first }
             });
+        let before: usize = self.passes.iter().map(|pass| pass.stages.len()).sum();
         let mut pass = Pass { window, count, place, numbers: self.numbers.len(), stages: Vec::new() };
         let mut number = 0;
-        for (s, stage) in stages.iter().enumerate() {
-            let positions = |j: usize| {
-                let coordinates = &windows.coordinates[0];
-                stage.layout().indices(j).map(|c| coordinates.iter().position(|x| *x == c).unwrap_or(0)).collect()
-            };
-            let at: Vec<usize> = windows.blocks[s][0].iter().flat_map(|j| -> Vec<usize> { positions(*j) }).collect();
-            let block = stage.layout().block_size();
+        for (s, split) in stages.iter().enumerate() {
+            let position = |c: &usize| windows.coordinates[0].iter().position(|x| x == c).unwrap_or(0);
+            let at = windows.blocks[s][0].iter().flat_map(|j| split.blocks[*j].iter().map(position)).collect();
+            let (stage, block) = (split.stage, split.stage.layout().block_size());
             let local = Local { block, rotation: is_rotation(stage), adjoint: stage.is_adjoint(), at, number };
             number += (windows.blocks[s][0].len() * local.size(wide)).next_multiple_of(4);
             pass.stages.push(local);
         }
         self.numbers.resize(pass.numbers + number * count, NONE);
-        let parts = &mut self.parts;
-        for (s, (stage, local)) in stages.iter().zip(&pass.stages).enumerate() {
+        for (s, local) in pass.stages.iter().enumerate() {
             let b = local.block;
             let size = local.size(wide);
             for (w, blocks) in windows.blocks[s].iter().enumerate() {
-                let lane = |e: usize| (e / 4 * count + w) * 4 + e % 4;
+                let lane = |e: usize| pass.numbers + (e / 4 * count + w) * 4 + e % 4;
                 for (q, j) in blocks.iter().enumerate() {
-                    let group = stage.group_of(*j);
                     for (i, k) in (0..b).flat_map(|i| (0..b).map(move |k| (i, k))) {
                         let e = if wide { i / 4 * 4 * b + k * 4 + i % 4 } else { i * b + k };
-                        let entry = stage.entry(group, i, k) as u32;
-                        if local.rotation {
-                            // c and s are the entries of the first column; p and q of the gradient go there as well.
-                            let at = pass.numbers + lane(local.number + q * size + usize::from(i != k));
-                            if k == 0 {
-                                self.numbers[at] = entry;
-                            }
-                            parts.push((entry, at as u32 | HALF | if i < k { MINUS } else { 0 }));
-                        } else {
-                            let at = pass.numbers + lane(local.number + q * size + e);
-                            self.numbers[at] = entry;
-                            parts.push((entry, at as u32));
-                        }
+                        // c and s are the entries of the first column; p and q of the gradient go there as well.
+                        let e = if local.rotation { usize::from(i != k) } else { e };
+                        let flags = match local.rotation {
+                            true => HALF | if i < k { MINUS } else { 0 },
+                            false => 0,
+                        };
+                        let at = lane(local.number + q * size + e);
+                        filled.push(Filled { stage: before + s, block: *j, i, k, at, flags });
                     }
                 }
             }
@@ -214,19 +222,32 @@ impl Schedule {
         self.passes.push(pass);
     }
 
-    /// Whether there are blocks of more than four coordinates in registers.
-    pub(super) fn has_large_windows(&self) -> bool {
-        self.passes.iter().any(|pass| !pass.is_wide() && pass.stages.iter().any(|stage| stage.block > 4))
+    /// Numbers and gradients of all parts, from what those of one are.
+    fn fill(&mut self, entries: usize, stages: &[Split<'_>], filled: &[Filled]) {
+        let part = self.numbers.len();
+        self.numbers = std::vec![NONE; part * self.parts()];
+        let mut places = Vec::with_capacity(filled.len() * self.parts());
+        for p in 0..self.parts() {
+            for Filled { stage, block, i, k, at, flags } in filled {
+                let split = &stages[*stage];
+                let group = split.stage.group_of(split.owners[p][*block]);
+                let (entry, at) = (split.stage.entry(group, *i, *k) as u32, p * part + at);
+                if *flags == 0 || *k == 0 {
+                    self.numbers[at] = entry;
+                }
+                places.push((entry, at as u32 | flags));
+            }
+        }
+        places.sort_unstable_by_key(|(entry, at)| (*entry, at & !(HALF | MINUS)));
+        self.starts = std::vec![0; entries + 1];
+        places.iter().for_each(|(entry, _)| self.starts[*entry as usize + 1] += 1);
+        (0..entries).for_each(|e| self.starts[e + 1] += self.starts[e]);
+        self.places = places.into_iter().map(|(_, at)| at).collect();
     }
 
-    /// Where each entry's gradient is, in rising order.
-    fn invert(&mut self, entries: usize) {
-        let mut parts = core::mem::take(&mut self.parts);
-        parts.sort_unstable_by_key(|(entry, at)| (*entry, at & !(HALF | MINUS)));
-        self.starts = std::vec![0; entries + 1];
-        parts.iter().for_each(|(entry, _)| self.starts[*entry as usize + 1] += 1);
-        (0..entries).for_each(|e| self.starts[e + 1] += self.starts[e]);
-        self.places = parts.into_iter().map(|(_, at)| at).collect();
+    /// Whether there are blocks of more than two coordinates in registers.
+    pub(super) fn has_large_windows(&self) -> bool {
+        self.passes.iter().any(|pass| !pass.is_wide() && pass.stages.iter().any(|stage| stage.block > 2))
     }
 
     /// Coordinate `i` of window `w`.
@@ -246,7 +267,8 @@ impl Schedule {
                 rows.for_each(|row| hits[bank(row)] += 1);
                 hits.into_iter().max().unwrap_or(0)
             };
-            let fill = 2 * (0..4).map(|i| worst(&mut (0..8).map(|t| 4 * t + i).filter(|c| *c < self.n))).sum::<u32>();
+            let fill =
+                2 * (0..4).map(|i| worst(&mut (0..8).map(|t| 4 * t + i).filter(|c| *c < self.length))).sum::<u32>();
             let passes = self.passes.iter().map(|pass| {
                 let some = [0, 8, pass.count / 2 / 8 * 8];
                 let each = |first: usize| {
@@ -277,113 +299,4 @@ pub(super) fn is_rotation(stage: &Stage<f32>) -> bool {
             }),
             _ => false,
         }
-}
-
-/// How many stages each pass takes: as few passes as there can be, and of these cuts the one with the fewest windows, whose passes are
-/// most alike.
-fn cut(n: usize, stages: &[&Stage<f32>], window: usize) -> Vec<usize> {
-    // Of the stages from each on: passes, windows, length of the first pass.
-    let mut best = std::vec![(0, 0, 0); stages.len() + 1];
-    for at in (0..stages.len()).rev() {
-        let (passes, windows, _) = best[at + 1];
-        best[at] = (passes + 1, windows + stages[at].layout().num_blocks(), 1);
-        for length in 2..=stages.len() - at {
-            let Some(found) = together(n, &stages[at..at + length], window) else { break };
-            let (passes, windows, _) = best[at + length];
-            best[at] = best[at].min((passes + 1, windows + found.coordinates.len(), length));
-        }
-    }
-    let mut lengths = Vec::new();
-    let mut at = 0;
-    while at < stages.len() {
-        lengths.push(best[at].2);
-        at += best[at].2;
-    }
-    lengths
-}
-
-/// One stage: every block a window, in its own order.
-fn single(stage: &Stage<f32>) -> Windows {
-    let blocks = 0..stage.layout().num_blocks();
-    Windows {
-        coordinates: blocks.clone().map(|j| stage.layout().indices(j).collect()).collect(),
-        blocks: [blocks.map(|j| [j].into()).collect()].into(),
-    }
-}
-
-/// Several stages, if their windows are small and alike.
-fn together(n: usize, stages: &[&Stage<f32>], most: usize) -> Option<Windows> {
-    let mut parent: Vec<usize> = (0..n).collect();
-    fn root(parent: &mut [usize], mut i: usize) -> usize {
-        while parent[i] != i {
-            parent[i] = parent[parent[i]];
-            i = parent[i];
-        }
-        i
-    }
-    let mut named = std::vec![false; n];
-    for stage in stages {
-        for j in 0..stage.layout().num_blocks() {
-            let first = stage.layout().index(j, 0);
-            for c in stage.layout().indices(j) {
-                named[c] = true;
-                let (a, b) = (root(&mut parent, first), root(&mut parent, c));
-                parent[a.max(b)] = a.min(b);
-            }
-        }
-    }
-    let mut window_of = std::vec![usize::MAX; n];
-    let mut coordinates: Vec<Vec<usize>> = Vec::new();
-    for c in (0..n).filter(|c| named[*c]) {
-        let r = root(&mut parent, c);
-        if window_of[r] == usize::MAX {
-            window_of[r] = coordinates.len();
-            coordinates.push(Vec::new());
-        }
-        window_of[c] = window_of[r];
-        let window = &mut coordinates[window_of[r]];
-        window.push(c);
-        if window.len() > most {
-            return None;
-        }
-    }
-    if coordinates.iter().any(|c| c.len() != coordinates[0].len()) {
-        return None;
-    }
-    let mut blocks = Vec::new();
-    for stage in stages {
-        let mut of_stage = std::vec![Vec::new(); coordinates.len()];
-        for j in 0..stage.layout().num_blocks() {
-            of_stage[window_of[stage.layout().index(j, 0)]].push(j);
-        }
-        // The same places in every window, in the same order.
-        let mut first: Option<Vec<Vec<usize>>> = None;
-        for (w, blocks) in of_stage.iter_mut().enumerate() {
-            let place = |j: usize| -> Vec<usize> {
-                stage.layout().indices(j).map(|c| coordinates[w].binary_search(&c).unwrap_or(0)).collect()
-            };
-            blocks.sort_by_key(|j| place(*j));
-            let places: Vec<_> = blocks.iter().map(|j| place(*j)).collect();
-            if *first.get_or_insert_with(|| places.clone()) != places {
-                return None;
-            }
-        }
-        blocks.push(of_stage);
-    }
-    Some(Windows { coordinates, blocks })
-}
-
-/// The formula of these coordinates, if there is one.
-fn formula(coordinates: &[Vec<usize>]) -> Option<Place> {
-    let first = |w: usize| coordinates[w][0];
-    let (count, zero) = (coordinates.len(), first(0));
-    let offsets = coordinates[0].clone();
-    let near = if count > 1 { first(1).checked_sub(zero)? } else { 0 };
-    let windows = (1..count).find(|w| first(*w) != zero + w * near).unwrap_or(count);
-    let far = if windows < count { first(windows).checked_sub(zero)? } else { 0 };
-    let fits = coordinates.iter().enumerate().all(|(w, c)| {
-        let base = w / windows * far + w % windows * near;
-        c.iter().zip(&offsets).all(|(c, offset)| *c == base + offset)
-    });
-    fits.then_some(Place::Formula { windows, far, near, offsets })
 }

@@ -47,6 +47,7 @@ fn plans() -> Vec<(&'static str, Plan<f32>)> {
         ("identity 5", Plan::identity(5).unwrap()),
         ("boft 4, 8", plan(128, &Butterfly::boft(4, 8).unwrap())),
         ("boft 3, 4", plan(48, &Butterfly::boft(3, 4).unwrap())),
+        ("boft 3, 4 of 320", plan(320, &Butterfly::boft(3, 4).unwrap())),
         ("radix 4", plan(64, &Butterfly::classic(4))),
         ("blocks of 16", plan(48, &BlockDiagonal::new(16))),
         ("blocks of 10", plan(50, &BlockDiagonal::new(10))),
@@ -108,7 +109,7 @@ fn apply_has_the_bits_of_the_cpu() {
     }
     for (name, plan) in plans() {
         let factors = plan.realize(&theta(&plan)).unwrap();
-        for (window, batch, op) in [(1, 3, Op::None), (8, 9, Op::None), (8, 5, Op::Adjoint), (16, 1, Op::None)] {
+        for (window, batch, op) in [(8, 9, Op::None), (if plan.n() % 3 == 0 { 16 } else { 1 }, 3, Op::Adjoint)] {
             let x = vectors(plan.n(), batch);
             let y = emulated(&plan, &factors, window, None, op, &x, plan.n(), batch);
             let expected = on_cpu(&plan, &factors, op, &x);
@@ -135,7 +136,7 @@ fn emulated_vjp(
     let tile = verbs::tile(&schedule, 100 << 10, 2).unwrap();
     let rows = Rows { batch, stride: n, aligned: n % 4 == 0 };
     let size = schedule.numbers.len();
-    let parts = std::vec![f32::NAN; verbs::scratch(&schedule, tile, batch) - size];
+    let slots = std::vec![f32::NAN; verbs::scratch(&schedule, tile, batch) - size];
     let mut memory = Memory::default()
         .with("saved", saved)
         .with("gy", gy)
@@ -144,7 +145,7 @@ fn emulated_vjp(
         .with("index", &schedule.index)
         .with("starts", &schedule.starts)
         .with("places", &schedule.places)
-        .with("parts", &parts)
+        .with("slots", &slots)
         .with("sums", &std::vec![f32::NAN; size])
         .with("d_factors", &std::vec![0.5f32; plan.num_entries()]);
     for call in verbs::vjp(&schedule, tile, Stored::F32, transposed, wanted, [rows; 3]) {
@@ -183,7 +184,7 @@ fn gradients_are_those_of_the_cpu() {
     let mut worst = 0.0f32;
     for (name, plan) in all {
         let factors = plan.realize(&theta(&plan)).unwrap();
-        for (batch, op, from_input) in [(11, Op::None, true), (3, Op::Adjoint, false), (40, Op::None, false)] {
+        for (batch, op, from_input) in [(11, Op::Adjoint, true), (140, Op::None, false)] {
             if !from_input && !plan.is_exact() {
                 continue;
             }
@@ -203,7 +204,7 @@ fn gradients_are_those_of_the_cpu() {
             assert!(same(&gx, &cpu_gx), "{name}, {op:?}:\n{gx:?}\n{cpu_gx:?}");
             project(&plan, &mut cpu_d);
             let miss = ratio(&d, &cpu_d);
-            assert!(miss <= 8.0, "{name}, {op:?}, {batch}: {miss} eps");
+            assert!(miss <= 4.0, "{name}, {op:?}, {batch}: {miss} eps");
             worst = worst.max(miss);
         }
     }

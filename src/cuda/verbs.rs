@@ -21,13 +21,13 @@ pub(super) struct Rows {
 /// Chunks of four vectors, or fewer where they do not fit; planes until there are windows for 128 threads, each of which takes one
 /// window of one plane.
 pub(super) fn tile(schedule: &Schedule, shared: usize, tiles: usize) -> Result<Tile> {
-    let n = schedule.n;
+    let n = schedule.length;
     let fits = |vectors: usize, most: usize| n.next_multiple_of(8) * 4 * vectors * tiles <= most;
     let Some(chunk) = [4, 2, 1].into_iter().find(|chunk| fits(*chunk, shared)) else {
         return Err(Error::Unsupported {
             what: "vectors on this device",
             expected: "a tile that fits the shared memory",
-            got: format!("n = {n}, {tiles} tiles, {shared} bytes"),
+            got: format!("{n} coordinates that belong together, {tiles} tiles, {shared} bytes"),
         });
     };
     let items = schedule
@@ -57,12 +57,12 @@ pub(super) fn apply(
     if x.batch == 0 {
         return None;
     }
-    let aligned = x.aligned && y.aligned && schedule.n.is_multiple_of(4);
+    let aligned = x.aligned && y.aligned && schedule.length.is_multiple_of(4);
     Some(Call {
         program: program::apply(schedule, tile, stored, aligned, transposed),
-        blocks: x.batch.div_ceil(tile.vectors()),
+        blocks: x.batch.div_ceil(tile.vectors()) * schedule.parts(),
         threads: tile.threads,
-        shared: tile.bytes(schedule.n),
+        shared: tile.bytes(schedule.length),
         arguments: Vec::from([
             Buffer("x"),
             Integer(x.stride as i64),
@@ -75,20 +75,22 @@ pub(super) fn apply(
     })
 }
 
-/// How many parts the gradient of the entries is added up in, by the shape of the batch alone: as many as there are tiles, at most 512,
-/// and at most 32 MiB, so that they stay in the device's second-level cache, but 128 in any case.
-pub(super) fn parts(schedule: &Schedule, tile: Tile, batch: usize) -> usize {
+/// How many times the numbers the gradient of the entries is added up in, by the shape of the batch alone: as many as there are tiles, at
+/// most so many that there are 512 blocks of threads, and no more than 32 MiB, that they stay in the device's second-level cache,
+/// unless that would leave fewer than 128.
+pub(super) fn slots(schedule: &Schedule, tile: Tile, batch: usize) -> usize {
     let bytes = (4 * (tile.planes / tile.together) * schedule.numbers.len()).max(1);
-    batch.div_ceil(tile.vectors()).min(((32 << 20) / bytes).clamp(128, 512))
+    let [least, most] = [128, 512].map(|blocks: usize| blocks.div_ceil(schedule.parts()));
+    batch.div_ceil(tile.vectors()).min(((32 << 20) / bytes).clamp(least, most))
 }
 
-/// Numbers of scratch memory for the parts, and for their sum behind them.
+/// Numbers of scratch memory for the slots, and for their sum behind them.
 pub(super) fn scratch(schedule: &Schedule, tile: Tile, batch: usize) -> usize {
     let groups = tile.planes / tile.together;
-    (parts(schedule, tile, batch) * groups + 1) * schedule.numbers.len()
+    (slots(schedule, tile, batch) * groups + 1) * schedule.numbers.len()
 }
 
-/// The adjoint of its derivative: gx ← op(Q)ᵀ gy, `parts` ← gradients of windows.
+/// The adjoint of its derivative: gx ← op(Q)ᵀ gy, `slots` ← gradients of windows.
 pub(super) fn vjp(
     schedule: &Schedule,
     tile: Tile,
@@ -100,14 +102,14 @@ pub(super) fn vjp(
     use Argument::{Buffer, Integer, Nothing};
     let mut calls = Vec::new();
     if gy.batch > 0 && (wanted.gx || wanted.gradient) {
-        let aligned = [saved, gy, gx].iter().all(|rows| rows.aligned) && schedule.n.is_multiple_of(4);
-        let blocks = parts(schedule, tile, gy.batch);
+        let aligned = [saved, gy, gx].iter().all(|rows| rows.aligned) && schedule.length.is_multiple_of(4);
+        let slots = slots(schedule, tile, gy.batch);
         let optional = |there: bool, name| if there { Buffer(name) } else { Nothing };
         calls.push(Call {
             program: program::vjp(schedule, tile, stored, aligned, transposed, wanted),
-            blocks,
+            blocks: slots * schedule.parts(),
             threads: tile.threads,
-            shared: 2 * tile.bytes(schedule.n),
+            shared: 2 * tile.bytes(schedule.length),
             arguments: Vec::from([
                 Buffer("saved"),
                 Integer(saved.stride as i64),
@@ -118,15 +120,15 @@ pub(super) fn vjp(
                 Integer(gy.batch as i64),
                 Buffer("numbers"),
                 Buffer("index"),
-                optional(wanted.gradient, "parts"),
+                optional(wanted.gradient, "slots"),
             ]),
         });
         if wanted.gradient && !schedule.numbers.is_empty() {
             let size = schedule.numbers.len();
-            let many = blocks * (tile.planes / tile.together);
+            let many = slots * (tile.planes / tile.together);
             let sums = Buffer("sums");
-            let arguments = [Buffer("parts"), Integer(size as i64), Integer(many as i64), sums.clone()];
-            calls.push(threads_of_256("add_parts", size, Vec::from(arguments)));
+            let arguments = [Buffer("slots"), Integer(size as i64), Integer(many as i64), sums.clone()];
+            calls.push(threads_of_256("add_slots", size, Vec::from(arguments)));
             let entries = schedule.starts.len() - 1;
             let arguments = [sums, Buffer("starts"), Buffer("places"), Buffer("d_factors"), Integer(entries as i64)];
             calls.push(threads_of_256("scatter", entries, Vec::from(arguments)));

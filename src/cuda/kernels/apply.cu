@@ -1,12 +1,13 @@
-// y = Q x, or Qᵀ x, for a tile of vectors in each block of threads; x is read once and y written once. x and y may be the same.
+// y = Q x, or Qᵀ x, for a part of a tile of vectors in each block of threads; x is read once and y written once. x and y may be the same.
 
 extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply(
     const stored* x, long long x_stride, stored* y, long long y_stride, long long batch,
     const float* __restrict__ numbers, const unsigned short* __restrict__ index) {
     SHARED(Chunk, tile);
-    const long long first = (long long)blockIdx.x * (C * PLANES);
-    fill(tile, x, x_stride, first, batch);
+    const int part = blockIdx.x % PARTS;
+    const long long first = (long long)(blockIdx.x / PARTS) * (C * PLANES);
+    fill(tile, x + part * N, x_stride, first, batch);
     __syncthreads();
-    passes<TRANSPOSED>(Passes(), tile, numbers, index, TRANSPOSED ? -1 : PASSES);
-    empty(tile, y, y_stride, first, batch);
+    passes<TRANSPOSED>(Passes(), tile, numbers + (long long)part * PART, index, TRANSPOSED ? -1 : PASSES);
+    empty(tile, y + part * N, y_stride, first, batch);
 }

@@ -1,4 +1,4 @@
-// Numbers between the order of a plan's entries and that of windows, and sums of parts.
+// Numbers between the order of a plan's entries and that of windows, and sums of slots.
 
 // numbers[d] = entries[source[d]], or zero where there is none.
 extern "C" __global__ void __launch_bounds__(256) gather(
@@ -14,13 +14,13 @@ extern "C" __global__ void __launch_bounds__(256) gather_wide(
     if (d < count) numbers[d] = source[d] == 0xffffffffu ? 0.0f : (float)entries[source[d]];
 }
 
-// sums[d] = parts[0][d] + parts[1][d] + …, in this order.
-extern "C" __global__ void __launch_bounds__(256) add_parts(
-    const float* __restrict__ parts, long long size, long long many, float* __restrict__ sums) {
+// sums[d] = slots[0][d] + slots[1][d] + …, in this order.
+extern "C" __global__ void __launch_bounds__(256) add_slots(
+    const float* __restrict__ slots, long long size, long long many, float* __restrict__ sums) {
     const long long d = (long long)blockIdx.x * 256 + threadIdx.x;
     if (d < size) {
         double sum = 0.0;
-        for (long long part = 0; part < many; part++) sum = __dadd_rn(sum, (double)parts[part * size + d]);
+        for (long long slot = 0; slot < many; slot++) sum = __dadd_rn(sum, (double)slots[slot * size + d]);
         sums[d] = (float)sum;
     }
 }

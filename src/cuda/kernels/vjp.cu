@@ -2,8 +2,8 @@
 // gradient of every entry. Where blocks are not orthogonal (EXACT 0) no stage can be undone: each pass is one stage, and its
 // input is computed from x again.
 //
-// FROM_INPUT: `saved` is x, not y. HAS_GX, HAS_GRADIENT: what is wanted. Every block of threads takes the tiles blockIdx.x,
-// blockIdx.x + gridDim.x, … and adds its gradients, in this order, to a part of its own; each group of K planes has one.
+// FROM_INPUT: `saved` is x, not y. HAS_GX, HAS_GRADIENT: what is wanted. A part of the vector and a slot belong to a block of threads: it
+// takes every so many-th tile and adds its gradients, in this order, to the slot; each group of K planes has its own.
 
 // Stage S backwards in the registers of a window: a is its output and becomes its input (EXACT), g likewise for gradients.
 template <class P, class S, bool T>
@@ -83,7 +83,7 @@ template <class P, bool T, bool WIDE> struct Back {
                     g[i][p] = g_tile[(group * K + p) * ROWS + row[i]];
                 }
             }
-            stages_back<P, T>(typename P::Stages(), a, g, numbers, gradients + group * PART, w, first);
+            stages_back<P, T>(typename P::Stages(), a, g, numbers, gradients + (long long)group * (PARTS * PART), w, first);
 #pragma unroll
             for (int i = 0; i < P::WINDOW; i++)
 #pragma unroll
@@ -111,7 +111,7 @@ template <class P, bool T> struct Back<P, T, true> {
             const int B = S::B, quads = (B + 3) / 4;
             for (int item = threadIdx.x; item < P::COUNT * quads * (PLANES / K); item += THREADS) {
                 const int w = item % P::COUNT, quad = item / P::COUNT % quads, group = item / P::COUNT / quads;
-                Four* to = reinterpret_cast<Four*>(gradients + group * PART + P::NUMBERS) + quad * B * P::COUNT + w;
+                Four* to = reinterpret_cast<Four*>(gradients + (long long)group * (PARTS * PART) + P::NUMBERS) + quad * B * P::COUNT + w;
                 Chunk rows[4][K];
 #pragma unroll
                 for (int i = 0; i < 4; i++)
@@ -179,13 +179,17 @@ __device__ inline void passes_back(
 
 extern "C" __global__ void __launch_bounds__(THREADS) apply_vjp(
     const stored* saved, long long saved_stride, const stored* gy, long long gy_stride, stored* gx, long long gx_stride,
-    long long batch, const float* __restrict__ numbers, const unsigned short* __restrict__ index, float* parts) {
+    long long batch, const float* __restrict__ numbers, const unsigned short* __restrict__ index, float* slots) {
     SHARED(Chunk, a);
     Chunk* g = a + PLANES * ROWS;
-    float* gradients = parts + (long long)blockIdx.x * (PLANES / K) * PART;
+    const int part = blockIdx.x % PARTS, slot = blockIdx.x / PARTS;
+    const long long step = (long long)(gridDim.x / PARTS) * (C * PLANES);
+    numbers += (long long)part * PART;
+    float* gradients = slots + ((long long)slot * (PLANES / K) * PARTS + part) * PART;
+    saved += part * N;
     bool begins = true;
-    for (long long first = (long long)blockIdx.x * (C * PLANES); first < batch; first += (long long)gridDim.x * (C * PLANES)) {
-        fill(g, gy, gy_stride, first, batch);
+    for (long long first = (long long)slot * (C * PLANES); first < batch; first += step) {
+        fill(g, gy + part * N, gy_stride, first, batch);
         if (EXACT) {
             fill(a, saved, saved_stride, first, batch);
             __syncthreads();
@@ -193,7 +197,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) apply_vjp(
         }
         const Source from = {saved, saved_stride, first, batch};
         passes_back<TRANSPOSED>(Passes(), a, g, numbers, gradients, index, begins, from);
-        if (HAS_GX) empty(g, gx, gx_stride, first, batch);
+        if (HAS_GX) empty(g, gx + part * N, gx_stride, first, batch);
         __syncthreads();
         begins = false;
     }
