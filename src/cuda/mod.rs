@@ -44,6 +44,7 @@ mod driver;
 mod emulation;
 mod plan;
 mod program;
+mod random;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -54,3 +55,4 @@ pub use blas::{Dense, Precision, linear};
 pub use buffer::{Batch, BatchMut, Buffer, Number};
 pub use device::{Device, Stream};
 pub use plan::{DeviceFactors, DevicePlan, Saved, Tuning};
+pub use random::DeviceRotation;

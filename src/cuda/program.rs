@@ -70,6 +70,7 @@ const VJP: &str = include_str!("kernels/vjp.cu");
 const PLANES: &str = include_str!("kernels/planes.cu");
 const CAYLEY: &str = include_str!("kernels/cayley.cu");
 const EXPONENTIAL: &str = include_str!("kernels/exponential.cu");
+const RANDOM: &str = include_str!("kernels/random.cu");
 const IDENTITY: &str = include_str!("kernels/identity.cu");
 const GATHER: &str = include_str!("kernels/gather.cu");
 
@@ -115,6 +116,49 @@ pub(super) fn vjp(
 /// `gather`, `gather_wide`, `add_slots` or `scatter`.
 pub(super) fn gather(kernel: &'static str) -> Program {
     Program { kernel, source: format!("#define STORED 0\n{PRELUDE}{NUMBERS}{GATHER}") }
+}
+
+/// A random rotation: its sizes, and the scales of its rounds as bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub(super) n: usize,
+    pub(super) block: usize,
+    pub(super) unit: usize,
+    pub(super) blocks: usize,
+    pub(super) rounds: usize,
+    /// Blocks of a round have no coordinate in common.
+    pub(super) disjoint: bool,
+    pub(super) scale: u32,
+    pub(super) scale_middle: u32,
+}
+
+/// Vectors through a random rotation, or back.
+pub(super) fn turn(turn: &Turn, tile: Tile, stored: Stored, aligned: bool, back: bool) -> Program {
+    let mut source = String::new();
+    for (name, value) in [
+        ("STORED", stored as usize),
+        ("N", turn.n),
+        ("C", tile.chunk),
+        ("PLANES", tile.planes),
+        ("THREADS", tile.threads),
+        ("SWIZZLE_A", 3),
+        ("SWIZZLE_B", 31),
+        ("ALIGNED", usize::from(aligned)),
+        ("P", turn.block),
+        ("U", turn.unit),
+        ("BLOCKS", turn.blocks),
+        ("ROUNDS", turn.rounds),
+        ("DISJOINT", usize::from(turn.disjoint)),
+        ("SCALE", turn.scale as usize),
+        ("SCALE_MIDDLE", turn.scale_middle as usize),
+        ("BACK", usize::from(back)),
+    ] {
+        _ = writeln!(source, "#define {name} {value}");
+    }
+    for text in [PRELUDE, NUMBERS, TILE, RANDOM] {
+        source.push_str(text);
+    }
+    Program { kernel: "turn_all", source }
 }
 
 /// The identity matrix.

@@ -7,6 +7,7 @@ use super::call::Call;
 use super::driver;
 use super::emulation::{self, Memory};
 use super::program::{Stored, Tile, Wanted};
+use super::random;
 use super::schedule::{self, NONE, Schedule};
 use super::verbs::{self, Rows};
 use half::{bf16, f16};
@@ -16,6 +17,7 @@ use super::buffer::{self, Number};
 use crate::layout::{Sharing, StageLayout};
 use crate::parametrization::{Cayley, CayleyNeumann, Exponential, Givens};
 use crate::plan::{Factors, Op, Plan, Saved, Source, Workspace};
+use crate::random::{Direction, RandomRotation};
 use crate::topology::{AnyButterfly, BlockDiagonal, Butterfly, Monarch, RandomShuffle};
 use crate::{Batch, BatchMut, Parallelism};
 
@@ -451,4 +453,35 @@ fn gradients_of_blocks_are_those_of_the_cpu() {
         worst = worst.max(miss);
     }
     println!("gradients of parameters: {worst} eps");
+}
+
+#[test]
+fn random_rotations_have_the_bits_of_the_cpu() {
+    if !emulation::is_there() {
+        return;
+    }
+    for (n, batch, rounds, stride) in [
+        (1, 3, 3, 1),
+        (2, 2, 3, 2),
+        (13, 5, 3, 15),
+        (96, 7, 3, 96),
+        (128, 9, 4, 128),
+        (300, 5, 3, 300),
+        (768, 6, 3, 768),
+    ] {
+        let rotation = RandomRotation::<f32>::with_rounds(n, 42, rounds).unwrap();
+        let (turn, data) = random::drawn(n, 42, rounds);
+        let tile = random::tile(&turn, 100 << 10).unwrap();
+        let x = vectors(stride, batch);
+        let rows = Rows { batch, stride, aligned: stride % 4 == 0 };
+        let mut memory = Memory::default().with("x", &x).with("data", &data);
+        let mut expected = x.clone();
+        let workspace = &mut Workspace::new();
+        for (back, direction) in [(false, Direction::Forward), (true, Direction::Inverse)] {
+            memory.run(&random::call(&turn, tile, Stored::F32, back, rows).unwrap());
+            let view = BatchMut::strided(&mut expected, batch, n, stride, 1).unwrap();
+            rotation.apply_batch(view, direction, Parallelism::None, workspace).unwrap();
+            assert!(same(&memory.get::<f32>("x"), &expected), "n = {n}, {direction:?}");
+        }
+    }
 }
