@@ -5,6 +5,7 @@
 use half::{bf16, f16};
 use papilio::cuda::{self, Device, DevicePlan, Precision, Stream};
 use papilio::parametrization::{Cayley, CayleyNeumann, Exponential, Givens, NewtonSchulz};
+use papilio::random::{Direction, RandomRotation};
 use papilio::topology::{AnyButterfly, BlockDiagonal, Butterfly, Monarch, RandomShuffle};
 use papilio::{
     Batch, BatchMut, Element, Error, Factors, Isa, Op, Parallelism, Plan, Saved, Sharing, Source, StageLayout,
@@ -259,6 +260,23 @@ fn dense_products_are_those_of_the_kernel() {
     cuda::linear(rows(&plain), rows(&input), cuda::BatchMut::rows(b, 100).unwrap(), Precision::F32).unwrap();
     let [a, b] = y.map(|y| y.download().unwrap());
     assert!(ratio(&a, &b) <= 64.0, "{} eps", ratio(&a, &b));
+}
+
+#[test]
+fn random_rotations_have_the_bits_of_the_cpu() {
+    let Some(stream) = stream() else { return };
+    for n in [1, 2, 13, 96, 128, 300, 1000, 1024, 1536, 4096, 4099] {
+        let rotation = RandomRotation::<f32>::new(n, 42).unwrap();
+        let there = cuda::DeviceRotation::new(&stream, &rotation).unwrap();
+        let mut x = vectors(n * 11);
+        let mut x_there = stream.upload(&x).unwrap();
+        for direction in [Direction::Forward, Direction::Inverse] {
+            let rows = BatchMut::rows(&mut x, n).unwrap();
+            rotation.apply_batch(rows, direction, Parallelism::Rayon, &mut Workspace::new()).unwrap();
+            there.apply(cuda::BatchMut::rows(&mut x_there, n).unwrap(), direction).unwrap();
+            assert!(x_there.download().unwrap() == x, "n = {n}, {direction:?}");
+        }
+    }
 }
 
 #[test]

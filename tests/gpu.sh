@@ -16,7 +16,7 @@ usage() {
 build() {
     local folder=$1 program
     mkdir -p "$folder"
-    export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_OPT_LEVEL=1
+    export CARGO_INCREMENTAL=0
     for program in '--test cuda' '--example cuda_bench'; do
         local name=${program##*[ -]} path
         local command=build

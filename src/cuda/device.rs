@@ -16,6 +16,7 @@ use cudarc::nvrtc::Ptx;
 
 use super::call::{Argument, Call};
 use super::driver::{self, Library, failed};
+use super::estimate::Speeds;
 use super::program::Program;
 use crate::error::{Error, Result};
 
@@ -32,6 +33,7 @@ struct Inner {
     /// Bytes of shared memory that a block of threads may have.
     shared: usize,
     multiprocessors: usize,
+    speeds: Speeds,
     functions: Mutex<HashMap<Program, CudaFunction>>,
 }
 
@@ -68,9 +70,18 @@ impl Device {
         let attribute = |attribute| context.attribute(attribute).map(|x| x.max(0) as usize).map_err(failed(what));
         let shared = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let kilohertz = attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
+        let memory = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?;
+        let bits = attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?;
+        let speeds = Speeds {
+            // Two transfers in a cycle.
+            memory: 2.0 * 1e3 * memory as f64 * bits as f64 / 8.0,
+            cycles: 1e3 * kilohertz as f64 * multiprocessors as f64,
+            tensor: if major >= 9 { 2048.0 } else { 1024.0 },
+        };
         let architecture = format!("sm_{major}{minor}");
         let functions = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { context, architecture, shared, multiprocessors, functions }) })
+        Ok(Self { inner: Arc::new(Inner { context, architecture, shared, multiprocessors, speeds, functions }) })
     }
 
     /// What the driver calls it.
@@ -113,6 +124,10 @@ impl Device {
 
     fn stream(&self, stream: Arc<CudaStream>) -> Stream {
         Stream { device: self.clone(), stream, blas: Arc::default() }
+    }
+
+    pub(super) fn speeds(&self) -> Speeds {
+        self.inner.speeds
     }
 
     pub(super) fn shared(&self) -> usize {

@@ -42,6 +42,7 @@ mod device;
 mod driver;
 #[cfg(test)]
 mod emulation;
+mod estimate;
 mod plan;
 mod program;
 mod random;
@@ -54,5 +55,6 @@ mod windows;
 pub use blas::{Dense, Precision, linear};
 pub use buffer::{Batch, BatchMut, Buffer, Number};
 pub use device::{Device, Stream};
+pub use estimate::Estimate;
 pub use plan::{DeviceFactors, DevicePlan, Saved, Tuning};
 pub use random::DeviceRotation;

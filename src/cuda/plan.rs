@@ -10,6 +10,7 @@ use super::blocks::Blocks;
 use super::buffer::{Batch, BatchMut, Buffer, Number, stored};
 use super::call::Call;
 use super::device::Stream;
+use super::estimate::Speeds;
 use super::program::{Tile, Wanted};
 use super::schedule::Schedule;
 use super::verbs::{self, Rows};
@@ -121,6 +122,18 @@ impl DevicePlan {
     /// The plan itself.
     pub fn plan(&self) -> &Plan<f32> {
         &self.plan
+    }
+
+    pub(super) fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    pub(super) fn forward(&self) -> Tile {
+        self.forward
+    }
+
+    pub(super) fn speeds(&self) -> Speeds {
+        self.stream.device().speeds()
     }
 
     /// Factors that the host has realised, of any charts.

@@ -154,3 +154,11 @@ pub(super) fn identity(n: usize, stored: Stored) -> Call {
     let arguments = Vec::from([Argument::Buffer("x"), Argument::Integer(n as i64)]);
     Call { program: program::identity(stored), blocks: n, threads: 256, shared: 0, arguments }
 }
+
+/// Multiply-adds of one vector.
+pub(super) fn products(schedule: &Schedule) -> usize {
+    let of = |pass: &super::schedule::Pass| {
+        pass.stages.iter().map(|stage| stage.at.len() * stage.block).sum::<usize>() * pass.count
+    };
+    schedule.passes.iter().map(of).sum::<usize>() * schedule.parts()
+}
