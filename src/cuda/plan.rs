@@ -59,6 +59,8 @@ struct Made {
 #[derive(Debug)]
 pub struct DeviceFactors {
     numbers: Buffer<f32>,
+    /// As tensor cores take them, if they do.
+    packed: Buffer<u32>,
     origin: Origin,
 }
 
@@ -156,7 +158,14 @@ impl DevicePlan {
                 [("entries", entries.address()), ("source", self.source.address()), ("numbers", numbers.address())];
             self.run(&[call], &named)?;
         }
-        Ok(DeviceFactors { numbers, origin: Origin::Host(factors.clone()) })
+        self.packed(numbers, Origin::Host(factors.clone()))
+    }
+
+    fn packed(&self, numbers: Buffer<f32>, origin: Origin) -> Result<DeviceFactors> {
+        let packed = self.stream.zeros(4 * self.schedule.packed * self.schedule.parts())?;
+        let named = [("numbers", numbers.address()), ("packed", packed.address())];
+        self.run(&verbs::pack(&self.schedule), &named)?;
+        Ok(DeviceFactors { numbers, packed, origin })
     }
 
     /// The blocks at θ (length [`num_params`](Plan::num_params)), made on the device in double precision and rounded once: Givens,
@@ -183,7 +192,7 @@ impl DevicePlan {
             ];
             self.run(&made.blocks.realize(), &named)?;
             if status.download()? == [0] {
-                return Ok(DeviceFactors { numbers, origin: Origin::Device(wide) });
+                return self.packed(numbers, Origin::Device(wide));
             }
         }
         self.upload(&self.plan.realize(&theta.download()?)?)
@@ -269,10 +278,9 @@ impl DevicePlan {
     ) -> Result<()> {
         let call = verbs::apply(&self.schedule, self.forward, stored, transposes(op), x, y);
         let calls: Vec<Call> = call.into_iter().collect();
-        self.run(
-            &calls,
-            &[("x", x_at), ("y", y_at), ("numbers", factors.numbers.address()), ("index", self.index.address())],
-        )
+        let (numbers, packed) = (factors.numbers.address(), factors.packed.address());
+        let index = self.index.address();
+        self.run(&calls, &[("x", x_at), ("y", y_at), ("numbers", numbers), ("packed", packed), ("index", index)])
     }
 
     /// The adjoint of the derivative of y = op(Q) x: `gx`, if wanted, ← op(Q)ᵀ gy; `d_factors` (length

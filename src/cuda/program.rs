@@ -64,6 +64,8 @@ pub(super) struct Program {
 const PRELUDE: &str = include_str!("kernels/prelude.cuh");
 const NUMBERS: &str = include_str!("kernels/numbers.cuh");
 const TILE: &str = include_str!("kernels/tile.cuh");
+const TENSOR: &str = include_str!("kernels/tensor.cuh");
+const PACK: &str = include_str!("kernels/pack.cu");
 const STAGES: &str = include_str!("kernels/stages.cuh");
 const APPLY: &str = include_str!("kernels/apply.cu");
 const VJP: &str = include_str!("kernels/vjp.cu");
@@ -76,7 +78,10 @@ const GATHER: &str = include_str!("kernels/gather.cu");
 
 /// y = op(Q) x.
 pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool) -> Program {
-    let mut source = on_tiles(schedule, tile, stored, aligned, transposed);
+    // Whole warps, and eight vectors for each.
+    let eights = tile.chunk == 4 && tile.planes.is_multiple_of(2) && tile.threads.is_multiple_of(32);
+    let tensor = stored != Stored::F32 && eights && schedule.packed > 0;
+    let mut source = on_tiles(schedule, tile, stored, aligned, transposed, tensor);
     _ = writeln!(source, "#define SIDE_BY_SIDE {}", tile.side_by_side(schedule));
     source.push_str(APPLY);
     Program { kernel: "apply", source }
@@ -100,7 +105,7 @@ pub(super) fn vjp(
     transposed: bool,
     wanted: Wanted,
 ) -> Program {
-    let mut source = on_tiles(schedule, tile, stored, aligned, transposed);
+    let mut source = on_tiles(schedule, tile, stored, aligned, transposed, false);
     for (name, value) in [
         ("EXACT", usize::from(schedule.exact)),
         ("FROM_INPUT", usize::from(wanted.from_input)),
@@ -159,6 +164,28 @@ pub(super) fn turn(turn: &Turn, tile: Tile, stored: Stored, aligned: bool, back:
         source.push_str(text);
     }
     Program { kernel: "turn_all", source }
+}
+
+/// Entries of a pass as tensor cores take them, and how many threads that takes.
+pub(super) fn pack(schedule: &Schedule, pass: &Pass) -> Option<(Program, usize)> {
+    let packed = pass.packed?;
+    let mut source = String::new();
+    for (name, value) in [
+        ("STORED", 0),
+        ("TENSOR", 0),
+        ("B", pass.window),
+        ("COUNT", pass.count),
+        ("NUMBERS", pass.numbers),
+        ("PART", schedule.part()),
+        ("PACKED", packed),
+        ("PACKED_PART", schedule.packed),
+    ] {
+        _ = writeln!(source, "#define {name} {value}");
+    }
+    for text in [PRELUDE, NUMBERS, TENSOR, PACK] {
+        source.push_str(text);
+    }
+    Some((Program { kernel: "pack", source }, pass.packed_len() / 2 * schedule.parts()))
 }
 
 /// The identity matrix.
@@ -220,7 +247,7 @@ pub(super) fn chart(chart: Chart, kernel: &'static str) -> Program {
 }
 
 /// What all kernels on tiles begin with.
-fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool) -> String {
+fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool, tensor: bool) -> String {
     let Tile { chunk, planes, together, threads } = tile;
     let [a, b] = schedule.swizzle;
     let mut source = String::new();
@@ -237,6 +264,8 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
         ("SWIZZLE_B", b as usize),
         ("ALIGNED", usize::from(aligned)),
         ("PASSES", schedule.passes.len()),
+        ("TENSOR", usize::from(tensor)),
+        ("PACKED_PART", schedule.packed),
     ] {
         _ = writeln!(source, "#define {name} {value}");
     }
@@ -244,7 +273,9 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
     source.push_str(PRELUDE);
     source.push_str(NUMBERS);
     source.push_str(TILE);
-    source.push_str(STAGES);
+    for text in [TENSOR, STAGES] {
+        source.push_str(text);
+    }
     for (at, pass) in schedule.passes.iter().enumerate() {
         describe(at, pass, &mut source);
     }
@@ -258,8 +289,11 @@ fn describe(at: usize, pass: &Pass, source: &mut String) {
     let Pass { window, count, numbers, .. } = pass;
     _ = writeln!(
         source,
-        "struct Pass{at} {{\n    enum {{ AT = {at}, WINDOW = {window}, COUNT = {count}, NUMBERS = {numbers} }};\n    static const bool WIDE = {};",
-        pass.is_wide()
+        "struct Pass{at} {{\n    enum {{ AT = {at}, WINDOW = {window}, COUNT = {count}, NUMBERS = {numbers}, \
+         PACKED = {} }};\n    static const bool WIDE = {}, TENSOR_CORES = {};",
+        pass.packed.unwrap_or(0),
+        pass.is_wide(),
+        pass.packed.is_some()
     );
     let index = "const unsigned short* __restrict__ index";
     match &pass.place {

@@ -28,6 +28,8 @@ pub(super) struct Schedule {
     pub(super) index: Vec<u16>,
     /// The plan's entry that each number is, part after part; [`NONE`] fills fours up.
     pub(super) numbers: Vec<u32>,
+    /// Sixteen bytes of a part's entries as tensor cores take them (`kernels/tensor.cuh`).
+    pub(super) packed: usize,
     /// Gradients of windows lie as their numbers do. That of entry e of the plan is the sum of those at
     /// `places`[`starts`[e]..`starts`[e + 1]]; see [`HALF`], [`MINUS`].
     pub(super) starts: Vec<u32>,
@@ -55,6 +57,8 @@ pub(super) struct Pass {
     pub(super) place: Place,
     /// Where its numbers start.
     pub(super) numbers: usize,
+    /// Where they start as tensor cores take them, if its blocks are whole tiles of 16.
+    pub(super) packed: Option<usize>,
     pub(super) stages: Vec<Local>,
 }
 
@@ -94,6 +98,11 @@ pub(super) struct Local {
 }
 
 impl Pass {
+    /// Sixteen bytes of its entries as tensor cores take them: four bytes for each entry, twice.
+    pub(super) fn packed_len(&self) -> usize {
+        self.window * self.window / 4 * 2 * self.count
+    }
+
     pub(super) fn is_wide(&self) -> bool {
         self.window > MOST_IN_REGISTERS && self.stages.len() == 1
     }
@@ -146,6 +155,7 @@ impl Schedule {
             passes: Vec::new(),
             index: Vec::new(),
             numbers: Vec::new(),
+            packed: 0,
             starts: Vec::new(),
             places: Vec::new(),
             swizzle: [31; 2],
@@ -188,7 +198,11 @@ impl Schedule {
                 Place::Table { first }
             });
         let before: usize = self.passes.iter().map(|pass| pass.stages.len()).sum();
-        let mut pass = Pass { window, count, place, numbers: self.numbers.len(), stages: Vec::new() };
+        let mut pass = Pass { window, count, place, numbers: self.numbers.len(), packed: None, stages: Vec::new() };
+        if wide && window.is_multiple_of(16) {
+            pass.packed = Some(self.packed);
+            self.packed += pass.packed_len();
+        }
         let mut number = 0;
         for (s, split) in stages.iter().enumerate() {
             let position = |c: &usize| windows.coordinates[0].iter().position(|x| x == c).unwrap_or(0);

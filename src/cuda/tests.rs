@@ -87,6 +87,7 @@ fn emulated(
         .with("x", x)
         .with("y", &std::vec![f32::NAN; x.len()])
         .with("numbers", &numbers(&schedule, factors))
+        .with("packed", &[0u32; 0])
         .with("index", &schedule.index);
     if let Some(call) = verbs::apply(&schedule, tile, Stored::F32, op == Op::Adjoint, rows, rows) {
         memory.run(&call);
@@ -299,6 +300,7 @@ fn stored_batches<E: Number + bytemuck::Pod>(
         .with("x", &x)
         .with("y", &filled)
         .with("numbers", &numbers(&schedule, &factors))
+        .with("packed", &[0u32; 0])
         .with("index", &schedule.index);
     let mut call = verbs::apply(&schedule, tile, buffer::stored::<E>(), false, rows, rows).unwrap();
     if in_place {
@@ -509,4 +511,52 @@ fn the_model_prefers_what_is_less_work() {
     let model = of(&butterfly, Stored::F32, 65536, Precision::F32);
     assert!((0.64e-3..1.3e-3).contains(&model.structured), "{model:?}");
     assert!(of(&butterfly, Stored::F32, 65536, Precision::Tf32).dense < model.dense);
+}
+
+/// Large blocks of half precision on (emulated) tensor cores, against the same in single precision.
+#[test]
+fn tensor_cores_lose_less_than_half_precision() {
+    if !emulation::is_there() {
+        return;
+    }
+    let plan = |n, topology: &dyn crate::Topology| Plan::<f32>::new(n, topology, Cayley).unwrap();
+    let shuffled = plan(96, &RandomShuffle { block: 16, stages: 2, seed: 3 });
+    let back = plan(64, &BlockDiagonal::new(16)).then(plan(64, &BlockDiagonal::new(32)).adjoint()).unwrap();
+    let mut worst = 0.0f32;
+    for (plan, batch) in [
+        (plan(128, &Butterfly::boft(2, 32).unwrap()), 13),
+        (shuffled, 8),
+        (back, 3),
+        (plan(64, &BlockDiagonal::new(64)), 9),
+    ] {
+        let n = plan.n();
+        let factors = plan.realize(&theta(&plan)).unwrap();
+        let schedule = Schedule::new(&plan, 8).unwrap();
+        let tile = verbs::tile(&schedule, 100 << 10, 1).unwrap();
+        assert!(schedule.packed > 0 && tile.planes % 2 == 0);
+        let packed = std::vec![u32::MAX; 4 * schedule.packed * schedule.parts()];
+        let mut memory = Memory::default()
+            .with("numbers", &numbers(&schedule, &factors))
+            .with("packed", &packed)
+            .with("index", &schedule.index);
+        for call in verbs::pack(&schedule) {
+            memory.run(&call);
+        }
+        for op in [Op::None, Op::Adjoint] {
+            let x: Vec<f16> = vectors(n, batch).iter().map(|x| f16::from_f32(*x)).collect();
+            let mut memory = memory.clone().with("x", &x).with("y", &std::vec![f16::NAN; x.len()]);
+            let rows = Rows { batch, stride: n, aligned: true };
+            memory.run(&verbs::apply(&schedule, tile, Stored::F16, op == Op::Adjoint, rows, rows).unwrap());
+            let wide: Vec<f32> = x.iter().map(|x| x.to_f32()).collect();
+            let expected = on_cpu(&plan, &factors, op, &wide);
+            let size = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+            for (y, expected) in memory.get::<f16>("y").iter().zip(&expected) {
+                // Half the last place of f16, and what was left out.
+                let (lost, place) = ((y.to_f32() - expected).abs(), expected.abs().max(6.1e-5) / 2048.0);
+                assert!(lost <= place + size * 2.0f32.powi(-15), "n = {n}, {op:?}: {y} and {expected}");
+                worst = worst.max((lost - place) / size);
+            }
+        }
+    }
+    println!("beyond half a place of f16: {worst:e} of the largest number");
 }

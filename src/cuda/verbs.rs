@@ -70,6 +70,7 @@ pub(super) fn apply(
             Integer(y.stride as i64),
             Integer(x.batch as i64),
             Buffer("numbers"),
+            Buffer("packed"),
             Buffer("index"),
         ]),
     })
@@ -143,6 +144,17 @@ pub(super) fn gather(schedule: &Schedule) -> Option<Call> {
     let count = schedule.numbers.len();
     let arguments = [Buffer("entries"), Buffer("source"), Buffer("numbers"), Integer(count as i64)];
     (count > 0).then(|| threads_of_256("gather", count, Vec::from(arguments)))
+}
+
+/// `packed` ← `numbers` as tensor cores take them.
+pub(super) fn pack(schedule: &Schedule) -> Vec<Call> {
+    use Argument::{Buffer, Integer};
+    let packs = schedule.passes.iter().filter_map(|pass| program::pack(schedule, pass));
+    let call = |(program, count): (program::Program, usize)| {
+        let arguments = Vec::from([Buffer("numbers"), Buffer("packed"), Integer(count as i64)]);
+        Call { program, blocks: count.div_ceil(256), threads: 256, shared: 0, arguments }
+    };
+    packs.map(call).collect()
 }
 
 fn threads_of_256(kernel: &'static str, count: usize, arguments: Vec<Argument>) -> Call {

@@ -122,7 +122,7 @@ fn compiled(call: &Call) -> PathBuf {
         fs::write(
             &text,
             format!(
-                "{SHIM}\n{source}\nstatic void enter() {{\n    call(&{kernel});\n    fibers[running].done = true;\n}}\n"
+                "{SHIM}\n{source}\nstatic void enter() {{\n    call(&{kernel});\n    fibers[running].state = Fiber::DONE;\n}}\n"
             ),
         )
         .unwrap();

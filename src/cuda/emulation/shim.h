@@ -27,6 +27,9 @@ static unsigned char* shared_memory;
 struct alignas(16) float4 {
     float x, y, z, w;
 };
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
 template <class T> static inline T __ldg(const T* p) { return *p; }
 
 static inline float __fmul_rn(float a, float b) { return a * b; }
@@ -67,13 +70,43 @@ static inline float emulated_from_f16(unsigned short bits) {
 struct Fiber {
     ucontext_t context;
     unsigned char* stack;
-    bool done;
+    enum { RUNS, AT_WARP, AT_BLOCK, DONE } state;
 };
 static std::vector<Fiber> fibers;
 static ucontext_t scheduler;
 static unsigned running;
 
-static void __syncthreads() { swapcontext(&fibers[running].context, &scheduler); }
+static void __syncthreads() {
+    fibers[running].state = Fiber::AT_BLOCK;
+    swapcontext(&fibers[running].context, &scheduler);
+}
+static void __syncwarp() {
+    fibers[running].state = Fiber::AT_WARP;
+    swapcontext(&fibers[running].context, &scheduler);
+}
+
+// mma.m16n8k16 of bfloat16: what the 32 threads of a warp hold of A (16×16) and B (16×8), as the PTX manual says.
+static unsigned held[32][32][6];
+static float of_a(unsigned warp, int i, int k) {
+    const unsigned pair = held[warp][i % 8 * 4 + k % 8 / 2][i / 8 + k / 8 * 2];
+    return __uint_as_float(k % 2 ? pair & 0xffff0000u : pair << 16);
+}
+static float of_b(unsigned warp, int k, int j) {
+    const unsigned pair = held[warp][j * 4 + k % 8 / 2][4 + k / 8];
+    return __uint_as_float(k % 2 ? pair & 0xffff0000u : pair << 16);
+}
+static void emulated_mma(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+    const unsigned warp = running / 32, lane = running % 32, mine[6] = {a0, a1, a2, a3, b0, b1};
+    std::memcpy(held[warp][lane], mine, sizeof mine);
+    __syncwarp();
+    for (int n = 0; n < 4; n++) {
+        const int i = lane / 4 + n / 2 * 8, j = lane % 4 * 2 + n % 2;
+        double sum = 0.0;
+        for (int k = 0; k < 16; k++) sum += (double)of_a(warp, i, k) * of_b(warp, k, j);
+        d[n] = (float)(d[n] + sum);
+    }
+    __syncwarp();
+}
 
 struct Value {
     int64_t integer;
@@ -111,23 +144,37 @@ static void run_block(unsigned threads, size_t shared, bool down) {
         f.context.uc_stack.ss_sp = f.stack;
         f.context.uc_stack.ss_size = STACK;
         f.context.uc_link = &scheduler;
-        f.done = false;
+        f.state = Fiber::RUNS;
         makecontext(&f.context, enter, 0);
     }
-    for (unsigned left = threads; left > 0;) {
-        unsigned done = 0;
+    for (;;) {
+        unsigned done = 0, waiting = 0;
         for (unsigned k = 0; k < threads; k++) {
             running = down ? threads - 1 - k : k;
-            if (fibers[running].done) continue;
-            threadIdx.x = running;
-            swapcontext(&scheduler, &fibers[running].context);
-            done += fibers[running].done;
+            if (fibers[running].state == Fiber::RUNS) {
+                threadIdx.x = running;
+                swapcontext(&scheduler, &fibers[running].context);
+            }
+            done += fibers[running].state == Fiber::DONE;
+            waiting += fibers[running].state == Fiber::AT_BLOCK;
         }
-        if (done != 0 && done != left) {
-            std::fprintf(stderr, "%u of %u threads missed a barrier\n", done, left);
+        if (done == threads) break;
+        if (waiting == threads) {
+            for (auto& f : fibers) f.state = Fiber::RUNS;
+            continue;
+        }
+        bool moved = false;
+        for (unsigned first = 0; first < threads; first += 32) {
+            unsigned at_warp = 0;
+            for (unsigned t = first; t < first + 32 && t < threads; t++) at_warp += fibers[t].state == Fiber::AT_WARP;
+            if (at_warp != 32) continue;
+            for (unsigned t = first; t < first + 32; t++) fibers[t].state = Fiber::RUNS;
+            moved = true;
+        }
+        if (!moved) {
+            std::fprintf(stderr, "%u threads done and %u at a barrier, of %u\n", done, waiting, threads);
             std::exit(2);
         }
-        left -= done;
     }
     std::free(shared_memory);
 }

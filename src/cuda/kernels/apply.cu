@@ -2,12 +2,13 @@
 
 extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply(
     const stored* x, long long x_stride, stored* y, long long y_stride, long long batch,
-    const float* __restrict__ numbers, const unsigned short* __restrict__ index) {
+    const float* __restrict__ numbers, const uint4* __restrict__ packed, const unsigned short* __restrict__ index) {
     SHARED(Chunk, tile);
     const int part = blockIdx.x % PARTS;
     const long long first = (long long)(blockIdx.x / PARTS) * (C * PLANES);
     fill(tile, x + part * N, x_stride, first, batch);
     __syncthreads();
-    passes<TRANSPOSED>(Passes(), tile, numbers + (long long)part * PART, index, TRANSPOSED ? -1 : PASSES);
+    passes<TRANSPOSED>(
+        Passes(), tile, numbers + (long long)part * PART, packed + (long long)part * PACKED_PART, index, TRANSPOSED ? -1 : PASSES);
     empty(tile, y + part * N, y_stride, first, batch);
 }

@@ -11,12 +11,6 @@ template <class P> __device__ inline float number(const float* __restrict__ numb
     return e % 4 == 0 ? four.x : e % 4 == 1 ? four.y : e % 4 == 2 ? four.z : four.w;
 }
 
-// The row of the tile in which coordinate i of window w is. Where first coordinates and offsets have no bit in common, so are their
-// exchanged rows.
-template <class P> __device__ inline int row_of(int w, int i, const unsigned short* __restrict__ index) {
-    return P::APART ? swizzled(P::first(w)) ^ swizzled(P::offset(i)) : swizzled(P::coordinate(w, i, index));
-}
-
 // Entry (i, k) of block q of stage S as it acts.
 template <class P, class S, bool T>
 __device__ inline float entry(const float* __restrict__ numbers, int w, int q, int i, int k) {
@@ -148,15 +142,21 @@ template <class P, bool T> struct Pass<P, T, true> {
 
 // Passes before number `limit`, or all; between two of them all threads wait.
 template <bool T>
-__device__ inline void passes(List<>, Chunk*, const float* __restrict__, const unsigned short* __restrict__, int) {}
+__device__ inline void passes(List<>, Chunk*, const float* __restrict__, const uint4* __restrict__, const unsigned short* __restrict__, int) {}
 
 template <bool T, class P, class... Rest>
 __device__ inline void passes(
-    List<P, Rest...>, Chunk* tile, const float* __restrict__ numbers, const unsigned short* __restrict__ index, int limit) {
-    if (T) passes<T>(List<Rest...>(), tile, numbers, index, limit);
+    List<P, Rest...>, Chunk* tile, const float* __restrict__ numbers, const uint4* __restrict__ packed,
+    const unsigned short* __restrict__ index, int limit) {
+    if (T) passes<T>(List<Rest...>(), tile, numbers, packed, index, limit);
     if (T ? P::AT > limit : P::AT < limit) {
-        Pass<P, T, P::WIDE>::run(tile, numbers, index);
+#if TENSOR
+        if constexpr (P::TENSOR_CORES)
+            tensor<P, T>(tile, packed, index);
+        else
+#endif
+            Pass<P, T, P::WIDE>::run(tile, numbers, index);
         __syncthreads();
     }
-    if (!T) passes<T>(List<Rest...>(), tile, numbers, index, limit);
+    if (!T) passes<T>(List<Rest...>(), tile, numbers, packed, index, limit);
 }

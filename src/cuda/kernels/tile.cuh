@@ -13,6 +13,12 @@ __device__ inline int swizzled(int row) {
     return row ^ (((row >> SWIZZLE_A) ^ (row >> SWIZZLE_B)) & 7);
 }
 
+// The row of the tile in which coordinate i of window w of pass P is. Where first coordinates and offsets have no bit in common, so are their
+// exchanged rows.
+template <class P> __device__ inline int row_of(int w, int i, const unsigned short* __restrict__ index) {
+    return P::APART ? swizzled(P::first(w)) ^ swizzled(P::offset(i)) : swizzled(P::coordinate(w, i, index));
+}
+
 // Vectors `first` and following of a batch into the tile; zeros behind its last vector.
 __device__ inline void fill(Chunk* tile, const stored* x, long long stride, long long first, long long batch) {
     const int fours = (N + 3) / 4;

@@ -160,7 +160,7 @@ __device__ inline void back(
     if (!EXACT) {
         fill(a, from.x, from.stride, from.first, from.batch);
         __syncthreads();
-        passes<T>(Passes(), a, numbers, index, P::AT);
+        passes<T>(Passes(), a, numbers, nullptr, index, P::AT);
     }
     Back<P, T, P::WIDE>::run(a, g, numbers, gradients, index, first);
 }
@@ -193,7 +193,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) apply_vjp(
         if (EXACT) {
             fill(a, saved, saved_stride, first, batch);
             __syncthreads();
-            if (FROM_INPUT) passes<TRANSPOSED>(Passes(), a, numbers, index, TRANSPOSED ? -1 : PASSES);
+            if (FROM_INPUT) passes<TRANSPOSED>(Passes(), a, numbers, nullptr, index, TRANSPOSED ? -1 : PASSES);
         }
         const Source from = {saved, saved_stride, first, batch};
         passes_back<TRANSPOSED>(Passes(), a, g, numbers, gradients, index, begins, from);
