@@ -105,11 +105,17 @@ fn apply_case<E: cuda::Number + PartialEq>(stream: &Stream, name: &str, plan: &P
     let y = y.download().unwrap();
     plan.apply_in_place(&factors, cuda::BatchMut::rows(&mut input, n).unwrap(), op).unwrap();
     assert!(input.download().unwrap() == y, "{name}, {batch}, {op:?}: in place it differs");
-    if fuses() {
+    // Large blocks of half precision go through tensor cores, which leave out less than rounding does.
+    let tensor = size_of::<E>() == 2 && plan.plan().stages().iter().any(|stage| stage.layout().block_size() % 16 == 0);
+    if fuses() && !tensor {
         assert!(y == expected, "{name}, {batch}, {op:?}, {}", std::any::type_name::<E>());
-    } else {
-        let wide = |x: &[E]| x.iter().map(|x| x.load()).collect::<Vec<f32>>();
-        assert!(ratio(&wide(&y), &wide(&expected)) <= 0.5 / E::store(1.0).load() + 65536.0 * f32::EPSILON.sqrt());
+        return;
+    }
+    let size = expected.iter().fold(0.0f32, |m, y| m.max(y.load().abs()));
+    let place = if size_of::<E>() == 2 { E::store(1.0 + 1.0 / 128.0).load() - 1.0 } else { f32::EPSILON };
+    for (y, expected) in y.iter().zip(&expected).map(|(y, e)| (y.load(), e.load())) {
+        let bound = place * expected.abs() + size * if tensor { 2.0f32.powi(-15) } else { 16.0 * f32::EPSILON };
+        assert!((y - expected).abs() <= bound, "{name}, {batch}, {op:?}: {y} and {expected}");
     }
 }
 

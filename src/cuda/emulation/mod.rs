@@ -66,7 +66,9 @@ impl Memory {
             let output = folder().join(format!("result{number}{order}"));
             let run = Command::new(&executable).arg(&input).arg(&output).arg(order).output().unwrap();
             let messages = String::from_utf8_lossy(&run.stderr);
-            assert!(run.status.success() && messages.is_empty(), "{}: {}\n{messages}", call.program.kernel, run.status);
+            // AddressSanitizer knows fibers well enough for what these do, but says that it does not know all.
+            let silent = messages.lines().all(|line| line.contains("makecontext/swapcontext"));
+            assert!(run.status.success() && silent, "{}: {}\n{messages}", call.program.kernel, run.status);
             let bytes = fs::read(&output).unwrap();
             fs::remove_file(output).unwrap();
             bytes
@@ -132,7 +134,7 @@ fn compiled(call: &Call) -> PathBuf {
         if cfg!(target_arch = "x86_64") {
             command.arg("-mfma");
         }
-        // For instance -fsanitize=address,undefined.
+        // For instance -fsanitize=address,undefined, with ASAN_OPTIONS=detect_leaks=0.
         let more = env::var("PAPILIO_EMULATION_FLAGS").unwrap_or_default();
         command.args(more.split_whitespace());
         let run = command.arg("-o").arg(&path).arg(&text).output().unwrap();

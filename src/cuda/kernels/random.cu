@@ -1,18 +1,18 @@
 // Random rotations, version 1 (the documentation of papilio::random), in place, with the bits of every CPU: sums, differences and products
 // are rounded one by one.
 //
-// P, U: coordinates of a block and of a unit. A round has BLOCKS blocks; where they are DISJOINT they go side by side, otherwise one after
+// BLOCK, UNIT: coordinates of a block and of a unit. A round has BLOCKS blocks; where they are DISJOINT they go side by side, otherwise one after
 // the other. For each block `data` holds the starts of its units, then its signs, then those between, a bit each.
 
-#define UNITS (P / U)
-#define PAIRS (P > 1 ? P / 2 : 1) // a block of one coordinate goes through no stage
+#define UNITS (BLOCK / UNIT)
+#define PAIRS (BLOCK > 1 ? BLOCK / 2 : 1) // a block of one coordinate goes through no stage
 #define WORDS(bits) (((bits) + 63) / 64 * 2)
 
 // Of one block: words of data.
-__device__ inline int words_between(int kind) { return kind == 0 && U > 1 ? WORDS(P / 2) : kind == 2 && UNITS > 1 ? WORDS(P / 2) : 0; }
-__device__ inline int size_of_block(int kind) { return UNITS + WORDS(P) + words_between(kind); }
+__device__ inline int words_between(int kind) { return kind == 0 && UNIT > 1 ? WORDS(BLOCK / 2) : kind == 2 && UNITS > 1 ? WORDS(BLOCK / 2) : 0; }
+__device__ inline int size_of_block(int kind) { return UNITS + WORDS(BLOCK) + words_between(kind); }
 
-__device__ inline int place(const word* starts, int i) { return swizzled((int)starts[i / U] + i % U); }
+__device__ inline int place(const word* starts, int i) { return swizzled((int)starts[i / UNIT] + i % UNIT); }
 __device__ inline bool minus(const word* bits, int i) { return bits[i / 32] >> (i % 32) & 1; }
 
 struct Blocks {
@@ -23,8 +23,8 @@ struct Blocks {
 
 // x_i ← x_i·(s_i·c)
 __device__ inline void scale(Blocks b, float c) {
-    for (int item = threadIdx.x; item < b.count * P * PLANES; item += THREADS) {
-        const int i = item % P, block = item / P % b.count, plane = item / P / b.count;
+    for (int item = threadIdx.x; item < b.count * BLOCK * PLANES; item += THREADS) {
+        const int i = item % BLOCK, block = item / BLOCK % b.count, plane = item / BLOCK / b.count;
         const word* data = b.data + (b.first + block) * size_of_block(b.kind);
         const float factor = minus(data + UNITS, i) ? -c : c;
         Chunk* x = b.tile + plane * ROWS + place(data, i);
@@ -43,7 +43,7 @@ __device__ inline void stage(Blocks b, int distance) {
         Chunk *x = b.tile + plane * ROWS + place(data, i), *y = b.tile + plane * ROWS + place(data, i + distance);
         const Chunk a = *x, c = *y;
         Chunk sum, difference;
-        const bool turned = b.kind == 0 && distance == 1 && U > 1 && minus(data + UNITS + WORDS(P), q);
+        const bool turned = b.kind == 0 && distance == 1 && UNIT > 1 && minus(data + UNITS + WORDS(BLOCK), q);
 #pragma unroll
         for (int v = 0; v < C; v++) {
             // (t·a + c, a − t·c) where there are signs between.
@@ -62,8 +62,8 @@ __device__ inline void odd_units(Blocks b) {
     for (int item = threadIdx.x; item < b.count * PAIRS * PLANES; item += THREADS) {
         const int k = item % PAIRS, block = item / PAIRS % b.count, plane = item / PAIRS / b.count;
         const word* data = b.data + (b.first + block) * size_of_block(b.kind);
-        if (minus(data + UNITS + WORDS(P), k)) {
-            Chunk* x = b.tile + plane * ROWS + place(data, (2 * (k / U) + 1) * U + k % U);
+        if (minus(data + UNITS + WORDS(BLOCK), k)) {
+            Chunk* x = b.tile + plane * ROWS + place(data, (2 * (k / UNIT) + 1) * UNIT + k % UNIT);
 #pragma unroll
             for (int v = 0; v < C; v++) x->v[v] = -x->v[v];
         }
@@ -82,19 +82,19 @@ __device__ inline void turn(Blocks b) {
     const float c = __uint_as_float(b.kind == 1 ? SCALE_MIDDLE : SCALE);
     if (!BACK) scale(b, c);
     if (b.kind == 0) {
-        if (BACK) down(b, 1, U);
-        if (BACK) up(b, U, P);
-        if (!BACK) down(b, U, P);
-        if (!BACK) up(b, 1, U);
+        if (BACK) down(b, 1, UNIT);
+        if (BACK) up(b, UNIT, BLOCK);
+        if (!BACK) down(b, UNIT, BLOCK);
+        if (!BACK) up(b, 1, UNIT);
     } else if (b.kind == 1) {
-        if (BACK) down(b, U, P);
-        if (!BACK) up(b, U, P);
+        if (BACK) down(b, UNIT, BLOCK);
+        if (!BACK) up(b, UNIT, BLOCK);
     } else {
-        if (BACK) down(b, U, P);
-        if (!BACK) up(b, 1, U);
+        if (BACK) down(b, UNIT, BLOCK);
+        if (!BACK) up(b, 1, UNIT);
         odd_units(b);
-        if (BACK) down(b, 1, U);
-        if (!BACK) up(b, U, P);
+        if (BACK) down(b, 1, UNIT);
+        if (!BACK) up(b, UNIT, BLOCK);
     }
     if (BACK) scale(b, c);
 }
