@@ -81,6 +81,13 @@ impl Stream {
         Ok(Buffer { memory, len, stream: self.clone() })
     }
 
+    /// That many numbers that a kernel writes before anyone reads them.
+    pub(super) fn scratch(&self, len: usize) -> Result<Buffer<f32>> {
+        // SAFETY: any bytes are numbers, and those that no kernel has written are not read but for sums that nobody reads.
+        let memory = unsafe { self.stream.alloc(len.max(1)) };
+        Ok(Buffer { memory: Memory::Owned(memory.map_err(failed("device memory"))?), len, stream: self.clone() })
+    }
+
     /// Memory that someone else owns, without a copy: a framework's tensor at this device address.
     ///
     /// # Safety

@@ -329,7 +329,7 @@ impl DevicePlan {
         let tile = self.backward.clone()?;
         let wanted = Wanted { from_input, gx: gx.is_some(), gradient: d_factors.is_some() };
         let size = self.schedule.numbers.len();
-        let scratch: Buffer<f32> = self.stream.zeros(match d_factors {
+        let scratch = self.stream.scratch(match d_factors {
             Some(_) => verbs::scratch(&self.schedule, tile, gy.batch()),
             None => 0,
         })?;

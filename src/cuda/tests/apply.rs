@@ -9,12 +9,11 @@ fn emulated(
     tile: Option<Tile>,
     op: Op,
     x: &[f32],
-    stride: usize,
     batch: usize,
 ) -> Vec<f32> {
     let schedule = Schedule::new(plan, window).unwrap();
     let tile = tile.unwrap_or_else(|| verbs::tile(&schedule, 100 << 10, 1).unwrap());
-    let rows = Rows { batch, stride, aligned: stride % 4 == 0 };
+    let rows = Rows { batch, stride: plan.n(), aligned: plan.n().is_multiple_of(4) };
     let mut memory = Memory::default()
         .with("x", x)
         .with("y", &std::vec![f32::NAN; x.len()])
@@ -36,7 +35,7 @@ fn apply_has_the_bits_of_the_cpu() {
         let factors = plan.realize(&theta(&plan)).unwrap();
         for (window, batch, op) in [(8, 9, Op::None), (if plan.n() % 3 == 0 { 16 } else { 1 }, 3, Op::Adjoint)] {
             let x = vectors(plan.n(), batch);
-            let y = emulated(&plan, &factors, window, None, op, &x, plan.n(), batch);
+            let y = emulated(&plan, &factors, window, None, op, &x, batch);
             let expected = on_cpu(&plan, &factors, op, &x);
             assert!(same(&y, &expected), "{name}, windows of {window}, {op:?}:\n{y:?}\n{expected:?}");
         }
@@ -113,7 +112,7 @@ fn every_tile_gives_the_same_bits() {
             [(1, 1, 1, 32), (2, 3, 1, 64), (4, 4, 2, 32), (4, 2, 2, 96), (2, 2, 1, 256)]
         {
             let tile = Some(Tile { chunk, planes, together, threads });
-            let y = emulated(&plan, &factors, 8, tile, Op::None, &x, 64, 13);
+            let y = emulated(&plan, &factors, 8, tile, Op::None, &x, 13);
             assert!(same(&y, &expected), "{tile:?}");
         }
     }
@@ -129,7 +128,7 @@ fn infinities_and_nans_stay_in_their_vectors() {
     let factors = plan.realize(&theta(&plan)).unwrap();
     let mut x = vectors(16, 3);
     x[16 + 5] = f32::INFINITY;
-    let y = emulated(&plan, &factors, 8, None, Op::None, &x, 16, 3);
+    let y = emulated(&plan, &factors, 8, None, Op::None, &x, 3);
     let expected = on_cpu(&plan, &factors, Op::None, &x);
     assert!(same(&y[..16], &expected[..16]) && same(&y[32..], &expected[32..]));
     assert!(y[16..32].iter().all(|y| !y.is_finite()));
@@ -155,7 +154,7 @@ fn tensor_cores_lose_less_than_half_precision() {
         let factors = plan.realize(&theta(&plan)).unwrap();
         let schedule = Schedule::new(&plan, 8).unwrap();
         let tile = verbs::tile(&schedule, 100 << 10, 1).unwrap();
-        assert!(schedule.packed > 0 && tile.planes % 2 == 0);
+        assert!(schedule.packed > 0 && tile.planes.is_multiple_of(2));
         let packed = std::vec![u32::MAX; 4 * schedule.packed * schedule.parts()];
         let mut memory = Memory::default()
             .with("numbers", &numbers(&schedule, &factors))

@@ -20,7 +20,7 @@ fn emulated_realize(plan: &Plan<f32>, theta: &[f32]) -> (Memory, Schedule, Block
     (memory, schedule, blocks)
 }
 
-fn plans_of_charts() -> Vec<(&'static str, Plan<f32>)> {
+pub(super) fn plans_of_charts() -> Vec<(&'static str, Plan<f32>)> {
     let fixed = Source::Fixed([0.6, -0.8, 0.8, 0.6].repeat(12).into());
     let fixed = Plan::from_stages(24, [(StageLayout::contiguous(2, 12), fixed)]).unwrap();
     let cayley = Plan::new(24, &BlockDiagonal::new(3), Cayley).unwrap();

@@ -20,7 +20,7 @@ fn random_rotations_have_the_bits_of_the_cpu() {
         let (turn, data) = random::drawn(n, 42, rounds);
         let tile = random::tile(&turn, 100 << 10).unwrap();
         let x = vectors(stride, batch);
-        let rows = Rows { batch, stride, aligned: stride % 4 == 0 };
+        let rows = Rows { batch, stride, aligned: stride.is_multiple_of(4) };
         let mut memory = Memory::default().with("x", &x).with("data", &data);
         let mut expected = x.clone();
         let workspace = &mut Workspace::new();
