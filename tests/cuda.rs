@@ -311,6 +311,8 @@ fn what_does_not_fit_is_refused() {
     let mut foreign = other.zeros::<f32>(24).unwrap();
     let refused = plan.apply_in_place(&factors, cuda::BatchMut::rows(&mut foreign, 8).unwrap(), Op::None);
     assert!(matches!(refused, Err(Error::Unsupported { .. })));
+    let twin = DevicePlan::new(&stream, &host).unwrap();
+    assert!(matches!(twin.apply_in_place(&factors, rows_of(&mut y), Op::None), Err(Error::Size { .. })));
     let other_plan = Plan::<f32>::new(8, &BlockDiagonal::new(4), Cayley).unwrap();
     assert!(plan.upload(&other_plan.realize(&[0.1f32; 12]).unwrap()).is_err());
     let reflectors = Plan::from_stages(8, [(StageLayout::contiguous(8, 1), Source::reflectors(1))]).unwrap();

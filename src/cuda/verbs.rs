@@ -76,13 +76,14 @@ pub(super) fn apply(
     })
 }
 
-/// How many times the numbers the gradient of the entries is added up in, by the shape of the batch alone: as many as there are tiles, at
+/// How many times the numbers the gradient of the entries is added up in, by the shape of the batch and of the tile: as many as there are tiles, at
 /// most so many that there are 512 blocks of threads, and no more than 32 MiB, that they stay in the device's second-level cache,
-/// unless that would leave fewer than 128.
+/// unless that would leave fewer than 128 blocks; but never more than 1 GiB where one is less.
 pub(super) fn slots(schedule: &Schedule, tile: Tile, batch: usize) -> usize {
     let bytes = (4 * (tile.planes / tile.together) * schedule.numbers.len()).max(1);
     let [least, most] = [128, 512].map(|blocks: usize| blocks.div_ceil(schedule.parts()));
-    batch.div_ceil(tile.vectors()).min(((32 << 20) / bytes).clamp(least, most))
+    let slots = ((32 << 20) / bytes).clamp(least, most).min((1 << 30) / bytes).max(1);
+    batch.div_ceil(tile.vectors()).min(slots)
 }
 
 /// Numbers of scratch memory for the slots, and for their sum behind them.
