@@ -17,6 +17,9 @@ use crate::plan::{Plan, Source, Stage};
 /// Larger blocks are wide.
 pub(super) const MOST_IN_REGISTERS: usize = 8;
 
+/// Blocks of at most so many inputs are held in registers on their way to tensor cores.
+const MOST_ON_TENSOR_CORES: usize = 64;
+
 /// Passes in the order in which the plan's stages act, and where numbers lie.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -199,7 +202,7 @@ impl Schedule {
             });
         let before: usize = self.passes.iter().map(|pass| pass.stages.len()).sum();
         let mut pass = Pass { window, count, place, numbers: self.numbers.len(), packed: None, stages: Vec::new() };
-        if wide && window.is_multiple_of(16) {
+        if wide && window.is_multiple_of(16) && window <= MOST_ON_TENSOR_CORES {
             pass.packed = Some(self.packed);
             self.packed += pass.packed_len();
         }
