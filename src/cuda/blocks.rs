@@ -21,7 +21,7 @@ pub(super) struct Blocks {
     pub(super) fixed: Option<Vec<f64>>,
 }
 
-/// A stage that a chart makes: its first parameter, its first entry, how many blocks.
+/// Blocks of a stage, or of several one after the other, that a chart makes: the first parameter, the first entry, how many.
 #[derive(Debug, Clone, Copy)]
 struct Made {
     chart: Chart,
@@ -44,8 +44,12 @@ impl Blocks {
             }
             match stage.source() {
                 Source::Chart { chart, .. } => {
-                    let chart = Chart::of(&chart.id(), b).filter(|_| chart.num_params(b).is_ok())?;
-                    stages.push(Made { chart, theta: stage.theta().start, start, count });
+                    let params = chart.num_params(b).ok()?;
+                    let made = Made { chart: Chart::of(&chart.id(), b)?, theta: stage.theta().start, start, count };
+                    match stages.last_mut().filter(|last: &&mut Made| last.goes_on(b, params, &made)) {
+                        Some(last) => last.count += count,
+                        None => stages.push(made),
+                    }
                 }
                 Source::Fixed(blocks) => {
                     let all = fixed.get_or_insert_with(|| std::vec![0.0; plan.num_entries()]);
@@ -89,6 +93,13 @@ impl Blocks {
 }
 
 impl Made {
+    /// Whether the blocks of `next` come right after these.
+    fn goes_on(&self, b: usize, params: usize, next: &Made) -> bool {
+        self.chart == next.chart
+            && next.theta == self.theta + self.count * params
+            && next.start == self.start + self.count * b * b
+    }
+
     fn call(&self, kernel: &'static str, more: Vec<Argument>) -> Call {
         use Argument::{Buffer, Integer};
         let (threads, each) = self.chart.threads();
