@@ -199,17 +199,20 @@ fn tune<E: Number>(stream: &Stream) -> Result<()> {
     let mut batches = Batches::<E>::new(stream, (256 << 20) / size_of::<E>())?;
     let copy = batches.copy(stream)?;
     println!("\ntiles, {}: share of the copy\n", std::any::type_name::<E>());
-    println!("| plan | window | chunk, planes, together, threads | of the copy |\n|---|---|---|---|");
-    let mut all = Vec::new();
+    println!("| plan | window | chunk, planes, together, threads | ahead | of the copy |\n|---|---|---|---|---|");
+    let (mut all, sms) = (Vec::new(), stream.device().multiprocessors());
     for case in cases(true)? {
-        let n = case.plan.n();
-        for window in [8, 16] {
-            for (planes, together) in [(1, 1), (2, 1), (2, 2), (4, 2)] {
-                for threads in [256, 512] {
-                    if 16 * planes * n <= 227 << 10 && threads * 4 <= n * planes {
-                        let tuning = Tuning { window: Some(window), tile: Some([4, planes, together, threads]) };
-                        all.push((case.name, case.plan.clone(), tuning));
-                    }
+        // A butterfly belongs together as a whole; BOFT falls into parts of 64 coordinates.
+        let pairs = case.name.starts_with("b = 2,");
+        let (windows, planes) = match pairs {
+            true => (&[8, 16][..], [(1, 1), (2, 1), (2, 2), (4, 2)]),
+            false => (&[8][..], [(8, 1), (16, 1), (16, 2), (32, 2)]),
+        };
+        for (&window, (planes, together)) in windows.iter().flat_map(|w| planes.map(|p| (w, p))) {
+            for (threads, ahead) in [(128, 0), (256, 0), (512, 0), (512, sms)] {
+                if threads > 128 || !pairs {
+                    let tuning = Tuning { window: Some(window), tile: Some([4, planes, together, threads]), ahead };
+                    all.push((case.name, case.plan.clone(), tuning));
                 }
             }
         }
@@ -219,7 +222,7 @@ fn tune<E: Number>(stream: &Stream) -> Result<()> {
     for (name, plan, tuning) in all {
         let n = plan.n();
         let (batch, bytes) = (batches.x.len() / n, (2 * batches.x.len() * size_of::<E>()) as f64);
-        let on_device = DevicePlan::tuned(stream, &plan, tuning)?;
+        let Ok(on_device) = DevicePlan::tuned(stream, &plan, tuning) else { continue }; // no such tile
         let factors = on_device.realize(&stream.upload(&theta(&plan))?)?;
         let x = Batch::strided(&batches.x, 0, [batch, n], n)?;
         let applied = time(stream, || {
@@ -227,7 +230,7 @@ fn tune<E: Number>(stream: &Stream) -> Result<()> {
         });
         let share = applied.map_or_else(|e| e.to_string(), |t| format!("{:.0} %", 100.0 * bytes / t / copy));
         let (window, tile) = (tuning.window.unwrap_or_default(), tuning.tile.unwrap_or_default());
-        println!("| {name} | {window} | {tile:?} | {share} |");
+        println!("| {name} | {window} | {tile:?} | {} | {share} |", tuning.ahead);
     }
     Ok(())
 }

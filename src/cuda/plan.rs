@@ -29,6 +29,8 @@ pub struct Tuning {
     pub window: Option<usize>,
     /// Of the tile of `apply`: vectors of a chunk (1, 2, 4), chunks, chunks of a thread (a divisor), threads.
     pub tile: Option<[usize; 4]>,
+    /// With a tile: blocks of threads ahead whose vectors are fetched to the second-level cache, about as many as run at a time; 0: none.
+    pub ahead: usize,
 }
 
 /// A [`Plan`] on a device: its passes, and what of it lies in the device's memory. It belongs to a stream, as buffers do.
@@ -97,13 +99,13 @@ impl DevicePlan {
         let shared = stream.device().shared();
         let forward = match tuning.tile {
             None => verbs::tile(&schedule, shared, 1)?,
-            Some(sizes) => {
-                Tile::new(sizes).filter(|tile| tile.bytes(schedule.length) <= shared).ok_or_else(|| Error::Size {
+            Some(sizes) => Tile::new(sizes, tuning.ahead)
+                .filter(|tile| tile.bytes(schedule.length) <= shared)
+                .ok_or_else(|| Error::Size {
                     what: "tile",
                     expected: format!("chunks of 1, 2 or 4, a divisor, at most 1024 threads, {shared} bytes"),
                     got: format!("{sizes:?}"),
-                })?
-            }
+                })?,
         };
         let made = match Blocks::new(plan, &schedule) {
             Some(blocks) => {

@@ -24,17 +24,20 @@ pub(super) struct Tile {
     /// Planes of a thread, a divisor.
     pub(super) together: usize,
     pub(super) threads: usize,
+    /// Blocks of threads ahead whose vectors are fetched to the second-level cache; 0: none.
+    pub(super) ahead: usize,
 }
 
 impl Tile {
     /// Chunk, planes, planes of a thread and threads, if they make a tile.
-    pub(super) fn new([chunk, planes, together, threads]: [usize; 4]) -> Option<Self> {
+    pub(super) fn new([chunk, planes, together, threads]: [usize; 4], ahead: usize) -> Option<Self> {
         let fits = [1, 2, 4].contains(&chunk)
             && (1..=64).contains(&planes)
             && together >= 1
             && planes.is_multiple_of(together)
-            && (1..=1024).contains(&threads);
-        fits.then_some(Self { chunk, planes, together, threads })
+            && (1..=1024).contains(&threads)
+            && ahead <= 1 << 20;
+        fits.then_some(Self { chunk, planes, together, threads, ahead })
     }
 
     pub(super) fn vectors(&self) -> usize {
@@ -248,7 +251,7 @@ pub(super) fn chart(chart: Chart, kernel: &'static str) -> Program {
 
 /// What all kernels on tiles begin with.
 fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool, tensor: bool) -> String {
-    let Tile { chunk, planes, together, threads } = tile;
+    let Tile { chunk, planes, together, threads, ahead } = tile;
     let [a, b] = schedule.swizzle;
     let mut source = String::new();
     for (name, value) in [
@@ -260,6 +263,7 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
         ("PLANES", planes),
         ("K", together),
         ("THREADS", threads),
+        ("AHEAD", ahead),
         ("SWIZZLE_A", a as usize),
         ("SWIZZLE_B", b as usize),
         ("ALIGNED", usize::from(aligned)),

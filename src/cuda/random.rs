@@ -91,7 +91,7 @@ pub(super) fn tile(turn: &Turn, shared: usize) -> Result<Tile> {
     while pairs * planes < 256 && bytes(2 * planes * chunk) <= shared.min(32 << 10) {
         planes *= 2;
     }
-    Ok(Tile { chunk, planes, together: 1, threads: (pairs * planes).next_multiple_of(32).clamp(32, 512) })
+    Ok(Tile { chunk, planes, together: 1, threads: (pairs * planes).next_multiple_of(32).clamp(32, 512), ahead: 0 })
 }
 
 /// Vectors turned in place.

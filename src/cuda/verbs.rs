@@ -41,7 +41,7 @@ pub(super) fn tile(schedule: &Schedule, shared: usize, tiles: usize) -> Result<T
     }
     let most = if schedule.has_large_windows() { 256 } else { 512 };
     let threads = (windows * planes).next_multiple_of(32).clamp(32, most);
-    Ok(Tile { chunk, planes, together: 1, threads })
+    Ok(Tile { chunk, planes, together: 1, threads, ahead: 0 })
 }
 
 /// y = op(Q) x.

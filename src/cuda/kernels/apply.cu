@@ -6,6 +6,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply(
     SHARED(Chunk, tile);
     const int part = blockIdx.x % PARTS;
     const long long first = (long long)(blockIdx.x / PARTS) * (C * PLANES);
+    if (AHEAD > 0) { // what this multiprocessor is likely to work on next
+        const long long next = (long long)blockIdx.x + AHEAD;
+        expect(x + next % PARTS * N, x_stride, next / PARTS * (C * PLANES), batch);
+    }
     fill(tile, x + part * N, x_stride, first, batch);
     __syncthreads();
     passes<TRANSPOSED>(

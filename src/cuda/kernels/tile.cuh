@@ -83,3 +83,19 @@ __device__ inline void empty(const Chunk* tile, stored* y, long long stride, lon
         }
     }
 }
+
+// Vectors `first` and following on their way to the second-level cache.
+__device__ inline void expect(const stored* x, long long stride, long long first, long long batch) {
+    const int line = 128 / sizeof(stored), lines = (N + line - 1) / line;
+    for (int at = threadIdx.x; at < C * PLANES * lines; at += THREADS) {
+        const long long row = first + at / lines;
+        if (row < batch) {
+            const stored* from = x + row * stride + at % lines * line;
+#ifdef EMULATED
+            if (*(volatile const stored*)from == stored()) continue; // is it there?
+#else
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+#endif
+        }
+    }
+}

@@ -111,7 +111,7 @@ fn every_tile_gives_the_same_bits() {
         for (chunk, planes, together, threads) in
             [(1, 1, 1, 32), (2, 3, 1, 64), (4, 4, 2, 32), (4, 2, 2, 96), (2, 2, 1, 256)]
         {
-            let tile = Some(Tile { chunk, planes, together, threads });
+            let tile = Tile::new([chunk, planes, together, threads], planes - 1);
             let y = emulated(&plan, &factors, 8, tile, Op::None, &x, 13);
             assert!(same(&y, &expected), "{tile:?}");
         }
