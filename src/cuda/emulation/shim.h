@@ -2,15 +2,13 @@
 //
 // Shared memory starts as NaNs. Between two barriers threads run one after the other, upwards or downwards (argv[3]): results that
 // depend on the order lack a barrier. A barrier that some threads miss is an error.
-#include <cmath>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <tuple>
+#define _GLIBCXX_INCLUDE_NEXT_C_HEADERS // C's own headers: most of the compiler's time would go into C++'s
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <ucontext.h>
-#include <utility>
-#include <vector>
 
 #define __device__
 #define __global__
@@ -38,15 +36,15 @@ static inline float __fsub_rn(float a, float b) { return a - b; }
 static inline double __dmul_rn(double a, double b) { return a * b; }
 static inline double __dadd_rn(double a, double b) { return a + b; }
 static inline double __dsub_rn(double a, double b) { return a - b; }
-static inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 static inline float __uint_as_float(unsigned x) {
     float y;
-    std::memcpy(&y, &x, 4);
+    memcpy(&y, &x, 4);
     return y;
 }
 static inline unsigned __float_as_uint(float x) {
     unsigned y;
-    std::memcpy(&y, &x, 4);
+    memcpy(&y, &x, 4);
     return y;
 }
 static inline unsigned short emulated_bf16(float x) {
@@ -58,12 +56,12 @@ static inline unsigned short emulated_f16(float x) {
     if (x != x) return 0x7fff;
     _Float16 y = (_Float16)x;
     unsigned short bits;
-    std::memcpy(&bits, &y, 2);
+    memcpy(&bits, &y, 2);
     return bits;
 }
 static inline float emulated_from_f16(unsigned short bits) {
     _Float16 y;
-    std::memcpy(&y, &bits, 2);
+    memcpy(&y, &bits, 2);
     return (float)y;
 }
 
@@ -72,7 +70,7 @@ struct Fiber {
     unsigned char* stack;
     enum { RUNS, AT_WARP, AT_BLOCK, DONE } state;
 };
-static std::vector<Fiber> fibers;
+static Fiber* fibers;
 static ucontext_t scheduler;
 static unsigned running;
 
@@ -97,7 +95,7 @@ static float of_b(unsigned warp, int k, int j) {
 }
 static void emulated_mma(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
     const unsigned warp = running / 32, lane = running % 32, mine[6] = {a0, a1, a2, a3, b0, b1};
-    std::memcpy(held[warp][lane], mine, sizeof mine);
+    memcpy(held[warp][lane], mine, sizeof mine);
     __syncwarp();
     for (int n = 0; n < 4; n++) {
         const int i = lane / 4 + n / 2 * 8, j = lane % 4 * 2 + n % 2;
@@ -112,7 +110,8 @@ struct Value {
     int64_t integer;
     void* pointer;
 };
-static std::vector<Value> values;
+static Value* values;
+static uint64_t number_of_values;
 
 template <class A> struct Convert {
     static A from(const Value& v) { return (A)v.integer; }
@@ -120,26 +119,31 @@ template <class A> struct Convert {
 template <class A> struct Convert<A*> {
     static A* from(const Value& v) { return (A*)v.pointer; }
 };
-template <class... A, size_t... I> static void call(void (*kernel)(A...), std::index_sequence<I...>) {
+template <size_t...> struct Indices {};
+template <size_t N, size_t... I> struct UpTo : UpTo<N - 1, N - 1, I...> {};
+template <size_t... I> struct UpTo<0, I...> {
+    typedef Indices<I...> Type;
+};
+template <class... A, size_t... I> static void call(void (*kernel)(A...), Indices<I...>) {
     kernel(Convert<A>::from(values[I])...);
 }
 template <class... A> static void call(void (*kernel)(A...)) {
-    if (values.size() != sizeof...(A)) {
-        std::fprintf(stderr, "%zu arguments for a kernel of %zu\n", values.size(), sizeof...(A));
-        std::exit(2);
+    if (number_of_values != sizeof...(A)) {
+        fprintf(stderr, "%zu arguments for a kernel of %zu\n", (size_t)number_of_values, sizeof...(A));
+        exit(2);
     }
-    call(kernel, std::index_sequence_for<A...>());
+    call(kernel, typename UpTo<sizeof...(A)>::Type());
 }
 
 static void enter();
 
 static void run_block(unsigned threads, size_t shared, bool down) {
-    shared_memory = (unsigned char*)std::aligned_alloc(16, (shared + 15) / 16 * 16 + 16);
-    std::memset(shared_memory, 0xff, shared);
-    fibers.resize(threads);
+    shared_memory = (unsigned char*)aligned_alloc(16, (shared + 15) / 16 * 16 + 16);
+    memset(shared_memory, 0xff, shared);
+    if (!fibers) fibers = (Fiber*)calloc(threads, sizeof(Fiber));
     for (unsigned t = 0; t < threads; t++) {
         Fiber& f = fibers[t];
-        if (!f.stack) f.stack = (unsigned char*)std::malloc(STACK);
+        if (!f.stack) f.stack = (unsigned char*)malloc(STACK);
         getcontext(&f.context);
         f.context.uc_stack.ss_sp = f.stack;
         f.context.uc_stack.ss_size = STACK;
@@ -160,7 +164,7 @@ static void run_block(unsigned threads, size_t shared, bool down) {
         }
         if (done == threads) break;
         if (waiting == threads) {
-            for (auto& f : fibers) f.state = Fiber::RUNS;
+            for (unsigned t = 0; t < threads; t++) fibers[t].state = Fiber::RUNS;
             continue;
         }
         bool moved = false;
@@ -172,45 +176,52 @@ static void run_block(unsigned threads, size_t shared, bool down) {
             moved = true;
         }
         if (!moved) {
-            std::fprintf(stderr, "%u threads done and %u at a barrier, of %u\n", done, waiting, threads);
-            std::exit(2);
+            fprintf(stderr, "%u threads done and %u at a barrier, of %u\n", done, waiting, threads);
+            exit(2);
         }
     }
-    std::free(shared_memory);
+    free(shared_memory);
 }
 
 static uint64_t read_word(FILE* f) {
     uint64_t x = 0;
-    if (std::fread(&x, 8, 1, f) != 1) std::exit(3);
+    if (fread(&x, 8, 1, f) != 1) exit(3);
     return x;
 }
 
 int main(int, char** argv) {
-    FILE* job = std::fopen(argv[1], "rb");
+    FILE* job = fopen(argv[1], "rb");
     if (!job) return 3;
     const uint64_t blocks = read_word(job), threads = read_word(job), shared = read_word(job);
     const bool down = argv[3][0] == 'd';
-    std::vector<std::pair<unsigned char*, size_t>> buffers(read_word(job));
-    for (auto& b : buffers) {
-        b.second = read_word(job);
-        b.first = (unsigned char*)std::malloc(b.second ? b.second : 1);
-        if (b.second && std::fread(b.first, 1, b.second, job) != b.second) return 3;
+    const uint64_t number_of_buffers = read_word(job);
+    struct Buffer {
+        unsigned char* bytes;
+        uint64_t size;
+    }* buffers = (Buffer*)calloc(number_of_buffers + 1, sizeof(Buffer));
+    for (uint64_t n = 0; n < number_of_buffers; n++) {
+        Buffer& b = buffers[n];
+        b.size = read_word(job);
+        b.bytes = (unsigned char*)malloc(b.size ? b.size : 1);
+        if (b.size && fread(b.bytes, 1, b.size, job) != b.size) return 3;
     }
-    values.resize(read_word(job));
-    for (auto& v : values) {
+    number_of_values = read_word(job);
+    values = (Value*)calloc(number_of_values + 1, sizeof(Value));
+    for (uint64_t n = 0; n < number_of_values; n++) {
+        Value& v = values[n];
         const uint64_t kind = read_word(job), x = read_word(job);
         v.integer = (int64_t)x;
-        v.pointer = kind == 1 ? (void*)buffers[x].first : nullptr;
+        v.pointer = kind == 1 ? (void*)buffers[x].bytes : nullptr;
     }
-    std::fclose(job);
+    fclose(job);
     blockDim = {(unsigned)threads, 1, 1};
     gridDim = {(unsigned)blocks, 1, 1};
     for (uint64_t b = 0; b < blocks; b++) {
         blockIdx = {(unsigned)(down ? blocks - 1 - b : b), 0, 0};
         run_block((unsigned)threads, shared, down);
     }
-    FILE* out = std::fopen(argv[2], "wb");
-    for (auto& b : buffers)
-        if (b.second && std::fwrite(b.first, 1, b.second, out) != b.second) return 3;
-    return std::fclose(out);
+    FILE* out = fopen(argv[2], "wb");
+    for (uint64_t n = 0; n < number_of_buffers; n++)
+        if (buffers[n].size && fwrite(buffers[n].bytes, 1, buffers[n].size, out) != buffers[n].size) return 3;
+    return fclose(out);
 }
