@@ -70,13 +70,15 @@ impl Device {
         let attribute = |attribute| context.attribute(attribute).map(|x| x.max(0) as usize).map_err(failed(what));
         let shared = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-        let kilohertz = attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
-        let memory = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?;
-        let bits = attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?;
+        // For the model only: an H100's where the driver does not tell.
+        let or = |attribute: Result<usize>, other: usize| attribute.ok().filter(|x| *x > 0).unwrap_or(other) as f64;
+        let kilohertz = or(attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE), 1_700_000);
+        let memory = or(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE), 2_619_000);
+        let bits = or(attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH), 5120);
         let speeds = Speeds {
             // Two transfers in a cycle.
-            memory: 2.0 * 1e3 * memory as f64 * bits as f64 / 8.0,
-            cycles: 1e3 * kilohertz as f64 * multiprocessors as f64,
+            memory: 2.0 * 1e3 * memory * bits / 8.0,
+            cycles: 1e3 * kilohertz * multiprocessors as f64,
             tensor: if major >= 9 { 2048.0 } else { 1024.0 },
         };
         let architecture = format!("sm_{major}{minor}");

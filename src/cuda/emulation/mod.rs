@@ -60,10 +60,11 @@ impl Memory {
         }
         static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let input = folder().join(format!("job{number}"));
+        let process = std::process::id();
+        let input = folder().join(format!("job-{process}-{number}"));
         fs::write(&input, &job).unwrap();
         let mut results = ["up", "down"].map(|order| {
-            let output = folder().join(format!("result{number}{order}"));
+            let output = folder().join(format!("result-{process}-{number}-{order}"));
             let run = Command::new(&executable).arg(&input).arg(&output).arg(order).output().unwrap();
             let messages = String::from_utf8_lossy(&run.stderr);
             // AddressSanitizer knows fibers well enough for what these do, but says that it does not know all.
@@ -100,8 +101,11 @@ fn compiler() -> String {
     env::var("CXX").unwrap_or_else(|_| "c++".to_string())
 }
 
+/// Beside the test's own folder, so that what was compiled is there the next time and goes with the rest.
 fn folder() -> PathBuf {
-    let folder = env::temp_dir().join(format!("papilio-emulated-{}", std::process::id()));
+    let test = env::current_exe().unwrap();
+    let folder =
+        test.parent().and_then(|deps| deps.parent()).map_or_else(env::temp_dir, |target| target.join("emulated"));
     fs::create_dir_all(&folder).unwrap();
     folder
 }
@@ -110,15 +114,20 @@ fn folder() -> PathBuf {
 fn compiled(call: &Call) -> PathBuf {
     static DONE: Mutex<Option<HashMap<u64, &'static OnceLock<PathBuf>>>> = Mutex::new(None);
     let mut hasher = DefaultHasher::new();
-    call.program.hash(&mut hasher);
+    let more = env::var("PAPILIO_EMULATION_FLAGS").unwrap_or_default();
+    (&call.program, SHIM, &more, compiler()).hash(&mut hasher);
     let key = hasher.finish();
     let once = {
         let mut done = DONE.lock().unwrap();
         *done.get_or_insert_default().entry(key).or_insert_with(|| std::boxed::Box::leak(std::boxed::Box::default()))
     };
     once.get_or_init(|| {
-        let path = folder().join(format!("{}{key:x}", call.program.kernel));
-        let text = path.with_extension("cpp");
+        let path = folder().join(format!("{}-{key:x}", call.program.kernel));
+        if path.exists() {
+            return path;
+        }
+        let unfinished = folder().join(format!("{}-{key:x}-{}", call.program.kernel, std::process::id()));
+        let text = unfinished.with_extension("cpp");
         let source = &call.program.source;
         let kernel = call.program.kernel;
         fs::write(
@@ -135,10 +144,11 @@ fn compiled(call: &Call) -> PathBuf {
             command.arg("-mfma");
         }
         // For instance -fsanitize=address,undefined, with ASAN_OPTIONS=detect_leaks=0.
-        let more = env::var("PAPILIO_EMULATION_FLAGS").unwrap_or_default();
         command.args(more.split_whitespace());
-        let run = command.arg("-o").arg(&path).arg(&text).output().unwrap();
+        let run = command.arg("-o").arg(&unfinished).arg(&text).output().unwrap();
         assert!(run.status.success(), "{}:\n{}", text.display(), String::from_utf8_lossy(&run.stderr));
+        fs::remove_file(text).unwrap();
+        fs::rename(unfinished, &path).unwrap();
         path
     })
     .clone()
