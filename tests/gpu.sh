@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one go, on a machine that has no Rust.
 #
-#     tests/gpu.sh build FOLDER     where Rust is: test and benchmark programs, stripped, into FOLDER (minutes)
+#     tests/gpu.sh build FOLDER     where Rust is: test and benchmark programs, stripped and packed, into FOLDER (minutes)
 #     tests/gpu.sh run FOLDER OUT   where the GPU is: runs them, compute-sanitizer and the peers; logs into OUT (under 8 minutes)
 #
 # FOLDER's programs need glibc of the building machine or newer, the driver, and NVRTC and cuBLAS of a CUDA toolkit or of PyTorch.
@@ -25,6 +25,7 @@ build() {
             sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
         [[ -n $path ]] || { echo "$program did not build" >&2; exit 1; }
         strip -o "$folder/$name" "$path"
+        gzip --force "$folder/$name" # what is carried to a machine should be small
     done
     du -sh "$folder"
 }
@@ -52,6 +53,13 @@ run() {
     OUT=$2
     mkdir -p "$OUT"
     failed=()
+    local name unpacked
+    unpacked=$(mktemp -d)
+    for name in cuda cuda_bench; do
+        gzip --decompress --stdout "$programs/$name.gz" >"$unpacked/$name" || exit 1
+        chmod +x "$unpacked/$name"
+    done
+    programs=$unpacked
     libraries
     nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv | tee "$OUT/device.log"
     step 150 tests "$programs/cuda" --nocapture --test-threads=1
