@@ -1,7 +1,8 @@
 //! What the kernels reach on a GPU: `cargo run --release --features cuda --example cuda_bench -- [--quick] [--tune]`.
 //!
-//! Prints a table in Markdown: the time of `apply` and its share of the device's own copy, of the gradient in units of `apply`, and of the
-//! dense product by cuBLAS. `--tune` tries other tiles and windows for the cases that matter. Times are medians of the device's clock.
+//! Prints a table in Markdown: the time of `apply` and its share of the device's own copy, of the gradient in units of
+//! `apply`, and of the dense product by cuBLAS. `--tune` tries other tiles and windows for the cases that matter. Times
+//! are medians of the device's clock.
 
 use half::bf16;
 use papilio::cuda::{Batch, BatchMut, Buffer, Device, DevicePlan, Number, Precision, Saved, Stream, Tuning};
@@ -150,7 +151,8 @@ fn crossover(stream: &Stream) -> Result<()> {
     Ok(())
 }
 
-/// A training step of BOFT's rotation at d = 4096, 2048 tokens, b = 8, m = 4: what `tests/peers/time_peft_cuda.py` times as well.
+/// A training step of BOFT's rotation at d = 4096, 2048 tokens, b = 8, m = 4: what `tests/peers/time_peft_cuda.py`
+/// times as well.
 fn step(stream: &Stream) -> Result<()> {
     let (n, batch) = (4096, 2048);
     let host = Plan::<f32>::new(n, &Butterfly::boft(4, 8)?, Cayley)?;

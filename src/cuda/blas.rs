@@ -44,8 +44,8 @@ impl<E: Number> Dense<E> {
     /// y ← op(Q) x for every vector, by one product.
     ///
     /// # Errors
-    /// [`Error::Length`], [`Error::Overlap`] where x and y share memory, [`Error::Unsupported`] for buffers of another stream,
-    /// [`Error::Device`] without cuBLAS.
+    /// [`Error::Length`], [`Error::Overlap`] where x and y share memory, [`Error::Unsupported`] for buffers of another
+    /// stream, [`Error::Device`] without cuBLAS.
     pub fn apply(&self, x: Batch<'_, E>, y: BatchMut<'_, E>, op: Op, precision: Precision) -> Result<()> {
         let columns = Batch::rows(&self.columns, self.n)?;
         let transposed = matches!(op, Op::Adjoint | Op::Transpose);
@@ -53,8 +53,9 @@ impl<E: Number> Dense<E> {
     }
 }
 
-/// y ← W x for every vector: x has `in`, y `out` coordinates, and `weight` is `out` rows of `in`: a layer whose weight a rotation was
-/// merged into. ([`apply_in_place`](super::DevicePlan::apply_in_place) on the rows of W merges: W' = W·Qᵀ.)
+/// y ← W x for every vector: x has `in`, y `out` coordinates, and `weight` is `out` rows of `in`: a layer whose weight
+/// a rotation was merged into. ([`apply_in_place`](super::DevicePlan::apply_in_place) on the rows of W merges: W' =
+/// W·Qᵀ.)
 ///
 /// # Errors
 /// As [`Dense::apply`].
@@ -121,9 +122,9 @@ fn product<E: Number>(
     let operation = if transposed { sys::cublasOperation_t::CUBLAS_OP_T } else { sys::cublasOperation_t::CUBLAS_OP_N };
     let (one, zero) = (1.0f32, 0.0f32);
     let blas = stream.blas()?;
-    // SAFETY: all three are device memory of the stream that the handle works on. Matrix and x are read, y is written, at most as far
-    // as the views reach: m×k (or k×m) numbers with rows of the matrix as columns, k×batch, m×batch. The factors are f32, as this
-    // type of computation wants them, and are read before the call returns.
+    // SAFETY: all three are device memory of the stream that the handle works on. Matrix and x are read, y is written,
+    // at most as far as the views reach: m×k (or k×m) numbers with rows of the matrix as columns, k×batch, m×batch. The
+    // factors are f32, as this type of computation wants them, and are read before the call returns.
     unsafe {
         result::gemm_ex(
             *blas.handle(),

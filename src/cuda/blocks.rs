@@ -1,6 +1,7 @@
 //! Where blocks lie while charts make them on a device, and what that launches.
 //!
-//! Blocks are row-major there, in double precision, group after group of stage after stage, each stage from where its entries start.
+//! Blocks are row-major there, in double precision, group after group of stage after stage, each stage from where its
+//! entries start.
 
 use std::vec::Vec;
 
@@ -21,7 +22,8 @@ pub(super) struct Blocks {
     pub(super) fixed: Option<Vec<f64>>,
 }
 
-/// Blocks of a stage, or of several one after the other, that a chart makes: the first parameter, the first entry, how many.
+/// Blocks of a stage, or of several one after the other, that a chart makes: the first parameter, the first entry, how
+/// many.
 #[derive(Debug, Clone, Copy)]
 struct Made {
     chart: Chart,

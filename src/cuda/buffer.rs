@@ -43,8 +43,8 @@ pub(super) fn stored<E: Number>() -> Stored {
     [Stored::F32, Stored::Bf16, Stored::F16][E::STORED]
 }
 
-/// Numbers in a device's memory. It belongs to the stream that made it: work of other streams is refused, and the memory is given
-/// back when that stream has come so far.
+/// Numbers in a device's memory. It belongs to the stream that made it: work of other streams is refused, and the
+/// memory is given back when that stream has come so far.
 #[derive(Debug)]
 pub struct Buffer<E> {
     memory: Memory<E>,
@@ -83,7 +83,8 @@ impl Stream {
 
     /// That many numbers that a kernel writes before anyone reads them.
     pub(super) fn scratch(&self, len: usize) -> Result<Buffer<f32>> {
-        // SAFETY: any bytes are numbers, and those that no kernel has written are not read but for sums that nobody reads.
+        // SAFETY: any bytes are numbers, and those that no kernel has written are not read but for sums that nobody
+        // reads.
         let memory = unsafe { self.stream.alloc(len.max(1)) };
         Ok(Buffer { memory: Memory::Owned(memory.map_err(failed("device memory"))?), len, stream: self.clone() })
     }
@@ -91,7 +92,8 @@ impl Stream {
     /// Memory that someone else owns, without a copy: a framework's tensor at this device address.
     ///
     /// # Safety
-    /// * `address` is device memory of this stream's device, aligned for `E`, of `len` numbers, and lives until this buffer has
+    /// * `address` is device memory of this stream's device, aligned for `E`, of `len` numbers, and lives until this
+    /// buffer has
     ///   been dropped and the work on it has ended.
     /// * Work of others on it is ordered with this stream by the caller.
     pub unsafe fn borrow<E>(&self, address: u64, len: usize) -> Buffer<E> {

@@ -116,8 +116,8 @@ impl Device {
     /// A framework's stream (a `CUstream` or `cudaStream_t`), which stays the framework's.
     ///
     /// # Safety
-    /// `raw` is a stream of this device's primary context, and lives until every stream, buffer and plan made through the value
-    /// returned has been dropped.
+    /// `raw` is a stream of this device's primary context, and lives until every stream, buffer and plan made through
+    /// the value returned has been dropped.
     pub unsafe fn stream_from_raw(&self, raw: *mut c_void) -> Stream {
         // SAFETY: what is asked of the caller. Nothing is ordered with other streams, as documented there.
         let stream = unsafe { self.inner.context.wrap_borrowed_stream(raw.cast()) };
@@ -216,8 +216,8 @@ impl Stream {
     /// Puts the call into the queue.
     ///
     /// # Safety
-    /// `pointer` gives for every name device memory of this device that is as long as the kernel makes use of, and that no other
-    /// work writes to meanwhile.
+    /// `pointer` gives for every name device memory of this device that is as long as the kernel makes use of, and that
+    /// no other work writes to meanwhile.
     pub(super) unsafe fn launch(&self, call: &Call, pointer: impl Fn(&str) -> u64) -> Result<()> {
         let function = self.device.function(&call.program)?;
         let what = "kernel launch";
@@ -237,8 +237,8 @@ impl Stream {
             .collect();
         let mut arguments: Vec<*mut c_void> = values.iter_mut().map(|x| (&raw mut *x).cast()).collect();
         let (grid, block) = ((call.blocks as u32, 1, 1), (call.threads as u32, 1, 1));
-        // SAFETY: the function belongs to a module that `device` keeps. Every parameter of our kernels is eight bytes, an integer or
-        // a pointer, and the launch copies them before it returns. Memory is what the caller vouches for.
+        // SAFETY: the function belongs to a module that `device` keeps. Every parameter of our kernels is eight bytes,
+        // an integer or a pointer, and the launch copies them before it returns. Memory is what the caller vouches for.
         unsafe {
             let stream = self.stream.cu_stream();
             result::launch_kernel(function.cu_function(), grid, block, call.shared as u32, stream, &mut arguments)

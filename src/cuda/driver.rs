@@ -34,7 +34,8 @@ pub(super) enum Library {
 
 /// [`Error::Device`] unless the library can be loaded: cudarc panics where it cannot.
 pub(super) fn check(library: Library) -> Result<()> {
-    // SAFETY: loads a library by its name, whose initialisers are trusted as those of every library that a program links with.
+    // SAFETY: loads a library by its name, whose initialisers are trusted as those of every library that a program
+    // links with.
     let (present, name) = unsafe {
         match library {
             Library::Driver => (cudarc::driver::sys::is_culib_present(), "libcuda (the NVIDIA driver)"),
@@ -49,8 +50,8 @@ pub(super) fn check(library: Library) -> Result<()> {
     Err(Error::Device { what: "CUDA library", expected: name.to_string(), got })
 }
 
-/// Compiles CUDA C++ for one architecture ("sm_90"): the binary, and what the compiler said about it. Products and sums are not fused
-/// unless the text says so.
+/// Compiles CUDA C++ for one architecture ("sm_90"): the binary, and what the compiler said about it. Products and sums
+/// are not fused unless the text says so.
 pub(super) fn compile(source: &str, architecture: &str, more: &[&str]) -> Result<(Vec<u8>, String)> {
     check(Library::Compiler)?;
     let wrong = |step: &'static str, got: String| Error::Device { what: step, expected: "success".into(), got };

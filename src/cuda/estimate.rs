@@ -1,4 +1,5 @@
-//! Structured or dense: a model of what either costs on a device, by bytes and operations. Nothing in it was measured yet.
+//! Structured or dense: a model of what either costs on a device, by bytes and operations. Nothing in it was measured
+//! yet.
 //!
 //! | what | structured | dense |
 //! |---|---|---|
@@ -47,8 +48,8 @@ const LAUNCH: f64 = 4e-6;
 impl DevicePlan {
     /// What `apply` should cost for so many vectors, structured and dense.
     ///
-    /// The table it should come from has not been measured yet: it is a [model](Estimate) by bytes and operations, good to a factor of two
-    /// or so. `examples/cuda_bench.rs` measures both.
+    /// The table it should come from has not been measured yet: it is a [model](Estimate) by bytes and operations, good
+    /// to a factor of two or so. `examples/cuda_bench.rs` measures both.
     pub fn estimate<E: Number>(&self, batch: usize, precision: Precision) -> Estimate {
         estimate(self.schedule(), self.forward(), self.speeds(), stored::<E>(), batch, precision)
     }

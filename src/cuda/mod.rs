@@ -1,8 +1,8 @@
 //! The verbs on GPUs of NVIDIA.
 //!
-//! Nothing of CUDA is needed to build this: the driver, NVRTC and cuBLAS are loaded when a [`Device`] is opened, and where they or a GPU
-//! are missing that is an [`Error::Device`](crate::Error::Device). Kernels are compiled for the plan and the device when they are
-//! first used.
+//! Nothing of CUDA is needed to build this: the driver, NVRTC and cuBLAS are loaded when a [`Device`] is opened, and
+//! where they or a GPU are missing that is an [`Error::Device`](crate::Error::Device). Kernels are compiled for the
+//! plan and the device when they are first used.
 //!
 //! ```
 //! use papilio::cuda::{Batch, BatchMut, Device, DevicePlan};
@@ -26,10 +26,11 @@
 //! # }
 //! ```
 //!
-//! A [`DevicePlan`] computes what [`Plan`](crate::Plan) does over `f32`, for vectors stored as `f32`, `half::bf16` or `half::f16`:
-//! [`apply`](DevicePlan::apply) the same bits as a CPU that fuses multiplications and additions (but for blocks of 16, 32, 48 and 64 in half
-//! precision: tensor cores leave out 2⁻¹⁶ of the result); gradients with sums over the batch in an order of their own, which the shape of
-//! the batch and the size of the device's shared memory decide. Complex plans, `f64` and products of reflectors stay on the host.
+//! A [`DevicePlan`] computes what [`Plan`](crate::Plan) does over `f32`, for vectors stored as `f32`, `half::bf16` or
+//! `half::f16`: [`apply`](DevicePlan::apply) the same bits as a CPU that fuses multiplications and additions (but for
+//! blocks of 16, 32, 48 and 64 in half precision: tensor cores leave out 2⁻¹⁶ of the result); gradients with sums over
+//! the batch in an order of their own, which the shape of the batch and the size of the device's shared memory decide.
+//! Complex plans, `f64` and products of reflectors stay on the host.
 //!
 //! A framework's tensors need no copy: [`Stream::borrow`] takes a device address, [`Device::stream_from_raw`] a stream.
 //!

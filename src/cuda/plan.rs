@@ -21,19 +21,21 @@ use crate::plan::{Factors, Op, Plan};
 /// Coordinates that stages share in a thread's registers.
 const WINDOW: usize = 8;
 
-/// How kernels are cut, where it should not be what the sizes suggest: for measurements. Bits of [`apply`](DevicePlan::apply) do not
-/// depend on it.
+/// How kernels are cut, where it should not be what the sizes suggest: for measurements. Bits of
+/// [`apply`](DevicePlan::apply) do not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Tuning {
     /// Coordinates that stages share in a thread's registers: 8 unless given.
     pub window: Option<usize>,
     /// Of the tile of `apply`: vectors of a chunk (1, 2, 4), chunks, chunks of a thread (a divisor), threads.
     pub tile: Option<[usize; 4]>,
-    /// With a tile: blocks of threads ahead whose vectors are fetched to the second-level cache, about as many as run at a time; 0: none.
+    /// With a tile: blocks of threads ahead whose vectors are fetched to the second-level cache, about as many as run
+    /// at a time; 0: none.
     pub ahead: usize,
 }
 
-/// A [`Plan`] on a device: its passes, and what of it lies in the device's memory. It belongs to a stream, as buffers do.
+/// A [`Plan`] on a device: its passes, and what of it lies in the device's memory. It belongs to a stream, as buffers
+/// do.
 #[derive(Debug)]
 pub struct DevicePlan {
     stream: Stream,
@@ -82,8 +84,9 @@ impl DevicePlan {
     /// The plan on the stream's device.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for stages of reflectors, for n > 65536 and for vectors that do not fit the device's shared memory (58112
-    /// coordinates that belong together where it is 227 KiB; gradients need twice as much); [`Error::Device`].
+    /// [`Error::Unsupported`] for stages of reflectors, for n > 65536 and for vectors that do not fit the device's
+    /// shared memory (58112 coordinates that belong together where it is 227 KiB; gradients need twice as much);
+    /// [`Error::Device`].
     pub fn new(stream: &Stream, plan: &Plan<f32>) -> Result<Self> {
         Self::tuned(stream, plan, Tuning::default())
     }
@@ -176,9 +179,10 @@ impl DevicePlan {
         Ok(DeviceFactors { numbers, packed, origin, plan: self.identity.clone() })
     }
 
-    /// The blocks at θ (length [`num_params`](Plan::num_params)), made on the device in double precision and rounded once: Givens,
-    /// Cayley up to b = 64 and the exponential up to b = 4. Plans with other charts, and parameters that are too large for the device's
-    /// elimination (Σθ² > 10⁵ in a Cayley block), are realised on the host: the same blocks, later. Waits for the device.
+    /// The blocks at θ (length [`num_params`](Plan::num_params)), made on the device in double precision and rounded
+    /// once: Givens, Cayley up to b = 64 and the exponential up to b = 4. Plans with other charts, and parameters that
+    /// are too large for the device's elimination (Σθ² > 10⁵ in a Cayley block), are realised on the host: the same
+    /// blocks, later. Waits for the device.
     ///
     /// # Errors
     /// As [`Plan::realize`]; [`Error::Unsupported`] for a buffer of another stream, [`Error::Device`].
@@ -206,7 +210,8 @@ impl DevicePlan {
         self.upload(&self.plan.realize(&theta.download()?)?)
     }
 
-    /// The adjoint of its derivative: `d_theta` += Jᵀ `d_factors`, where `theta` and `factors` are those of [`realize`](Self::realize).
+    /// The adjoint of its derivative: `d_theta` += Jᵀ `d_factors`, where `theta` and `factors` are those of
+    /// [`realize`](Self::realize).
     ///
     /// # Errors
     /// As [`Plan::realize_vjp`]; [`Error::Unsupported`] for buffers of another stream, [`Error::Device`].
@@ -244,8 +249,8 @@ impl DevicePlan {
         }
     }
 
-    /// y ← op(Q) x for every vector; all stages in one kernel that reads x once and writes y once. `x` and `y` may be the same
-    /// memory, of foreign buffers. Every op of [`Op`] is one of the two that real matrices have.
+    /// y ← op(Q) x for every vector; all stages in one kernel that reads x once and writes y once. `x` and `y` may be
+    /// the same memory, of foreign buffers. Every op of [`Op`] is one of the two that real matrices have.
     ///
     /// # Errors
     /// [`Error::Length`] where n or the batches differ, [`Error::Overlap`] where x and y share memory otherwise,
@@ -288,13 +293,14 @@ impl DevicePlan {
     }
 
     /// The adjoint of the derivative of y = op(Q) x: `gx`, if wanted, ← op(Q)ᵀ gy; `d_factors` (length
-    /// [`num_entries`](Plan::num_entries), in the plan's order) += the gradient of all entries. As [`Plan::apply_vjp`], with sums
-    /// over the batch in an order that the shape of the batch and the size of the shared memory decide. Of a 2×2 rotation (c, −s; s, c) the gradient G of its entries
-    /// is given as ½(p, −q; q, p) with p = G₀₀ + G₁₁, q = G₁₀ − G₀₁: its part that moves rotations, from which the same ∂θ follows.
+    /// [`num_entries`](Plan::num_entries), in the plan's order) += the gradient of all entries. As [`Plan::apply_vjp`],
+    /// with sums over the batch in an order that the shape of the batch and the size of the shared memory decide. Of a
+    /// 2×2 rotation (c, −s; s, c) the gradient G of its entries is given as ½(p, −q; q, p) with p = G₀₀ + G₁₁, q = G₁₀
+    /// − G₀₁: its part that moves rotations, from which the same ∂θ follows.
     ///
     /// # Errors
-    /// As [`apply`](Self::apply), and [`Error::Unsupported`] for a saved output unless [`is_exact`](Plan::is_exact), and for vectors
-    /// of which two tiles do not fit the shared memory.
+    /// As [`apply`](Self::apply), and [`Error::Unsupported`] for a saved output unless [`is_exact`](Plan::is_exact),
+    /// and for vectors of which two tiles do not fit the shared memory.
     pub fn apply_vjp<E: Number>(
         &self,
         factors: &DeviceFactors,
@@ -386,9 +392,9 @@ impl DevicePlan {
     fn run(&self, calls: &[Call], addresses: &[(&str, u64)]) -> Result<()> {
         for call in calls {
             let address = |name: &str| addresses.iter().find(|(n, _)| *n == name).map_or(0, |(_, address)| *address);
-            // SAFETY: the verbs have checked that every batch is memory of this stream with n numbers in each of its rows, that
-            // what is written is not read elsewhere, and that tables and numbers are those of the schedule the call was made of. All
-            // buffers belong to this stream, so none is given back before the call has run.
+            // SAFETY: the verbs have checked that every batch is memory of this stream with n numbers in each of its
+            // rows, that what is written is not read elsewhere, and that tables and numbers are those of the schedule
+            // the call was made of. All buffers belong to this stream, so none is given back before the call has run.
             unsafe { self.stream.launch(call, address)? };
         }
         Ok(())

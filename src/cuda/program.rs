@@ -44,8 +44,8 @@ impl Tile {
         self.chunk * self.planes
     }
 
-    /// Blocks of threads that shall fit a multiprocessor side by side, if their tiles let them: with 64 registers for a thread, or 80
-    /// where the outputs of a block of more than two need as many as its inputs.
+    /// Blocks of threads that shall fit a multiprocessor side by side, if their tiles let them: with 64 registers for a
+    /// thread, or 80 where the outputs of a block of more than two need as many as its inputs.
     fn side_by_side(&self, schedule: &Schedule) -> usize {
         let threads = if schedule.has_large_windows() { 768 } else { 1024 };
         (threads / self.threads).min((227 << 10) / self.bytes(schedule.length).max(1)).max(1)

@@ -15,7 +15,8 @@ use crate::random::rotation::scale;
 use crate::random::wiring::{Round, Shape, draw};
 use crate::random::{Direction, RandomRotation};
 
-/// A [`RandomRotation`] on a device: the same vectors, bit by bit, for those that are stored as `f32`. It belongs to a stream.
+/// A [`RandomRotation`] on a device: the same vectors, bit by bit, for those that are stored as `f32`. It belongs to a
+/// stream.
 #[derive(Debug)]
 pub struct DeviceRotation {
     stream: Stream,
@@ -28,8 +29,8 @@ impl DeviceRotation {
     /// The rotation on the stream's device.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for vectors that do not fit the device's shared memory (58112 coordinates where it is 227 KiB);
-    /// [`Error::Device`].
+    /// [`Error::Unsupported`] for vectors that do not fit the device's shared memory (58112 coordinates where it is 227
+    /// KiB); [`Error::Device`].
     pub fn new(stream: &Stream, rotation: &RandomRotation<f32>) -> Result<Self> {
         let (turn, data) = drawn(rotation.n(), rotation.seed(), rotation.rounds());
         let tile = tile(&turn, stream.device().shared())?;
@@ -48,8 +49,8 @@ impl DeviceRotation {
         let back = direction == Direction::Inverse;
         let Some(call) = call(&self.turn, self.tile, stored::<E>(), back, x.shape()) else { return Ok(()) };
         let address = |name: &str| if name == "x" { x.address() } else { self.data.address() };
-        // SAFETY: the view was checked when it was made, its rows have n numbers, nothing else of this stream writes to it
-        // meanwhile, and the data are those of this rotation.
+        // SAFETY: the view was checked when it was made, its rows have n numbers, nothing else of this stream writes to
+        // it meanwhile, and the data are those of this rotation.
         unsafe { self.stream.launch(&call, address) }
     }
 }

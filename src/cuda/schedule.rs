@@ -1,11 +1,13 @@
 //! How the stages of a plan run on a device: passes over a tile, each of windows of few coordinates.
 //!
-//! A *window* holds coordinates that some consecutive stages only mix among themselves. One thread takes a window through all of these
-//! stages in registers. Where every window of a pass looks the same, and only that, stages share a pass. A block of more than
-//! [`MOST_IN_REGISTERS`] coordinates is a pass of its own, *wide*: four of its rows are one thread's.
+//! A *window* holds coordinates that some consecutive stages only mix among themselves. One thread takes a window
+//! through all of these stages in registers. Where every window of a pass looks the same, and only that, stages share a
+//! pass. A block of more than [`MOST_IN_REGISTERS`] coordinates is a pass of its own, *wide*: four of its rows are one
+//! thread's.
 //!
-//! Numbers of windows lie side by side, in fours: number e of window w is at (⌊e/4⌋·windows + w)·4 + e mod 4 behind the pass's first.
-//! So neighbouring threads read neighbouring 16 bytes. Blocks that share parameters are stored once for each block.
+//! Numbers of windows lie side by side, in fours: number e of window w is at (⌊e/4⌋·windows + w)·4 + e mod 4 behind the
+//! pass's first. So neighbouring threads read neighbouring 16 bytes. Blocks that share parameters are stored once for
+//! each block.
 
 use std::format;
 use std::vec::Vec;
@@ -46,8 +48,9 @@ pub(super) struct Schedule {
 /// No entry.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Of a rotation (c, −s; s, c) two numbers of the gradient G are kept, in the places of c and s: p = G₀₀ + G₁₁ and q = G₁₀ − G₀₁. All
-/// that moves c and s is in them. As entries they are ½(p, −q; q, p), the part of G that rotations can feel: the nearest such matrix.
+/// Of a rotation (c, −s; s, c) two numbers of the gradient G are kept, in the places of c and s: p = G₀₀ + G₁₁ and q =
+/// G₁₀ − G₀₁. All that moves c and s is in them. As entries they are ½(p, −q; q, p), the part of G that rotations can
+/// feel: the nearest such matrix.
 pub(super) const HALF: u32 = 1 << 30;
 pub(super) const MINUS: u32 = 1 << 31;
 
@@ -275,7 +278,8 @@ impl Schedule {
         }
     }
 
-    /// The swizzle with which eight neighbouring threads meet in the fewest banks (of 16 bytes), where tiles are filled as well.
+    /// The swizzle with which eight neighbouring threads meet in the fewest banks (of 16 bytes), where tiles are filled
+    /// as well.
     fn best_swizzle(&self) -> [u32; 2] {
         let cost = |[a, b]: [u32; 2]| {
             let bank = |row: usize| (row ^ (row >> a ^ row >> b)) & 7;

@@ -18,8 +18,8 @@ pub(super) struct Rows {
 
 /// The tile for vectors of length n where a block of threads has that much shared memory, with `tiles` of them.
 ///
-/// Chunks of four vectors, or fewer where they do not fit; planes until there are windows for 128 threads, each of which takes one
-/// window of one plane.
+/// Chunks of four vectors, or fewer where they do not fit; planes until there are windows for 128 threads, each of
+/// which takes one window of one plane.
 pub(super) fn tile(schedule: &Schedule, shared: usize, tiles: usize) -> Result<Tile> {
     let n = schedule.length;
     let fits = |vectors: usize, most: usize| n.next_multiple_of(8) * 4 * vectors * tiles <= most;
@@ -76,9 +76,10 @@ pub(super) fn apply(
     })
 }
 
-/// How many times the numbers the gradient of the entries is added up in, by the shape of the batch and of the tile: as many as there are tiles, at
-/// most so many that there are 512 blocks of threads, and no more than 32 MiB, that they stay in the device's second-level cache,
-/// unless that would leave fewer than 128 blocks; but never more than 1 GiB where one is less.
+/// How many times the numbers the gradient of the entries is added up in, by the shape of the batch and of the tile: as
+/// many as there are tiles, at most so many that there are 512 blocks of threads, and no more than 32 MiB, that they
+/// stay in the device's second-level cache, unless that would leave fewer than 128 blocks; but never more than 1 GiB
+/// where one is less.
 pub(super) fn slots(schedule: &Schedule, tile: Tile, batch: usize) -> usize {
     let bytes = (4 * (tile.planes / tile.together) * schedule.numbers.len()).max(1);
     let [least, most] = [128, 512].map(|blocks: usize| blocks.div_ceil(schedule.parts()));

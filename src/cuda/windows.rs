@@ -1,4 +1,5 @@
-//! Which coordinates are alone among themselves: parts of the vector that all stages keep apart, and windows that some stages do.
+//! Which coordinates are alone among themselves: parts of the vector that all stages keep apart, and windows that some
+//! stages do.
 
 use std::vec::Vec;
 
@@ -18,8 +19,8 @@ pub(super) struct Split<'a> {
     pub(super) owners: Vec<Vec<usize>>,
 }
 
-/// The shortest equal runs of coordinates that all stages keep apart and treat alike, but no less than [`LEAST`]; the whole vector, if
-/// there are none. Blocks of one part are read once for many vectors, more than whole ones would be.
+/// The shortest equal runs of coordinates that all stages keep apart and treat alike, but no less than [`LEAST`]; the
+/// whole vector, if there are none. Blocks of one part are read once for many vectors, more than whole ones would be.
 pub(super) fn split<'a>(n: usize, stages: &[&'a Stage<f32>]) -> (usize, Vec<Split<'a>>) {
     let blocks = |stage: &Stage<f32>| -> Vec<Vec<usize>> {
         (0..stage.layout().num_blocks()).map(|j| stage.layout().indices(j).collect()).collect()
@@ -63,8 +64,8 @@ pub(super) struct Windows {
     pub(super) blocks: Vec<Vec<Vec<usize>>>,
 }
 
-/// How many stages each pass takes: as few passes as there can be, and of these cuts the one with the fewest windows, whose passes are
-/// most alike.
+/// How many stages each pass takes: as few passes as there can be, and of these cuts the one with the fewest windows,
+/// whose passes are most alike.
 pub(super) fn cut(n: usize, stages: &[Split<'_>], window: usize) -> Vec<usize> {
     // Of the stages from each on: passes, windows, length of the first pass.
     let mut best = std::vec![(0, 0, 0); stages.len() + 1];

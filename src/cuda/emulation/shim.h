@@ -1,7 +1,7 @@
 // A GPU for a host compiler: one block of threads after the other, its threads as fibers that meet at __syncthreads.
 //
-// Shared memory starts as NaNs. Between two barriers threads run one after the other, upwards or downwards (argv[3]): results that
-// depend on the order lack a barrier. A barrier that some threads miss is an error.
+// Shared memory starts as NaNs. Between two barriers threads run one after the other, upwards or downwards (argv[3]):
+// results that depend on the order lack a barrier. A barrier that some threads miss is an error.
 #define _GLIBCXX_INCLUDE_NEXT_C_HEADERS // C's own headers: most of the compiler's time would go into C++'s
 #include <math.h>
 #include <stdint.h>

@@ -1,4 +1,5 @@
-// y = Q x, or Qᵀ x, for a part of a tile of vectors in each block of threads; x is read once and y written once. x and y may be the same.
+// y = Q x, or Qᵀ x, for a part of a tile of vectors in each block of threads; x is read once and y written once. x and
+// y may be the same.
 
 extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply(
     const stored* x, long long x_stride, stored* y, long long y_stride, long long batch,

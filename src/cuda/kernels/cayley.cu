@@ -1,7 +1,9 @@
-// The Cayley chart of B×B blocks, B ≥ 3: Q = (½I + ½A)⁻¹ − I in double precision, one block of the stage for each block of threads.
+// The Cayley chart of B×B blocks, B ≥ 3: Q = (½I + ½A)⁻¹ − I in double precision, one block of the stage for each block
+// of threads.
 //
-// Gauss–Jordan elimination without pivots grows like 1 + ‖A‖², so up to Σθ² = 10⁵ it keeps ten digits, more than a float has; then
-// one Newton–Schulz step. Beyond that, or if a parameter is not finite, `status` is set and the host makes the blocks.
+// Gauss–Jordan elimination without pivots grows like 1 + ‖A‖², so up to Σθ² = 10⁵ it keeps ten digits, more than a
+// float has; then one Newton–Schulz step. Beyond that, or if a parameter is not finite, `status` is set and the host
+// makes the blocks.
 //
 // Gradient (parametrization/cayley.rs): with P = I + Q and N = P Gᵀ P, dθ_ij += ½(N_ij − N_ji).
 

@@ -1,4 +1,5 @@
-// The exponential of 3×3 and 4×4 rotations by its closed forms (parametrization/exponential.rs), one block for each thread, B = 3 or 4.
+// The exponential of 3×3 and 4×4 rotations by its closed forms (parametrization/exponential.rs), one block for each
+// thread, B = 3 or 4.
 //
 // `status` is set to 1 where a parameter is not finite: then the host says what is wrong.
 

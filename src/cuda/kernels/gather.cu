@@ -25,7 +25,8 @@ extern "C" __global__ void __launch_bounds__(256) add_slots(
     }
 }
 
-// entries[e] += the sum of sums[d] over its places d, in this order; half of it, and negative, where bits 30 and 31 say so.
+// entries[e] += the sum of sums[d] over its places d, in this order; half of it, and negative, where bits 30 and 31 say
+// so.
 extern "C" __global__ void __launch_bounds__(256) scatter(
     const float* __restrict__ sums, const word* __restrict__ starts, const word* __restrict__ places, float* entries, long long count) {
     const long long e = (long long)blockIdx.x * 256 + threadIdx.x;

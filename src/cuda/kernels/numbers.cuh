@@ -1,6 +1,7 @@
 // Numbers as they are stored and as they are computed with. STORED: 0 is float, 1 bfloat16, 2 half precision.
 //
-// Rounding is to nearest, ties to even. Where no GPU compiles this, EMULATED gives the same functions to a host compiler.
+// Rounding is to nearest, ties to even. Where no GPU compiles this, EMULATED gives the same functions to a host
+// compiler.
 
 typedef unsigned int word;
 

@@ -1,5 +1,6 @@
-// The entries of a pass of large blocks as tensor cores take them: see tensor.cuh. B, COUNT: size and number of blocks of a part; NUMBERS,
-// PART: where they are among a part's numbers, and how many these are; PACKED, PACKED_PART likewise, of what is packed.
+// The entries of a pass of large blocks as tensor cores take them: see tensor.cuh. B, COUNT: size and number of blocks
+// of a part; NUMBERS, PART: where they are among a part's numbers, and how many these are; PACKED, PACKED_PART
+// likewise, of what is packed.
 
 #define TILES (B / 16)
 

@@ -2,7 +2,8 @@
 //
 // `status` is set to 1 where an angle is not finite: then the host says what is wrong.
 
-// Cosine and sine at θ, and how fast the angle of the rotation moves with θ (parametrization/cayley.rs, givens.rs, exponential.rs).
+// Cosine and sine at θ, and how fast the angle of the rotation moves with θ (parametrization/cayley.rs, givens.rs,
+// exponential.rs).
 __device__ inline void plane(double theta, double& c, double& s, double& speed) {
 #if CHART == 2
     const bool large = fabs(theta) > 1.0;

@@ -1,4 +1,5 @@
-// What differs between a GPU and a host compiler that emulates one (tests/cuda): there EMULATED is set, and these come with it.
+// What differs between a GPU and a host compiler that emulates one (tests/cuda): there EMULATED is set, and these come
+// with it.
 #ifndef EMULATED
 #define SHARED(type, name)                                   \
     extern __shared__ __align__(16) unsigned char memory_[]; \

@@ -1,8 +1,9 @@
-// Random rotations, version 1 (the documentation of papilio::random), in place, with the bits of every CPU: sums, differences and products
-// are rounded one by one.
+// Random rotations, version 1 (the documentation of papilio::random), in place, with the bits of every CPU: sums,
+// differences and products are rounded one by one.
 //
-// BLOCK, UNIT: coordinates of a block and of a unit. A round has BLOCKS blocks; where they are DISJOINT they go side by side, otherwise one after
-// the other. For each block `data` holds the starts of its units, then its signs, then those between, a bit each.
+// BLOCK, UNIT: coordinates of a block and of a unit. A round has BLOCKS blocks; where they are DISJOINT they go side by
+// side, otherwise one after the other. For each block `data` holds the starts of its units, then its signs, then those
+// between, a bit each.
 
 #define UNITS (BLOCK / UNIT)
 #define PAIRS (BLOCK > 1 ? BLOCK / 2 : 1) // a block of one coordinate goes through no stage

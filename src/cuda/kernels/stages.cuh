@@ -1,11 +1,13 @@
-// Stages on a tile. A pass P has COUNT windows of WINDOW coordinates; coordinate(w, i, index) tells where they are. A stage S inside it
-// has blocks of B coordinates, at(q, i) of the window. T: all of Q acts transposed, so stages run from the last to the first.
+// Stages on a tile. A pass P has COUNT windows of WINDOW coordinates; coordinate(w, i, index) tells where they are. A
+// stage S inside it has blocks of B coordinates, at(q, i) of the window. T: all of Q acts transposed, so stages run
+// from the last to the first.
 //
 // Output i of a block is Q_i0·x_0, then fused multiply-adds of Q_ik·x_k for k = 1, 2, …, as on the CPU.
 
 template <class... Stages> struct List {};
 
-// Number e of window w, behind the pass's first. Four are loaded at once; the compiler loads them once for all that ask.
+// Number e of window w, behind the pass's first. Four are loaded at once; the compiler loads them once for all that
+// ask.
 template <class P> __device__ inline float number(const float* __restrict__ numbers, int w, int e) {
     const float4 four = __ldg(reinterpret_cast<const float4*>(numbers + P::NUMBERS) + (e / 4) * P::COUNT + w);
     return e % 4 == 0 ? four.x : e % 4 == 1 ? four.y : e % 4 == 2 ? four.z : four.w;

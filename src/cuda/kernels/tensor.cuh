@@ -1,9 +1,11 @@
-// Large blocks on tensor cores, for vectors of half precision (TENSOR 1): each number is the sum of two of bfloat16, and three of the four
-// products of sums are taken. What is left out is 2⁻¹⁶ of the result, less than what rounding to half precision loses.
+// Large blocks on tensor cores, for vectors of half precision (TENSOR 1): each number is the sum of two of bfloat16,
+// and three of the four products of sums are taken. What is left out is 2⁻¹⁶ of the result, less than what rounding to
+// half precision loses.
 //
-// A warp takes one block of eight vectors, two planes, in tiles of 16 rows by 16 columns (mma.m16n8k16). Of a tile, thread 4g + t holds
-// rows g and g + 8, columns 2t, 2t + 1, 2t + 8 and 2t + 9; `packed` has these eight numbers as one uint4, and after the tile's 32
-// those of what bfloat16 lost; first for blocks as they are stored, then for transposed ones.
+// A warp takes one block of eight vectors, two planes, in tiles of 16 rows by 16 columns (mma.m16n8k16). Of a tile,
+// thread 4g + t holds rows g and g + 8, columns 2t, 2t + 1, 2t + 8 and 2t + 9; `packed` has these eight numbers as one
+// uint4, and after the tile's 32 those of what bfloat16 lost; first for blocks as they are stored, then for transposed
+// ones.
 
 // Two numbers as bfloat16, the first in the lower half.
 __device__ inline word two(float low, float high) {

@@ -1,7 +1,8 @@
 // The tile: C·PLANES vectors in shared memory; row c of a plane is a chunk, coordinate c of C vectors. Rows are
 // exchanged among eight neighbours (SWIZZLE_A, SWIZZLE_B) so that threads that are neighbours meet in few banks.
 //
-// N: coordinates of a vector. ALIGNED: rows of the batches start at whole fours of numbers, and N is a multiple of four.
+// N: coordinates of a vector. ALIGNED: rows of the batches start at whole fours of numbers, and N is a multiple of
+// four.
 
 struct __align__(4 * C) Chunk {
     float v[C];
@@ -13,8 +14,8 @@ __device__ inline int swizzled(int row) {
     return row ^ (((row >> SWIZZLE_A) ^ (row >> SWIZZLE_B)) & 7);
 }
 
-// The row of the tile in which coordinate i of window w of pass P is. Where first coordinates and offsets have no bit in common, so are their
-// exchanged rows.
+// The row of the tile in which coordinate i of window w of pass P is. Where first coordinates and offsets have no bit
+// in common, so are their exchanged rows.
 template <class P> __device__ inline int row_of(int w, int i, const unsigned short* __restrict__ index) {
     return P::APART ? swizzled(P::first(w)) ^ swizzled(P::offset(i)) : swizzled(P::coordinate(w, i, index));
 }

@@ -1,11 +1,13 @@
-// The adjoint of the derivative of y = op(Q) x, where Q is undone stage by stage: from y and ∂y, in two tiles, to ∂x and to the
-// gradient of every entry. Where blocks are not orthogonal (EXACT 0) no stage can be undone: each pass is one stage, and its
-// input is computed from x again.
+// The adjoint of the derivative of y = op(Q) x, where Q is undone stage by stage: from y and ∂y, in two tiles, to ∂x
+// and to the gradient of every entry. Where blocks are not orthogonal (EXACT 0) no stage can be undone: each pass is
+// one stage, and its input is computed from x again.
 //
-// FROM_INPUT: `saved` is x, not y. HAS_GX, HAS_GRADIENT: what is wanted. A part of the vector and a slot belong to a block of threads: it
-// takes every so many-th tile and adds its gradients, in this order, to the slot; each group of K planes has its own.
+// FROM_INPUT: `saved` is x, not y. HAS_GX, HAS_GRADIENT: what is wanted. A part of the vector and a slot belong to a
+// block of threads: it takes every so many-th tile and adds its gradients, in this order, to the slot; each group of K
+// planes has its own.
 
-// Stage S backwards in the registers of a window: a is its output and becomes its input (EXACT), g likewise for gradients.
+// Stage S backwards in the registers of a window: a is its output and becomes its input (EXACT), g likewise for
+// gradients.
 template <class P, class S, bool T>
 __device__ inline void stage_back(
     Chunk (&a)[P::WINDOW][K], Chunk (&g)[P::WINDOW][K], const float* __restrict__ numbers, float* gradients, int w, bool first) {
@@ -105,7 +107,8 @@ template <class P, bool T> struct Back<P, T, true> {
             __syncthreads();
         }
         if (HAS_GRADIENT) {
-            // The gradient of entry (i, k) of a block that acts as it is stored is g_i·a_k; of one that acts transposed, g_k·a_i.
+            // The gradient of entry (i, k) of a block that acts as it is stored is g_i·a_k; of one that acts
+            // transposed, g_k·a_i.
             const bool flip = T != S::ADJOINT;
             const Chunk *left = flip ? a : g, *right = flip ? g : a;
             const int B = S::B, quads = (B + 3) / 4;

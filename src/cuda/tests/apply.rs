@@ -96,7 +96,8 @@ fn stored_types_and_strides() {
     }
 }
 
-/// Tiles of every shape, also those that only large vectors or a device with other sizes would get; more blocks than tiles.
+/// Tiles of every shape, also those that only large vectors or a device with other sizes would get; more blocks than
+/// tiles.
 #[test]
 fn every_tile_gives_the_same_bits() {
     if !emulation::is_there() {

@@ -33,7 +33,8 @@ fn random_rotations_have_the_bits_of_the_cpu() {
     }
 }
 
-/// On an H100 by its data sheet: dense for one block that is the matrix, structured for what moves hardly more than x and y.
+/// On an H100 by its data sheet: dense for one block that is the matrix, structured for what moves hardly more than x
+/// and y.
 #[test]
 fn the_model_prefers_what_is_less_work() {
     let speeds = Speeds { memory: 3.35e12, cycles: 132.0 * 1.7e9, tensor: 2048.0 };
