@@ -93,8 +93,7 @@ impl Stream {
     ///
     /// # Safety
     /// * `address` is device memory of this stream's device, aligned for `E`, of `len` numbers, and lives until this
-    /// buffer has
-    ///   been dropped and the work on it has ended.
+    ///   buffer has been dropped and the work on it has ended.
     /// * Work of others on it is ordered with this stream by the caller.
     pub unsafe fn borrow<E>(&self, address: u64, len: usize) -> Buffer<E> {
         Buffer { memory: Memory::Foreign(address), len, stream: self.clone() }
