@@ -76,6 +76,16 @@ pub enum Error {
         /// What was found, or the operating system's message.
         got: String,
     },
+    /// A GPU, its driver or one of CUDA's libraries is missing or reports an error.
+    #[error("{what}: expected {expected}, got {got}")]
+    Device {
+        /// The library, device or operation.
+        what: &'static str,
+        /// What it takes.
+        expected: String,
+        /// What was found, or the driver's message.
+        got: String,
+    },
     /// The caller stopped a long computation. Nothing is wrong with its inputs.
     #[error("{what}: expected {expected}, got {got}")]
     Interrupted {

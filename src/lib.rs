@@ -283,6 +283,7 @@
 //! | `proptest` | | strategies for the property tests of crates that build on papilio |
 //! | `files` | | [`archive`](archive/index.html): operators saved and loaded; [`adapter`](adapter/index.html): PEFT's BOFT adapters read, certified and merged into safetensors models |
 //! | `candle` | | [`interop::candle`](interop/candle/index.html): rotations of candle's tensors and adapters for its layers, with gradients; implies `files` |
+//! | `cuda` | | [`cuda`](cuda/index.html): the verbs on GPUs of NVIDIA, whose libraries are loaded at run time |
 //! | `faer`, `nalgebra`, `ndarray` | | [`interop`](interop/index.html): their views as batches, without copies; operators for faer's solvers |
 //! | `interop` | | these three |
 //! | `cli` | | the `papilio` command: `merge`, `inspect`, `verify`, `topology`, `fit`, `bench`, `rotate` |
@@ -301,6 +302,8 @@ pub mod adapter;
 #[cfg(feature = "files")]
 pub mod archive;
 mod batch;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod dense;
 mod error;
 pub mod fit;

@@ -69,9 +69,9 @@ mod plain;
 mod plan;
 mod quality;
 mod registers;
-mod rotation;
+pub(crate) mod rotation;
 mod stored;
-mod wiring;
+pub(crate) mod wiring;
 
 pub use gaussian::GaussianMap;
 pub use hadamard::{walsh_hadamard, walsh_hadamard_on};

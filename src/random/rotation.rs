@@ -249,7 +249,7 @@ fn copy_out<E: Element>(rows: &[E::Scalar], vectors: &mut BatchMut<'_, E>, first
 }
 
 /// 2^{−bits/2}: a power of two, or the nearest number to √½ times one.
-fn scale<T: Real>(bits: u32) -> T {
+pub(crate) fn scale<T: Real>(bits: u32) -> T {
     let half = if bits.is_multiple_of(2) { 1.0 } else { core::f64::consts::FRAC_1_SQRT_2 };
     let power = (0..bits / 2).fold(T::one(), |power, _| power * T::from_wide(0.5));
     <T as Scalar>::from_wide(half) * power

@@ -6,24 +6,24 @@ use crate::generator::Generator;
 
 /// Sizes that n fixes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) n: usize,
+pub(crate) struct Shape {
+    pub(crate) n: usize,
     /// Coordinates of a block, a power of two.
-    pub(super) block: usize,
+    pub(crate) block: usize,
     /// Coordinates of a unit, a power of two: blocks are made of runs of that many neighbours.
-    pub(super) unit: usize,
+    pub(crate) unit: usize,
     /// Blocks of a round.
-    pub(super) blocks: usize,
+    pub(crate) blocks: usize,
 }
 
 /// Coordinates of a unit, at most: 64 bytes of `f32`.
-pub(super) const UNIT: usize = 16;
+pub(crate) const UNIT: usize = 16;
 /// Coordinates of a block unless n asks for more.
 const BLOCK: usize = 256;
 
 /// What rounds do, in turn. (Why so: docs/random.md.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Round {
+pub(crate) enum Round {
     /// Blocks are runs; signs, across units, signs within pairs of neighbours, within units.
     Opening,
     /// Blocks are combs; signs, across units.
@@ -33,14 +33,14 @@ pub(super) enum Round {
 }
 
 impl Round {
-    pub(super) fn of(number: usize) -> Self {
+    pub(crate) fn of(number: usize) -> Self {
         [Self::Opening, Self::Middle, Self::Closing][number % 3]
     }
 }
 
 impl Shape {
     /// For n ≥ 1.
-    pub(super) fn of(n: usize) -> Self {
+    pub(crate) fn of(n: usize) -> Self {
         let mut block = BLOCK.min(1 << n.ilog2());
         if n == 384 {
             block = 128; // three of them; two of 256 would overlap by half
@@ -55,14 +55,14 @@ impl Shape {
     }
 
     /// Units of a block.
-    pub(super) fn units(self) -> usize {
+    pub(crate) fn units(self) -> usize {
         self.block / self.unit
     }
 
     /// Where unit `u` of block `b` starts, before units are shuffled. Runs are neighbouring units. For combs the vector is cut into as
     /// many runs as a block has units, and block b takes unit b of each; for diagonals unit b + d of run u, around the end, where d goes
     /// through 0..m as evenly as it can, in large steps.
-    pub(super) fn start(self, round: Round, b: usize, u: usize) -> usize {
+    pub(crate) fn start(self, round: Round, b: usize, u: usize) -> usize {
         let (units, blocks) = (self.units(), self.blocks);
         // A block and less than a unit can only be cut like this; so few blocks meet evenly in runs as well.
         let as_runs = self.n < self.block + self.unit || (round == Round::Closing && blocks < 6);
@@ -89,7 +89,7 @@ impl Shape {
     }
 
     /// Number of the signs between.
-    pub(super) fn between(self, round: Round) -> usize {
+    pub(crate) fn between(self, round: Round) -> usize {
         match round {
             Round::Opening if self.unit > 1 => self.block / 2,
             Round::Closing if self.units() > 1 => self.block / 2,
@@ -98,25 +98,25 @@ impl Shape {
     }
 
     /// Stages of a block: sums and differences at so many distances.
-    pub(super) fn stages(self, round: Round) -> u32 {
+    pub(crate) fn stages(self, round: Round) -> u32 {
         if round == Round::Middle { self.units().ilog2() } else { self.block.ilog2() }
     }
 }
 
 /// All that is drawn for one block of a round, in this order.
-pub(super) struct Drawn {
-    pub(super) round: Round,
+pub(crate) struct Drawn {
+    pub(crate) round: Round,
     /// Where its units start, shuffled.
-    pub(super) starts: Vec<u32>,
+    pub(crate) starts: Vec<u32>,
     /// A bit for each coordinate: minus at the beginning.
-    pub(super) signs: Vec<u64>,
+    pub(crate) signs: Vec<u64>,
     /// A bit for every other coordinate: minus between what happens across units and within. In an opening round coordinates 2i and
     /// 2i + 1 of the block have bit i; in a closing round the odd units have them, one after the other; else there is none.
-    pub(super) between: Vec<u64>,
+    pub(crate) between: Vec<u64>,
 }
 
 /// What the seed draws, block by block of round by round.
-pub(super) fn draw(shape: Shape, seed: u64, rounds: usize) -> impl Iterator<Item = Drawn> {
+pub(crate) fn draw(shape: Shape, seed: u64, rounds: usize) -> impl Iterator<Item = Drawn> {
     let mut generator = Generator::new(Generator::new(seed).next_u64() ^ shape.n as u64);
     let blocks = (0..rounds).flat_map(move |round| (0..shape.blocks).map(move |b| (Round::of(round), b)));
     blocks.map(move |(round, b)| {

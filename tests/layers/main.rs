@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 8] = [
     &["plan"],
     &["verify", "storage", "transmission", "synthesis"],
     &["orthogonal", "fit", "random"],
-    &["adapter", "archive"],
+    &["adapter", "archive", "cuda"],
     &["interop"],
 ];
 
@@ -40,6 +40,12 @@ const FEATURE_DOORS: &[(&str, &str)] = &[
 /// Files that may hold unsafe code, with the reason.
 const UNSAFE_FILES: &[(&str, &str)] = &[
     ("batch.rs", "strided views whose interleaved pieces go to several threads"),
+    ("cuda/blas.rs", "a product of device memory by cuBLAS"),
+    ("cuda/buffer.rs", "device memory: copies, and a framework's"),
+    ("cuda/device.rs", "launches of kernels, and a framework's streams"),
+    ("cuda/driver.rs", "CUDA's libraries are loaded and NVRTC is called"),
+    ("cuda/plan.rs", "launches: what the verbs have checked"),
+    ("cuda/random.rs", "likewise"),
     ("interop/faer.rs", "views of a library become batches: a pointer and strides"),
     ("interop/nalgebra.rs", "likewise"),
     ("interop/ndarray.rs", "likewise"),

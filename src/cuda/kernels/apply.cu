@@ -1,0 +1,19 @@
+// y = Q x, or Qᵀ x, for a part of a tile of vectors in each block of threads; x is read once and y written once. x and
+// y may be the same.
+
+extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply(
+    const stored* x, long long x_stride, stored* y, long long y_stride, long long batch,
+    const float* __restrict__ numbers, const uint4* __restrict__ packed, const unsigned short* __restrict__ index) {
+    SHARED(Chunk, tile);
+    const int part = blockIdx.x % PARTS;
+    const long long first = (long long)(blockIdx.x / PARTS) * (C * PLANES);
+    if (AHEAD > 0) { // what this multiprocessor is likely to work on next
+        const long long next = (long long)blockIdx.x + AHEAD;
+        expect(x + next % PARTS * N, x_stride, next / PARTS * (C * PLANES), batch);
+    }
+    fill(tile, x + part * N, x_stride, first, batch);
+    __syncthreads();
+    passes<TRANSPOSED>(
+        Passes(), tile, numbers + (long long)part * PART, packed + (long long)part * PACKED_PART, index, TRANSPOSED ? -1 : PASSES);
+    empty(tile, y + part * N, y_stride, first, batch);
+}

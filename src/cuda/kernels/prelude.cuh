@@ -1,0 +1,7 @@
+// What differs between a GPU and a host compiler that emulates one (tests/cuda): there EMULATED is set, and these come
+// with it.
+#ifndef EMULATED
+#define SHARED(type, name)                                   \
+    extern __shared__ __align__(16) unsigned char memory_[]; \
+    type* name = reinterpret_cast<type*>(memory_)
+#endif

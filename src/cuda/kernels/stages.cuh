@@ -1,0 +1,164 @@
+// Stages on a tile. A pass P has COUNT windows of WINDOW coordinates; coordinate(w, i, index) tells where they are. A
+// stage S inside it has blocks of B coordinates, at(q, i) of the window. T: all of Q acts transposed, so stages run
+// from the last to the first.
+//
+// Output i of a block is Q_i0·x_0, then fused multiply-adds of Q_ik·x_k for k = 1, 2, …, as on the CPU.
+
+template <class... Stages> struct List {};
+
+// Number e of window w, behind the pass's first. Four are loaded at once; the compiler loads them once for all that
+// ask.
+template <class P> __device__ inline float number(const float* __restrict__ numbers, int w, int e) {
+    const float4 four = __ldg(reinterpret_cast<const float4*>(numbers + P::NUMBERS) + (e / 4) * P::COUNT + w);
+    return e % 4 == 0 ? four.x : e % 4 == 1 ? four.y : e % 4 == 2 ? four.z : four.w;
+}
+
+// Entry (i, k) of block q of stage S as it acts.
+template <class P, class S, bool T>
+__device__ inline float entry(const float* __restrict__ numbers, int w, int q, int i, int k) {
+    const bool flip = T != S::ADJOINT;
+    const int row = flip ? k : i, column = flip ? i : k;
+    if (S::ROTATION) {
+        const float x = number<P>(numbers, w, S::NUMBER + 2 * q + (row != column));
+        return row < column ? -x : x;
+    }
+    return number<P>(numbers, w, S::NUMBER + (q * S::B + row) * S::B + column);
+}
+
+// A window goes through one stage.
+template <class P, class S, bool T>
+__device__ inline void stage(Chunk (&x)[P::WINDOW][K], const float* __restrict__ numbers, int w) {
+#pragma unroll
+    for (int q = 0; q < S::BLOCKS; q++) {
+        Chunk y[S::B][K];
+#pragma unroll
+        for (int i = 0; i < S::B; i++) {
+#pragma unroll
+            for (int k = 0; k < S::B; k++) {
+                const float c = entry<P, S, T>(numbers, w, q, i, k);
+#pragma unroll
+                for (int p = 0; p < K; p++)
+#pragma unroll
+                    for (int v = 0; v < C; v++) {
+                        const float from = x[S::at(q, k)][p].v[v];
+                        y[i][p].v[v] = k == 0 ? __fmul_rn(c, from) : __fmaf_rn(c, from, y[i][p].v[v]);
+                    }
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < S::B; i++)
+#pragma unroll
+            for (int p = 0; p < K; p++) x[S::at(q, i)][p] = y[i][p];
+    }
+}
+
+template <class P, bool T>
+__device__ inline void stages(List<>, Chunk (&)[P::WINDOW][K], const float* __restrict__, int) {}
+
+template <class P, bool T, class S, class... Rest>
+__device__ inline void stages(List<S, Rest...>, Chunk (&x)[P::WINDOW][K], const float* __restrict__ numbers, int w) {
+    if (!T) stage<P, S, T>(x, numbers, w);
+    stages<P, T>(List<Rest...>(), x, numbers, w);
+    if (T) stage<P, S, T>(x, numbers, w);
+}
+
+// All windows of a pass, in registers; K planes are a thread's.
+template <class P, bool T, bool WIDE> struct Pass {
+    __device__ static inline void run(Chunk* tile, const float* __restrict__ numbers, const unsigned short* __restrict__ index) {
+        for (int item = threadIdx.x; item < P::COUNT * (PLANES / K); item += THREADS) {
+            const int w = item % P::COUNT;
+            Chunk* planes = tile + item / P::COUNT * K * ROWS;
+            Chunk x[P::WINDOW][K];
+            int row[P::WINDOW];
+#pragma unroll
+            for (int i = 0; i < P::WINDOW; i++) {
+                row[i] = row_of<P>(w, i, index);
+#pragma unroll
+                for (int p = 0; p < K; p++) x[i][p] = planes[p * ROWS + row[i]];
+            }
+            stages<P, T>(typename P::Stages(), x, numbers, w);
+#pragma unroll
+            for (int i = 0; i < P::WINDOW; i++)
+#pragma unroll
+                for (int p = 0; p < K; p++) planes[p * ROWS + row[i]] = x[i][p];
+        }
+    }
+};
+
+// Large blocks: four rows of one plane are a thread's, and wait in registers until all inputs have been read.
+template <class P, bool T> struct Pass<P, T, true> {
+    __device__ static inline void run(Chunk* tile, const float* __restrict__ numbers, const unsigned short* __restrict__ index) {
+        typedef typename P::Only S;
+        const int B = S::B, quads = (B + 3) / 4, items = P::COUNT * quads * PLANES;
+        const int each = (items + THREADS - 1) / THREADS;
+        const bool flip = T != S::ADJOINT;
+        const Four* __restrict__ fours = reinterpret_cast<const Four*>(numbers + P::NUMBERS);
+        Chunk y[each][4];
+#pragma unroll
+        for (int n = 0; n < each; n++) {
+            const int item = threadIdx.x + n * THREADS;
+            if (item < items) {
+                const int w = item % P::COUNT, quad = item / P::COUNT % quads, plane = item / P::COUNT / quads;
+                const Chunk* from = tile + plane * ROWS;
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+#pragma unroll
+                    for (int v = 0; v < C; v++) y[n][i].v[v] = 0.0f;
+#pragma unroll 4
+                for (int k = 0; k < B; k++) {
+                    const Chunk x = from[row_of<P>(w, k, index)];
+                    Four c;
+                    if (flip) {
+#pragma unroll
+                        for (int i = 0; i < 4; i++) {
+                            // Column 4·quad + i of the stored block, row k.
+                            const int column = 4 * quad + i;
+                            c.v[i] = column < B ? fours[(k / 4 * B + column) * P::COUNT + w].v[k % 4] : 0.0f;
+                        }
+                    } else {
+                        c = fours[(quad * B + k) * P::COUNT + w];
+                    }
+#pragma unroll
+                    for (int i = 0; i < 4; i++)
+#pragma unroll
+                        for (int v = 0; v < C; v++)
+                            y[n][i].v[v] =
+                                k == 0 ? __fmul_rn(c.v[i], x.v[v]) : __fmaf_rn(c.v[i], x.v[v], y[n][i].v[v]);
+                }
+            }
+        }
+        __syncthreads();
+#pragma unroll
+        for (int n = 0; n < each; n++) {
+            const int item = threadIdx.x + n * THREADS;
+            if (item < items) {
+                const int w = item % P::COUNT, quad = item / P::COUNT % quads, plane = item / P::COUNT / quads;
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    if (4 * quad + i < B)
+                        tile[plane * ROWS + row_of<P>(w, 4 * quad + i, index)] = y[n][i];
+            }
+        }
+    }
+};
+
+// Passes before number `limit`, or all; between two of them all threads wait.
+template <bool T>
+__device__ inline void passes(List<>, Chunk*, const float* __restrict__, const uint4* __restrict__, const unsigned short* __restrict__, int) {}
+
+template <bool T, class P, class... Rest>
+__device__ inline void passes(
+    List<P, Rest...>, Chunk* tile, const float* __restrict__ numbers, const uint4* __restrict__ packed,
+    const unsigned short* __restrict__ index, int limit) {
+    if (T) passes<T>(List<Rest...>(), tile, numbers, packed, index, limit);
+    if (T ? P::AT > limit : P::AT < limit) {
+#if TENSOR
+        if constexpr (P::TENSOR_CORES)
+            tensor<P, T>(tile, packed, index);
+        else
+#endif
+            Pass<P, T, P::WIDE>::run(tile, numbers, index);
+        __syncthreads();
+    }
+    if (!T) passes<T>(List<Rest...>(), tile, numbers, packed, index, limit);
+}

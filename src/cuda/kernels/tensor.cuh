@@ -1,0 +1,79 @@
+// Large blocks on tensor cores, for vectors of half precision (TENSOR 1): each number is the sum of two of bfloat16,
+// and three of the four products of sums are taken. What is left out is 2⁻¹⁶ of the result, less than what rounding to
+// half precision loses.
+//
+// A warp takes one block of eight vectors, two planes, in tiles of 16 rows by 16 columns (mma.m16n8k16). Of a tile,
+// thread 4g + t holds rows g and g + 8, columns 2t, 2t + 1, 2t + 8 and 2t + 9; `packed` has these eight numbers as one
+// uint4, and after the tile's 32 those of what bfloat16 lost; first for blocks as they are stored, then for transposed
+// ones.
+
+// Two numbers as bfloat16, the first in the lower half.
+__device__ inline word two(float low, float high) {
+#ifdef EMULATED
+    return word(emulated_bf16(low)) | word(emulated_bf16(high)) << 16;
+#else
+    word both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+#endif
+}
+
+// And what they lose by it, as bfloat16.
+__device__ inline word two_rests(float low, float high, word both) {
+    return two(__fsub_rn(low, __uint_as_float(both << 16)), __fsub_rn(high, __uint_as_float(both & 0xffff0000u)));
+}
+
+#if TENSOR
+// d += a·b
+__device__ inline void multiply(float (&d)[4], uint4 a, const word (&b)[2]) {
+#ifdef EMULATED
+    emulated_mma(d, a.x, a.y, a.z, a.w, b[0], b[1]);
+#else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+template <class P, bool T>
+__device__ inline void tensor(Chunk* tile, const uint4* __restrict__ packed, const unsigned short* __restrict__ index) {
+    typedef typename P::Only S;
+    const int tiles = S::B / 16, tasks = P::COUNT * (PLANES / 2);
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const uint4* __restrict__ direction = packed + P::PACKED + (T != S::ADJOINT ? P::COUNT * tiles * tiles * 64 : 0);
+    for (int task = threadIdx.x / 32; task < tasks; task += THREADS / 32) {
+        const int w = task % P::COUNT, pair = task / P::COUNT;
+        const Chunk* from = tile + (2 * pair + g / 4) * ROWS;
+        word x[tiles][2], rest[tiles][2];
+#pragma unroll
+        for (int k = 0; k < 2 * tiles; k++) {
+            const float low = from[row_of<P>(w, 8 * k + 2 * t, index)].v[g % 4];
+            const float high = from[row_of<P>(w, 8 * k + 2 * t + 1, index)].v[g % 4];
+            x[k / 2][k % 2] = two(low, high);
+            rest[k / 2][k % 2] = two_rests(low, high, x[k / 2][k % 2]);
+        }
+        __syncwarp();
+        Chunk* to = tile + (2 * pair + t / 2) * ROWS;
+        const int v = t % 2 * 2;
+#pragma unroll
+        for (int i = 0; i < tiles; i++) {
+            float y[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+            for (int k = 0; k < tiles; k++) {
+                const uint4* a = direction + ((w * tiles + i) * tiles + k) * 64 + lane;
+                const uint4 entries = __ldg(a), rests = __ldg(a + 32);
+                multiply(y, rests, x[k]);
+                multiply(y, entries, rest[k]);
+                multiply(y, entries, x[k]);
+            }
+            float* row = to[row_of<P>(w, 16 * i + g, index)].v + v;
+            row[0] = y[0];
+            row[1] = y[1];
+            row = to[row_of<P>(w, 16 * i + g + 8, index)].v + v;
+            row[0] = y[2];
+            row[1] = y[3];
+        }
+        __syncwarp();
+    }
+}
+#endif

@@ -1,0 +1,207 @@
+// The adjoint of the derivative of y = op(Q) x, where Q is undone stage by stage: from y and ∂y, in two tiles, to ∂x
+// and to the gradient of every entry. Where blocks are not orthogonal (EXACT 0) no stage can be undone: each pass is
+// one stage, and its input is computed from x again.
+//
+// FROM_INPUT: `saved` is x, not y. HAS_GX, HAS_GRADIENT: what is wanted. A part of the vector and a slot belong to a
+// block of threads: it takes every so many-th tile and adds its gradients, in this order, to the slot; each group of K
+// planes has its own.
+
+// Stage S backwards in the registers of a window: a is its output and becomes its input (EXACT), g likewise for
+// gradients.
+template <class P, class S, bool T>
+__device__ inline void stage_back(
+    Chunk (&a)[P::WINDOW][K], Chunk (&g)[P::WINDOW][K], const float* __restrict__ numbers, float* gradients, int w, bool first) {
+    const bool flip = T != S::ADJOINT;
+    if (EXACT) stage<P, S, !T>(a, numbers, w);
+    if (HAS_GRADIENT) {
+        const int each = S::ROTATION ? 2 : S::B * S::B;
+#pragma unroll
+        for (int e = 0; e < S::BLOCKS * each; e += 4) {
+            Four* to = reinterpret_cast<Four*>(gradients + P::NUMBERS) + ((S::NUMBER + e) / 4) * P::COUNT + w;
+            Four sum;
+#pragma unroll
+            for (int n = 0; n < 4; n++) {
+                sum.v[n] = 0.0f;
+                if (e + n < S::BLOCKS * each) {
+                    const int q = (e + n) / each, i = (e + n) % each / S::B, k = (e + n) % each % S::B;
+#pragma unroll
+                    for (int p = 0; p < K; p++)
+#pragma unroll
+                        for (int v = 0; v < C; v++) {
+                            if (S::ROTATION) {
+                                // p or q: see schedule.rs.
+                                const Chunk(&l)[P::WINDOW][K] = flip ? a : g, (&r)[P::WINDOW][K] = flip ? g : a;
+                                const float l0 = l[S::at(q, 0)][p].v[v], l1 = l[S::at(q, 1)][p].v[v];
+                                const float r0 = r[S::at(q, 0)][p].v[v], r1 = r[S::at(q, 1)][p].v[v];
+                                if ((e + n) % 2 == 0) {
+                                    sum.v[n] = __fmaf_rn(l1, r1, __fmaf_rn(l0, r0, sum.v[n]));
+                                } else {
+                                    sum.v[n] = __fmaf_rn(-l0, r1, __fmaf_rn(l1, r0, sum.v[n]));
+                                }
+                            } else {
+                                const float left = g[S::at(q, flip ? k : i)][p].v[v], right = a[S::at(q, flip ? i : k)][p].v[v];
+                                sum.v[n] = __fmaf_rn(left, right, sum.v[n]);
+                            }
+                        }
+                }
+            }
+            if (!first) {
+                const Four before = *to;
+#pragma unroll
+                for (int n = 0; n < 4; n++) sum.v[n] = __fadd_rn(before.v[n], sum.v[n]);
+            }
+            *to = sum;
+        }
+    }
+    stage<P, S, !T>(g, numbers, w);
+}
+
+template <class P, bool T>
+__device__ inline void stages_back(List<>, Chunk (&)[P::WINDOW][K], Chunk (&)[P::WINDOW][K], const float*, float*, int, bool) {}
+
+template <class P, bool T, class S, class... Rest>
+__device__ inline void stages_back(
+    List<S, Rest...>, Chunk (&a)[P::WINDOW][K], Chunk (&g)[P::WINDOW][K], const float* __restrict__ numbers, float* gradients, int w,
+    bool first) {
+    if (T) stage_back<P, S, T>(a, g, numbers, gradients, w, first);
+    stages_back<P, T>(List<Rest...>(), a, g, numbers, gradients, w, first);
+    if (!T) stage_back<P, S, T>(a, g, numbers, gradients, w, first);
+}
+
+template <class P, bool T, bool WIDE> struct Back {
+    __device__ static inline void run(
+        Chunk* a_tile, Chunk* g_tile, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index,
+        bool first) {
+        for (int item = threadIdx.x; item < P::COUNT * (PLANES / K); item += THREADS) {
+            const int w = item % P::COUNT, group = item / P::COUNT;
+            Chunk a[P::WINDOW][K], g[P::WINDOW][K];
+            int row[P::WINDOW];
+#pragma unroll
+            for (int i = 0; i < P::WINDOW; i++) {
+                row[i] = row_of<P>(w, i, index);
+#pragma unroll
+                for (int p = 0; p < K; p++) {
+                    a[i][p] = a_tile[(group * K + p) * ROWS + row[i]];
+                    g[i][p] = g_tile[(group * K + p) * ROWS + row[i]];
+                }
+            }
+            stages_back<P, T>(typename P::Stages(), a, g, numbers, gradients + (long long)group * (PARTS * PART), w, first);
+#pragma unroll
+            for (int i = 0; i < P::WINDOW; i++)
+#pragma unroll
+                for (int p = 0; p < K; p++) {
+                    if (EXACT) a_tile[(group * K + p) * ROWS + row[i]] = a[i][p];
+                    g_tile[(group * K + p) * ROWS + row[i]] = g[i][p];
+                }
+        }
+        __syncthreads();
+    }
+};
+
+template <class P, bool T> struct Back<P, T, true> {
+    __device__ static inline void run(
+        Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index, bool first) {
+        typedef typename P::Only S;
+        if (EXACT) {
+            Pass<P, !T, true>::run(a, numbers, index);
+            __syncthreads();
+        }
+        if (HAS_GRADIENT) {
+            // The gradient of entry (i, k) of a block that acts as it is stored is g_i·a_k; of one that acts
+            // transposed, g_k·a_i.
+            const bool flip = T != S::ADJOINT;
+            const Chunk *left = flip ? a : g, *right = flip ? g : a;
+            const int B = S::B, quads = (B + 3) / 4;
+            for (int item = threadIdx.x; item < P::COUNT * quads * (PLANES / K); item += THREADS) {
+                const int w = item % P::COUNT, quad = item / P::COUNT % quads, group = item / P::COUNT / quads;
+                Four* to = reinterpret_cast<Four*>(gradients + (long long)group * (PARTS * PART) + P::NUMBERS) + quad * B * P::COUNT + w;
+                Chunk rows[4][K];
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+#pragma unroll
+                    for (int p = 0; p < K; p++) {
+                        const int at = 4 * quad + i < B ? 4 * quad + i : 0;
+                        rows[i][p] = left[(group * K + p) * ROWS + row_of<P>(w, at, index)];
+                    }
+                for (int k = 0; k < B; k++) {
+                    Four sum;
+                    const int at = row_of<P>(w, k, index);
+#pragma unroll
+                    for (int i = 0; i < 4; i++) sum.v[i] = 0.0f;
+#pragma unroll
+                    for (int p = 0; p < K; p++) {
+                        const Chunk x = right[(group * K + p) * ROWS + at];
+#pragma unroll
+                        for (int i = 0; i < 4; i++)
+#pragma unroll
+                            for (int v = 0; v < C; v++) sum.v[i] = __fmaf_rn(rows[i][p].v[v], x.v[v], sum.v[i]);
+                    }
+                    if (!first) {
+                        const Four before = to[k * P::COUNT];
+#pragma unroll
+                        for (int i = 0; i < 4; i++) sum.v[i] = __fadd_rn(before.v[i], sum.v[i]);
+                    }
+                    to[k * P::COUNT] = sum;
+                }
+            }
+            __syncthreads();
+        }
+        Pass<P, !T, true>::run(g, numbers, index);
+        __syncthreads();
+    }
+};
+
+// What is known of x where it must be computed again.
+struct Source {
+    const stored* x;
+    long long stride, first, batch;
+};
+
+template <bool T, class P>
+__device__ inline void back(
+    Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index, bool first, Source from) {
+    if (!EXACT) {
+        fill(a, from.x, from.stride, from.first, from.batch);
+        __syncthreads();
+        passes<T>(Passes(), a, numbers, nullptr, index, P::AT);
+    }
+    Back<P, T, P::WIDE>::run(a, g, numbers, gradients, index, first);
+}
+
+template <bool T>
+__device__ inline void passes_back(List<>, Chunk*, Chunk*, const float*, float*, const unsigned short*, bool, Source) {}
+
+template <bool T, class P, class... Rest>
+__device__ inline void passes_back(
+    List<P, Rest...>, Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index,
+    bool first, Source from) {
+    if (T) back<T, P>(a, g, numbers, gradients, index, first, from);
+    passes_back<T>(List<Rest...>(), a, g, numbers, gradients, index, first, from);
+    if (!T) back<T, P>(a, g, numbers, gradients, index, first, from);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) apply_vjp(
+    const stored* saved, long long saved_stride, const stored* gy, long long gy_stride, stored* gx, long long gx_stride,
+    long long batch, const float* __restrict__ numbers, const unsigned short* __restrict__ index, float* slots) {
+    SHARED(Chunk, a);
+    Chunk* g = a + PLANES * ROWS;
+    const int part = blockIdx.x % PARTS, slot = blockIdx.x / PARTS;
+    const long long step = (long long)(gridDim.x / PARTS) * (C * PLANES);
+    numbers += (long long)part * PART;
+    float* gradients = slots + ((long long)slot * (PLANES / K) * PARTS + part) * PART;
+    saved += part * N;
+    bool begins = true;
+    for (long long first = (long long)slot * (C * PLANES); first < batch; first += step) {
+        fill(g, gy + part * N, gy_stride, first, batch);
+        if (EXACT) {
+            fill(a, saved, saved_stride, first, batch);
+            __syncthreads();
+            if (FROM_INPUT) passes<TRANSPOSED>(Passes(), a, numbers, nullptr, index, TRANSPOSED ? -1 : PASSES);
+        }
+        const Source from = {saved, saved_stride, first, batch};
+        passes_back<TRANSPOSED>(Passes(), a, g, numbers, gradients, index, begins, from);
+        if (HAS_GX) empty(g, gx + part * N, gx_stride, first, batch);
+        __syncthreads();
+        begins = false;
+    }
+}

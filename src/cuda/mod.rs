@@ -1,0 +1,62 @@
+//! The verbs on GPUs of NVIDIA.
+//!
+//! Nothing of CUDA is needed to build this: the driver, NVRTC and cuBLAS are loaded when a [`Device`] is opened, and
+//! where they or a GPU are missing that is an [`Error::Device`](crate::Error::Device). Kernels are compiled for the
+//! plan and the device when they are first used.
+//!
+//! ```
+//! use papilio::cuda::{Batch, BatchMut, Device, DevicePlan};
+//! use papilio::{Op, Plan, parametrization::Cayley, topology::Butterfly};
+//!
+//! # fn main() -> Result<(), papilio::Error> {
+//! let device = match Device::open(0) {
+//!     Ok(device) => device,
+//!     Err(missing) => return Ok(println!("no GPU here: {missing}")),
+//! };
+//! let stream = device.default_stream();
+//! let plan = Plan::<f32>::new(1024, &Butterfly::boft(4, 8)?, Cayley)?;
+//! let on_device = DevicePlan::new(&stream, &plan)?;
+//!
+//! let theta = stream.upload(&vec![0.1f32; plan.num_params()])?;
+//! let factors = on_device.realize(&theta)?;
+//! let (x, mut y) = (stream.upload(&vec![1.0f32; 3 * 1024])?, stream.zeros::<f32>(3 * 1024)?);
+//! on_device.apply(&factors, Batch::rows(&x, 1024)?, BatchMut::rows(&mut y, 1024)?, Op::None)?;
+//! println!("{:?}", &y.download()?[..4]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`DevicePlan`] computes what [`Plan`](crate::Plan) does over `f32`, for vectors stored as `f32`, `half::bf16` or
+//! `half::f16`: [`apply`](DevicePlan::apply) the same bits as a CPU that fuses multiplications and additions (but for
+//! blocks of 16, 32, 48 and 64 in half precision: tensor cores leave out 2⁻¹⁶ of the result); gradients with sums over
+//! the batch in an order of their own, which the shape of the batch and the size of the device's shared memory decide.
+//! Complex plans, `f64` and products of reflectors stay on the host.
+//!
+//! A framework's tensors need no copy: [`Stream::borrow`] takes a device address, [`Device::stream_from_raw`] a stream.
+//!
+//! How the kernels work, and what has been run on which GPU, is in `docs/cuda.md`.
+
+mod blas;
+mod blocks;
+mod buffer;
+mod call;
+mod device;
+mod driver;
+#[cfg(test)]
+mod emulation;
+mod estimate;
+mod plan;
+mod program;
+mod random;
+mod schedule;
+#[cfg(test)]
+mod tests;
+mod verbs;
+mod windows;
+
+pub use blas::{Dense, Precision, linear};
+pub use buffer::{Batch, BatchMut, Buffer, Number};
+pub use device::{Device, Stream};
+pub use estimate::Estimate;
+pub use plan::{DeviceFactors, DevicePlan, Saved, Tuning};
+pub use random::DeviceRotation;

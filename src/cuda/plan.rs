@@ -1,0 +1,416 @@
+//! A plan on a device, and the verbs on it.
+
+#![allow(unsafe_code)] // what is not Rust: device memory, kernels, libraries
+
+use std::format;
+use std::sync::Arc;
+use std::vec::Vec;
+
+use super::blas::Dense;
+use super::blocks::Blocks;
+use super::buffer::{Batch, BatchMut, Buffer, Number, stored};
+use super::call::Call;
+use super::device::Stream;
+use super::estimate::Speeds;
+use super::program::{Tile, Wanted};
+use super::schedule::Schedule;
+use super::verbs::{self, Rows};
+use crate::error::{Error, Result, check_length};
+use crate::plan::{Factors, Op, Plan};
+
+/// Coordinates that stages share in a thread's registers.
+const WINDOW: usize = 8;
+
+/// How kernels are cut, where it should not be what the sizes suggest: for measurements. Bits of
+/// [`apply`](DevicePlan::apply) do not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Tuning {
+    /// Coordinates that stages share in a thread's registers: 8 unless given.
+    pub window: Option<usize>,
+    /// Of the tile of `apply`: vectors of a chunk (1, 2, 4), chunks, chunks of a thread (a divisor), threads.
+    pub tile: Option<[usize; 4]>,
+    /// With a tile: blocks of threads ahead whose vectors are fetched to the second-level cache, about as many as run
+    /// at a time; 0: none.
+    pub ahead: usize,
+}
+
+/// A [`Plan`] on a device: its passes, and what of it lies in the device's memory. It belongs to a stream, as buffers
+/// do.
+#[derive(Debug)]
+pub struct DevicePlan {
+    stream: Stream,
+    plan: Plan<f32>,
+    schedule: Schedule,
+    forward: Tile,
+    /// Of two tiles at once, if they fit.
+    backward: Result<Tile>,
+    index: Buffer<u16>,
+    source: Buffer<u32>,
+    starts: Buffer<u32>,
+    places: Buffer<u32>,
+    /// Where the device has all charts.
+    made: Option<Made>,
+    /// Known by its address.
+    identity: Arc<()>,
+}
+
+/// How the device makes blocks.
+#[derive(Debug)]
+struct Made {
+    blocks: Blocks,
+    entry: Buffer<u32>,
+    source: Buffer<u32>,
+}
+
+/// Realised blocks in a device's memory, as its kernels read them. They belong to the [`DevicePlan`] that made them.
+#[derive(Debug)]
+pub struct DeviceFactors {
+    numbers: Buffer<f32>,
+    /// As tensor cores take them, if they do.
+    packed: Buffer<u32>,
+    origin: Origin,
+    /// Whose they are.
+    plan: Arc<()>,
+}
+
+/// Where factors were made: on the device, where their blocks in double precision stay, or on the host.
+#[derive(Debug)]
+enum Origin {
+    Device(Buffer<f64>),
+    Host(Factors<f32>),
+}
+
+impl DevicePlan {
+    /// The plan on the stream's device.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for stages of reflectors, for n > 65536 and for vectors that do not fit the device's
+    /// shared memory (58112 coordinates that belong together where it is 227 KiB; gradients need twice as much);
+    /// [`Error::Device`].
+    pub fn new(stream: &Stream, plan: &Plan<f32>) -> Result<Self> {
+        Self::tuned(stream, plan, Tuning::default())
+    }
+
+    /// The plan, cut otherwise.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`Error::Size`] for a tile that is none.
+    pub fn tuned(stream: &Stream, plan: &Plan<f32>, tuning: Tuning) -> Result<Self> {
+        let window = tuning.window.unwrap_or(WINDOW).clamp(1, 32);
+        // What cannot be undone is computed again, stage by stage.
+        let schedule = Schedule::new(plan, if plan.is_exact() { window } else { 1 })?;
+        let shared = stream.device().shared();
+        let forward = match tuning.tile {
+            None => verbs::tile(&schedule, shared, 1)?,
+            Some(sizes) => Tile::new(sizes, tuning.ahead)
+                .filter(|tile| tile.bytes(schedule.length) <= shared)
+                .ok_or_else(|| Error::Size {
+                    what: "tile",
+                    expected: format!("chunks of 1, 2 or 4, a divisor, at most 1024 threads, {shared} bytes"),
+                    got: format!("{sizes:?}"),
+                })?,
+        };
+        let made = match Blocks::new(plan, &schedule) {
+            Some(blocks) => {
+                let (entry, source) = (stream.upload(&blocks.entry)?, stream.upload(&blocks.source)?);
+                Some(Made { blocks, entry, source })
+            }
+            None => None,
+        };
+        Ok(Self {
+            made,
+            identity: Arc::default(),
+            forward,
+            backward: verbs::tile(&schedule, shared, 2),
+            index: stream.upload(&schedule.index)?,
+            source: stream.upload(&schedule.numbers)?,
+            starts: stream.upload(&schedule.starts)?,
+            places: stream.upload(&schedule.places)?,
+            stream: stream.clone(),
+            plan: plan.clone(),
+            schedule,
+        })
+    }
+
+    /// The plan itself.
+    pub fn plan(&self) -> &Plan<f32> {
+        &self.plan
+    }
+
+    pub(super) fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    pub(super) fn forward(&self) -> Tile {
+        self.forward
+    }
+
+    pub(super) fn speeds(&self) -> Speeds {
+        self.stream.device().speeds()
+    }
+
+    /// Factors that the host has realised, of any charts.
+    ///
+    /// # Errors
+    /// [`Error::Size`] for factors of another plan; [`Error::Device`].
+    pub fn upload(&self, factors: &Factors<f32>) -> Result<DeviceFactors> {
+        // Its own check of whose factors they are.
+        if self.plan.num_stages() > 0 && self.plan.num_entries() > 0 {
+            let stage = self.plan.stages().iter().position(|stage| stage.num_groups() > 0).unwrap_or(0);
+            let b = self.plan.stages()[stage].layout().block_size();
+            self.plan.block(factors, stage, 0, &mut std::vec![0.0; b * b])?;
+        } else {
+            check_length("entries of factors", self.plan.num_entries(), factors.entries().len())?;
+        }
+        let entries = self.stream.upload(factors.entries())?;
+        let numbers = self.stream.zeros(self.schedule.numbers.len())?;
+        if let Some(call) = verbs::gather(&self.schedule) {
+            let named =
+                [("entries", entries.address()), ("source", self.source.address()), ("numbers", numbers.address())];
+            self.run(&[call], &named)?;
+        }
+        self.packed(numbers, Origin::Host(factors.clone()))
+    }
+
+    fn packed(&self, numbers: Buffer<f32>, origin: Origin) -> Result<DeviceFactors> {
+        let packed = self.stream.zeros(4 * self.schedule.packed * self.schedule.parts())?;
+        let named = [("numbers", numbers.address()), ("packed", packed.address())];
+        self.run(&verbs::pack(&self.schedule), &named)?;
+        Ok(DeviceFactors { numbers, packed, origin, plan: self.identity.clone() })
+    }
+
+    /// The blocks at θ (length [`num_params`](Plan::num_params)), made on the device in double precision and rounded
+    /// once: Givens, Cayley up to b = 64 and the exponential up to b = 4. Plans with other charts, and parameters that
+    /// are too large for the device's elimination (Σθ² > 10⁵ in a Cayley block), are realised on the host: the same
+    /// blocks, later. Waits for the device.
+    ///
+    /// # Errors
+    /// As [`Plan::realize`]; [`Error::Unsupported`] for a buffer of another stream, [`Error::Device`].
+    pub fn realize(&self, theta: &Buffer<f32>) -> Result<DeviceFactors> {
+        check_length("theta", self.plan.num_params(), theta.len())?;
+        self.stream.check_same("theta", theta.stream())?;
+        if let Some(made) = &self.made {
+            let wide = match &made.blocks.fixed {
+                Some(fixed) => self.stream.upload(fixed)?,
+                None => self.stream.zeros(self.plan.num_entries())?,
+            };
+            let (numbers, status) = (self.stream.zeros(self.schedule.numbers.len())?, self.stream.zeros::<i32>(1)?);
+            let named = [
+                ("theta", theta.address()),
+                ("wide", wide.address()),
+                ("wide_source", made.source.address()),
+                ("numbers", numbers.address()),
+                ("status", status.address()),
+            ];
+            self.run(&made.blocks.realize(), &named)?;
+            if status.download()? == [0] {
+                return self.packed(numbers, Origin::Device(wide));
+            }
+        }
+        self.upload(&self.plan.realize(&theta.download()?)?)
+    }
+
+    /// The adjoint of its derivative: `d_theta` += Jᵀ `d_factors`, where `theta` and `factors` are those of
+    /// [`realize`](Self::realize).
+    ///
+    /// # Errors
+    /// As [`Plan::realize_vjp`]; [`Error::Unsupported`] for buffers of another stream, [`Error::Device`].
+    pub fn realize_vjp(
+        &self,
+        theta: &Buffer<f32>,
+        factors: &DeviceFactors,
+        d_factors: &Buffer<f32>,
+        d_theta: &mut Buffer<f32>,
+    ) -> Result<()> {
+        check_length("theta", self.plan.num_params(), theta.len())?;
+        check_length("d_theta", self.plan.num_params(), d_theta.len())?;
+        check_length("d_factors", self.plan.num_entries(), d_factors.len())?;
+        self.check_factors(factors)?;
+        for (what, buffer) in [("theta", theta), ("d_theta", &*d_theta), ("d_factors", d_factors)] {
+            self.stream.check_same(what, buffer.stream())?;
+        }
+        match (&factors.origin, &self.made) {
+            (Origin::Device(wide), Some(made)) => self.run(
+                &made.blocks.realize_vjp(),
+                &[
+                    ("theta", theta.address()),
+                    ("wide", wide.address()),
+                    ("d_factors", d_factors.address()),
+                    ("entry", made.entry.address()),
+                    ("d_theta", d_theta.address()),
+                ],
+            ),
+            (Origin::Host(factors), _) => {
+                let mut sum = d_theta.download()?;
+                self.plan.realize_vjp(&theta.download()?, factors, &d_factors.download()?, &mut sum)?;
+                d_theta.write(&sum)
+            }
+            (Origin::Device(_), None) => Ok(()), // nothing is made where there is nothing to make it
+        }
+    }
+
+    /// y ← op(Q) x for every vector; all stages in one kernel that reads x once and writes y once. `x` and `y` may be
+    /// the same memory, of foreign buffers. Every op of [`Op`] is one of the two that real matrices have.
+    ///
+    /// # Errors
+    /// [`Error::Length`] where n or the batches differ, [`Error::Overlap`] where x and y share memory otherwise,
+    /// [`Error::Unsupported`] for buffers of another stream, [`Error::Device`]. Nothing is written then.
+    pub fn apply<E: Number>(&self, factors: &DeviceFactors, x: Batch<'_, E>, y: BatchMut<'_, E>, op: Op) -> Result<()> {
+        self.check_factors(factors)?;
+        let y = y.as_batch();
+        self.check("x", &x)?;
+        self.check("y", &y)?;
+        check_length("batch of y", x.batch(), y.batch())?;
+        x.check_apart("x and y", &y, true)?;
+        self.apply_at(factors, (x.shape(), x.address()), (y.shape(), y.address()), stored::<E>(), op)
+    }
+
+    /// x ← op(Q) x.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn apply_in_place<E: Number>(&self, factors: &DeviceFactors, x: BatchMut<'_, E>, op: Op) -> Result<()> {
+        self.check_factors(factors)?;
+        let x = x.as_batch();
+        self.check("x", &x)?;
+        let x = (x.shape(), x.address());
+        self.apply_at(factors, x, x, stored::<E>(), op)
+    }
+
+    fn apply_at(
+        &self,
+        factors: &DeviceFactors,
+        (x, x_at): (Rows, u64),
+        (y, y_at): (Rows, u64),
+        stored: super::program::Stored,
+        op: Op,
+    ) -> Result<()> {
+        let call = verbs::apply(&self.schedule, self.forward, stored, transposes(op), x, y);
+        let calls: Vec<Call> = call.into_iter().collect();
+        let (numbers, packed) = (factors.numbers.address(), factors.packed.address());
+        let index = self.index.address();
+        self.run(&calls, &[("x", x_at), ("y", y_at), ("numbers", numbers), ("packed", packed), ("index", index)])
+    }
+
+    /// The adjoint of the derivative of y = op(Q) x: `gx`, if wanted, ← op(Q)ᵀ gy; `d_factors` (length
+    /// [`num_entries`](Plan::num_entries), in the plan's order) += the gradient of all entries. As [`Plan::apply_vjp`],
+    /// with sums over the batch in an order that the shape of the batch and the size of the shared memory decide. Of a
+    /// 2×2 rotation (c, −s; s, c) the gradient G of its entries is given as ½(p, −q; q, p) with p = G₀₀ + G₁₁, q = G₁₀
+    /// − G₀₁: its part that moves rotations, from which the same ∂θ follows.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply), and [`Error::Unsupported`] for a saved output unless [`is_exact`](Plan::is_exact),
+    /// and for vectors of which two tiles do not fit the shared memory.
+    pub fn apply_vjp<E: Number>(
+        &self,
+        factors: &DeviceFactors,
+        saved: Saved<'_, E>,
+        op: Op,
+        gy: Batch<'_, E>,
+        gx: Option<BatchMut<'_, E>>,
+        d_factors: Option<&mut Buffer<f32>>,
+    ) -> Result<()> {
+        self.check_factors(factors)?;
+        let (kept, from_input) = match saved {
+            Saved::Input(x) => (x, true),
+            Saved::Output(y) => (y, false),
+        };
+        let gx = gx.as_ref().map(BatchMut::as_batch);
+        self.check("saved batch", &kept)?;
+        self.check("gy", &gy)?;
+        check_length("batch of the saved batch", gy.batch(), kept.batch())?;
+        if let Some(gx) = &gx {
+            self.check("gx", gx)?;
+            check_length("batch of gx", gy.batch(), gx.batch())?;
+            gy.check_apart("gy and gx", gx, false)?;
+            kept.check_apart("saved batch and gx", gx, false)?;
+        }
+        if let Some(d) = &d_factors {
+            check_length("d_factors", self.plan.num_entries(), d.len())?;
+            self.stream.check_same("d_factors", d.stream())?;
+        }
+        if !from_input && !self.plan.is_exact() {
+            return Err(Error::Unsupported {
+                what: "gradient from the saved output",
+                expected: "a plan whose blocks are all orthogonal",
+                got: "a plan with other fixed blocks or approximate charts".into(),
+            });
+        }
+        let tile = self.backward.clone()?;
+        let wanted = Wanted { from_input, gx: gx.is_some(), gradient: d_factors.is_some() };
+        let size = self.schedule.numbers.len();
+        let scratch = self.stream.scratch(match d_factors {
+            Some(_) => verbs::scratch(&self.schedule, tile, gy.batch()),
+            None => 0,
+        })?;
+        let sums = scratch.len().saturating_sub(size);
+        let shapes = [kept.shape(), gy.shape(), gx.as_ref().map_or(gy.shape(), Batch::shape)];
+        let calls = verbs::vjp(&self.schedule, tile, stored::<E>(), transposes(op), wanted, shapes);
+        self.run(
+            &calls,
+            &[
+                ("saved", kept.address()),
+                ("gy", gy.address()),
+                ("gx", gx.as_ref().map_or(0, Batch::address)),
+                ("numbers", factors.numbers.address()),
+                ("index", self.index.address()),
+                ("slots", scratch.address()),
+                ("sums", scratch.address() + 4 * sums as u64),
+                ("starts", self.starts.address()),
+                ("places", self.places.address()),
+                ("d_factors", d_factors.map_or(0, |d| d.address())),
+            ],
+        )
+    }
+
+    fn check<E: Number>(&self, what: &'static str, batch: &Batch<'_, E>) -> Result<()> {
+        check_length("length n of a batch", self.plan.n(), batch.n())?;
+        self.stream.check_same(what, batch.stream())
+    }
+
+    /// Q as a matrix of `E`, made by the kernel from the identity and rounded once.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn dense<E: Number>(&self, factors: &DeviceFactors) -> Result<Dense<E>> {
+        let n = self.plan.n();
+        let mut columns = self.stream.zeros::<E>(n * n)?;
+        self.run(&[verbs::identity(n, stored::<E>())], &[("x", columns.address())])?;
+        self.apply_in_place(factors, BatchMut::rows(&mut columns, n)?, Op::None)?;
+        Ok(Dense { n, columns })
+    }
+
+    fn check_factors(&self, factors: &DeviceFactors) -> Result<()> {
+        if Arc::ptr_eq(&self.identity, &factors.plan) {
+            return Ok(());
+        }
+        let (expected, got) = ("those that this device plan made".into(), "those of another one".into());
+        Err(Error::Size { what: "device factors", expected, got })
+    }
+
+    /// Puts these calls into the queue.
+    fn run(&self, calls: &[Call], addresses: &[(&str, u64)]) -> Result<()> {
+        for call in calls {
+            let address = |name: &str| addresses.iter().find(|(n, _)| *n == name).map_or(0, |(_, address)| *address);
+            // SAFETY: the verbs have checked that every batch is memory of this stream with n numbers in each of its
+            // rows, that what is written is not read elsewhere, and that tables and numbers are those of the schedule
+            // the call was made of. All buffers belong to this stream, so none is given back before the call has run.
+            unsafe { self.stream.launch(call, address)? };
+        }
+        Ok(())
+    }
+}
+
+/// What [`DevicePlan::apply_vjp`] starts from.
+#[derive(Debug, Clone, Copy)]
+pub enum Saved<'a, E> {
+    /// x, for any plan.
+    Input(Batch<'a, E>),
+    /// y = op(Q) x, for orthogonal blocks: one way through the stages is saved.
+    Output(Batch<'a, E>),
+}
+
+/// Whether a real matrix is transposed.
+fn transposes(op: Op) -> bool {
+    matches!(op, Op::Adjoint | Op::Transpose)
+}

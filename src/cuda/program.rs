@@ -1,0 +1,351 @@
+//! Kernels as text: the files under `kernels/`, behind constants that say what they are compiled for.
+
+use std::fmt::Write;
+use std::format;
+use std::string::String;
+
+use super::schedule::{Pass, Place, Schedule};
+
+/// How numbers of a batch are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Stored {
+    F32,
+    Bf16,
+    F16,
+}
+
+/// The shape of a tile and of the threads that work on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Tile {
+    /// Vectors whose numbers lie side by side: 1, 2 or 4.
+    pub(super) chunk: usize,
+    /// Chunks.
+    pub(super) planes: usize,
+    /// Planes of a thread, a divisor.
+    pub(super) together: usize,
+    pub(super) threads: usize,
+    /// Blocks of threads ahead whose vectors are fetched to the second-level cache; 0: none.
+    pub(super) ahead: usize,
+}
+
+impl Tile {
+    /// Chunk, planes, planes of a thread and threads, if they make a tile.
+    pub(super) fn new([chunk, planes, together, threads]: [usize; 4], ahead: usize) -> Option<Self> {
+        let fits = [1, 2, 4].contains(&chunk)
+            && (1..=64).contains(&planes)
+            && together >= 1
+            && planes.is_multiple_of(together)
+            && (1..=1024).contains(&threads)
+            && ahead <= 1 << 20;
+        fits.then_some(Self { chunk, planes, together, threads, ahead })
+    }
+
+    pub(super) fn vectors(&self) -> usize {
+        self.chunk * self.planes
+    }
+
+    /// Blocks of threads that shall fit a multiprocessor side by side, if their tiles let them: with 64 registers for a
+    /// thread, or 80 where the outputs of a block of more than two need as many as its inputs.
+    fn side_by_side(&self, schedule: &Schedule) -> usize {
+        let threads = if schedule.has_large_windows() { 768 } else { 1024 };
+        (threads / self.threads).min((227 << 10) / self.bytes(schedule.length).max(1)).max(1)
+    }
+
+    pub(super) fn bytes(&self, n: usize) -> usize {
+        n.next_multiple_of(8) * 4 * self.vectors()
+    }
+}
+
+/// A kernel, ready to be compiled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Program {
+    /// The function's name.
+    pub(super) kernel: &'static str,
+    pub(super) source: String,
+}
+
+const PRELUDE: &str = include_str!("kernels/prelude.cuh");
+const NUMBERS: &str = include_str!("kernels/numbers.cuh");
+const TILE: &str = include_str!("kernels/tile.cuh");
+const TENSOR: &str = include_str!("kernels/tensor.cuh");
+const PACK: &str = include_str!("kernels/pack.cu");
+const STAGES: &str = include_str!("kernels/stages.cuh");
+const APPLY: &str = include_str!("kernels/apply.cu");
+const VJP: &str = include_str!("kernels/vjp.cu");
+const PLANES: &str = include_str!("kernels/planes.cu");
+const CAYLEY: &str = include_str!("kernels/cayley.cu");
+const EXPONENTIAL: &str = include_str!("kernels/exponential.cu");
+const RANDOM: &str = include_str!("kernels/random.cu");
+const IDENTITY: &str = include_str!("kernels/identity.cu");
+const GATHER: &str = include_str!("kernels/gather.cu");
+
+/// y = op(Q) x.
+pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool) -> Program {
+    // Whole warps, and eight vectors for each.
+    let eights = tile.chunk == 4 && tile.planes.is_multiple_of(2) && tile.threads.is_multiple_of(32);
+    let tensor = stored != Stored::F32 && eights && schedule.packed > 0;
+    let mut source = on_tiles(schedule, tile, stored, aligned, transposed, tensor);
+    _ = writeln!(source, "#define SIDE_BY_SIDE {}", tile.side_by_side(schedule));
+    source.push_str(APPLY);
+    Program { kernel: "apply", source }
+}
+
+/// Of the adjoint of its derivative, what is there and what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// The input is saved, not the output.
+    pub(super) from_input: bool,
+    pub(super) gx: bool,
+    pub(super) gradient: bool,
+}
+
+/// The adjoint of the derivative of y = op(Q) x.
+pub(super) fn vjp(
+    schedule: &Schedule,
+    tile: Tile,
+    stored: Stored,
+    aligned: bool,
+    transposed: bool,
+    wanted: Wanted,
+) -> Program {
+    let mut source = on_tiles(schedule, tile, stored, aligned, transposed, false);
+    for (name, value) in [
+        ("EXACT", usize::from(schedule.exact)),
+        ("FROM_INPUT", usize::from(wanted.from_input)),
+        ("HAS_GX", usize::from(wanted.gx)),
+        ("HAS_GRADIENT", usize::from(wanted.gradient)),
+    ] {
+        _ = writeln!(source, "#define {name} {value}");
+    }
+    source.push_str(VJP);
+    Program { kernel: "apply_vjp", source }
+}
+
+/// `gather`, `gather_wide`, `add_slots` or `scatter`.
+pub(super) fn gather(kernel: &'static str) -> Program {
+    Program { kernel, source: format!("#define STORED 0\n{PRELUDE}{NUMBERS}{GATHER}") }
+}
+
+/// A random rotation: its sizes, and the scales of its rounds as bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub(super) n: usize,
+    pub(super) block: usize,
+    pub(super) unit: usize,
+    pub(super) blocks: usize,
+    pub(super) rounds: usize,
+    /// Blocks of a round have no coordinate in common.
+    pub(super) disjoint: bool,
+    pub(super) scale: u32,
+    pub(super) scale_middle: u32,
+}
+
+/// Vectors through a random rotation, or back.
+pub(super) fn turn(turn: &Turn, tile: Tile, stored: Stored, aligned: bool, back: bool) -> Program {
+    let mut source = String::new();
+    for (name, value) in [
+        ("STORED", stored as usize),
+        ("N", turn.n),
+        ("C", tile.chunk),
+        ("PLANES", tile.planes),
+        ("THREADS", tile.threads),
+        ("SWIZZLE_A", 3),
+        ("SWIZZLE_B", 31),
+        ("ALIGNED", usize::from(aligned)),
+        ("BLOCK", turn.block),
+        ("UNIT", turn.unit),
+        ("BLOCKS", turn.blocks),
+        ("ROUNDS", turn.rounds),
+        ("DISJOINT", usize::from(turn.disjoint)),
+        ("SCALE", turn.scale as usize),
+        ("SCALE_MIDDLE", turn.scale_middle as usize),
+        ("BACK", usize::from(back)),
+    ] {
+        _ = writeln!(source, "#define {name} {value}");
+    }
+    for text in [PRELUDE, NUMBERS, TILE, RANDOM] {
+        source.push_str(text);
+    }
+    Program { kernel: "turn_all", source }
+}
+
+/// Entries of a pass as tensor cores take them, and how many threads that takes.
+pub(super) fn pack(schedule: &Schedule, pass: &Pass) -> Option<(Program, usize)> {
+    let packed = pass.packed?;
+    let mut source = String::new();
+    for (name, value) in [
+        ("STORED", 0),
+        ("TENSOR", 0),
+        ("B", pass.window),
+        ("COUNT", pass.count),
+        ("NUMBERS", pass.numbers),
+        ("PART", schedule.part()),
+        ("PACKED", packed),
+        ("PACKED_PART", schedule.packed),
+    ] {
+        _ = writeln!(source, "#define {name} {value}");
+    }
+    for text in [PRELUDE, NUMBERS, TENSOR, PACK] {
+        source.push_str(text);
+    }
+    Some((Program { kernel: "pack", source }, pass.packed_len() / 2 * schedule.parts()))
+}
+
+/// The identity matrix.
+pub(super) fn identity(stored: Stored) -> Program {
+    Program { kernel: "identity", source: format!("#define STORED {}\n{PRELUDE}{NUMBERS}{IDENTITY}", stored as usize) }
+}
+
+/// Charts that devices evaluate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chart {
+    /// 2×2 rotations: Givens, the exponential, Cayley.
+    Plane(usize),
+    /// Cayley blocks of any size up to 64.
+    Cayley(usize),
+    /// The exponential of 3×3 and 4×4 blocks.
+    Exponential(usize),
+}
+
+impl Chart {
+    /// The chart of this name for b×b blocks, if devices evaluate it.
+    pub(super) fn of(id: &str, b: usize) -> Option<Self> {
+        match (id, b) {
+            ("Givens", 2) => Some(Chart::Plane(0)),
+            ("Exponential", 2) => Some(Chart::Plane(1)),
+            ("Cayley", 2) => Some(Chart::Plane(2)),
+            ("Cayley", 3..=64) => Some(Chart::Cayley(b)),
+            ("Exponential", 3 | 4) => Some(Chart::Exponential(b)),
+            _ => None,
+        }
+    }
+
+    /// Threads of a block, and blocks of the stage that it takes.
+    pub(super) fn threads(self) -> (usize, usize) {
+        match self {
+            Chart::Plane(_) => (256, 256),
+            Chart::Cayley(b) => ((b * b).next_multiple_of(32).min(256), 1),
+            Chart::Exponential(_) => (128, 128),
+        }
+    }
+
+    /// Bytes of shared memory.
+    pub(super) fn shared(self, vjp: bool) -> usize {
+        match self {
+            Chart::Cayley(b) if vjp => 24 * b * b,
+            Chart::Cayley(b) => 8 * (2 * b * b + b),
+            _ => 0,
+        }
+    }
+}
+
+/// `realize` or `realize_vjp` of a chart.
+pub(super) fn chart(chart: Chart, kernel: &'static str) -> Program {
+    let (constants, text) = match chart {
+        Chart::Plane(which) => (format!("#define CHART {which}\n"), PLANES),
+        Chart::Cayley(b) => (format!("#define B {b}\n#define THREADS {}\n", chart.threads().0), CAYLEY),
+        Chart::Exponential(b) => (format!("#define B {b}\n"), EXPONENTIAL),
+    };
+    Program { kernel, source: format!("#define STORED 0\n{constants}{PRELUDE}{NUMBERS}{text}") }
+}
+
+/// What all kernels on tiles begin with.
+fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool, tensor: bool) -> String {
+    let Tile { chunk, planes, together, threads, ahead } = tile;
+    let [a, b] = schedule.swizzle;
+    let mut source = String::new();
+    for (name, value) in [
+        ("STORED", stored as usize),
+        ("N", schedule.length),
+        ("PARTS", schedule.parts()),
+        ("PART", schedule.part()),
+        ("C", chunk),
+        ("PLANES", planes),
+        ("K", together),
+        ("THREADS", threads),
+        ("AHEAD", ahead),
+        ("SWIZZLE_A", a as usize),
+        ("SWIZZLE_B", b as usize),
+        ("ALIGNED", usize::from(aligned)),
+        ("PASSES", schedule.passes.len()),
+        ("TENSOR", usize::from(tensor)),
+        ("PACKED_PART", schedule.packed),
+    ] {
+        _ = writeln!(source, "#define {name} {value}");
+    }
+    _ = writeln!(source, "#define TRANSPOSED {transposed}");
+    source.push_str(PRELUDE);
+    source.push_str(NUMBERS);
+    source.push_str(TILE);
+    for text in [TENSOR, STAGES] {
+        source.push_str(text);
+    }
+    for (at, pass) in schedule.passes.iter().enumerate() {
+        describe(at, pass, &mut source);
+    }
+    let names: std::vec::Vec<_> = (0..schedule.passes.len()).map(|at| format!("Pass{at}")).collect();
+    _ = writeln!(source, "typedef List<{}> Passes;", names.join(", "));
+    source
+}
+
+/// A pass as constants and small functions.
+fn describe(at: usize, pass: &Pass, source: &mut String) {
+    let Pass { window, count, numbers, .. } = pass;
+    _ = writeln!(
+        source,
+        "struct Pass{at} {{\n    enum {{ AT = {at}, WINDOW = {window}, COUNT = {count}, NUMBERS = {numbers}, \
+         PACKED = {} }};\n    static const bool WIDE = {}, TENSOR_CORES = {};",
+        pass.packed.unwrap_or(0),
+        pass.is_wide(),
+        pass.packed.is_some()
+    );
+    let index = "const unsigned short* __restrict__ index";
+    match &pass.place {
+        Place::Formula { windows, far, near, offsets } => {
+            let offset = match pass.place.runs() {
+                Some([first, unit, distance]) => format!("return {first} + i / {unit} * {distance} + i % {unit};"),
+                None => array("offset", offsets) + "return offset[i];",
+            };
+            let first = format!("return w / {windows} * {far} + w % {windows} * {near};");
+            let bits = |all: &mut dyn Iterator<Item = usize>| all.fold(0, |bits, x| bits | x);
+            let firsts = bits(&mut (0..*count).map(|w| w / windows * far + w % windows * near));
+            let apart = firsts & bits(&mut offsets.iter().copied()) == 0;
+            _ = writeln!(
+                source,
+                "    static const bool APART = {apart};\n    \
+                 __device__ static inline int first(int w) {{ {first} }}\n    \
+                 __device__ static inline constexpr int offset(int i) {{ {offset} }}\n    \
+                 __device__ static inline int coordinate(int w, int i, {index}) {{ return first(w) + offset(i); }}"
+            );
+        }
+        Place::Table { first } => {
+            _ = writeln!(
+                source,
+                "    static const bool APART = false;\n    \
+                 __device__ static inline int first(int) {{ return 0; }}\n    \
+                 __device__ static inline int offset(int) {{ return 0; }}\n    \
+                 __device__ static inline int coordinate(int w, int i, {index}) {{ return index[{first} + i * {count} + w]; }}"
+            );
+        }
+    }
+    for (s, local) in pass.stages.iter().enumerate() {
+        let (b, blocks) = (local.block, local.at.len() / local.block);
+        // In large blocks the order is the block's own.
+        let at = if pass.is_wide() { String::new() } else { array("at", &local.at) };
+        let value = if pass.is_wide() { "i".into() } else { format!("at[q * {b} + i]") };
+        _ = writeln!(
+            source,
+            "    struct Stage{s} {{\n        enum {{ B = {b}, BLOCKS = {blocks}, NUMBER = {} }};\n        \
+             static const bool ROTATION = {}, ADJOINT = {};\n        \
+             __device__ static inline constexpr int at(int q, int i) {{ {at}return {value}; }}\n    }};",
+            local.number, local.rotation, local.adjoint
+        );
+    }
+    let names: std::vec::Vec<_> = (0..pass.stages.len()).map(|s| format!("Stage{s}")).collect();
+    _ = writeln!(source, "    typedef List<{}> Stages;\n    typedef Stage0 Only;\n}};", names.join(", "));
+}
+
+fn array(name: &str, values: &[usize]) -> String {
+    let values: std::vec::Vec<_> = values.iter().map(|v| format!("{v}")).collect();
+    format!("const int {name}[] = {{{}}}; ", values.join(", "))
+}

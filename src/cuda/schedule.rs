@@ -1,0 +1,323 @@
+//! How the stages of a plan run on a device: passes over a tile, each of windows of few coordinates.
+//!
+//! A *window* holds coordinates that some consecutive stages only mix among themselves. One thread takes a window
+//! through all of these stages in registers. Where every window of a pass looks the same, and only that, stages share a
+//! pass. A block of more than [`MOST_IN_REGISTERS`] coordinates is a pass of its own, *wide*: four of its rows are one
+//! thread's.
+//!
+//! Numbers of windows lie side by side, in fours: number e of window w is at (⌊e/4⌋·windows + w)·4 + e mod 4 behind the
+//! pass's first. So neighbouring threads read neighbouring 16 bytes. Blocks that share parameters are stored once for
+//! each block.
+
+use std::format;
+use std::vec::Vec;
+
+use super::windows::{Split, Windows, cut, formula, single, split, together};
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Source, Stage};
+
+/// Larger blocks are wide.
+pub(super) const MOST_IN_REGISTERS: usize = 8;
+
+/// Blocks of at most so many inputs are held in registers on their way to tensor cores.
+const MOST_ON_TENSOR_CORES: usize = 64;
+
+/// Passes in the order in which the plan's stages act, and where numbers lie.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    pub(super) n: usize,
+    /// Coordinates of a part: equal runs that all stages keep apart and treat alike. All else is about one part.
+    pub(super) length: usize,
+    pub(super) passes: Vec<Pass>,
+    /// Coordinates of windows that no formula tells.
+    pub(super) index: Vec<u16>,
+    /// The plan's entry that each number is, part after part; [`NONE`] fills fours up.
+    pub(super) numbers: Vec<u32>,
+    /// Sixteen bytes of a part's entries as tensor cores take them (`kernels/tensor.cuh`).
+    pub(super) packed: usize,
+    /// Gradients of windows lie as their numbers do. That of entry e of the plan is the sum of those at
+    /// `places`[`starts`[e]..`starts`[e + 1]]; see [`HALF`], [`MINUS`].
+    pub(super) starts: Vec<u32>,
+    pub(super) places: Vec<u32>,
+    /// Rows of a tile are exchanged by row ^ ((row >> a ^ row >> b) & 7).
+    pub(super) swizzle: [u32; 2],
+    /// Whether every block is orthogonal up to rounding.
+    pub(super) exact: bool,
+}
+
+/// No entry.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Of a rotation (c, −s; s, c) two numbers of the gradient G are kept, in the places of c and s: p = G₀₀ + G₁₁ and q =
+/// G₁₀ − G₀₁. All that moves c and s is in them. As entries they are ½(p, −q; q, p), the part of G that rotations can
+/// feel: the nearest such matrix.
+pub(super) const HALF: u32 = 1 << 30;
+pub(super) const MINUS: u32 = 1 << 31;
+
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// Coordinates of a window.
+    pub(super) window: usize,
+    /// Windows.
+    pub(super) count: usize,
+    pub(super) place: Place,
+    /// Where its numbers start.
+    pub(super) numbers: usize,
+    /// Where they start as tensor cores take them, if its blocks are whole tiles of 16.
+    pub(super) packed: Option<usize>,
+    pub(super) stages: Vec<Local>,
+}
+
+/// Where coordinate i of window w is.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// (w / `windows`)·`far` + (w mod `windows`)·`near` + `offsets`[i]
+    Formula { windows: usize, far: usize, near: usize, offsets: Vec<usize> },
+    /// `index`[`first` + i·windows + w]
+    Table { first: usize },
+}
+
+impl Place {
+    /// First offset, length of runs and their distance, if the offsets are runs.
+    pub(super) fn runs(&self) -> Option<[usize; 3]> {
+        let Place::Formula { offsets, .. } = self else { return None };
+        let first = offsets[0];
+        let unit = (1..offsets.len()).find(|i| offsets[*i] != first + i).unwrap_or(offsets.len());
+        let distance = offsets.get(unit).map_or(Some(0), |second| second.checked_sub(first))?;
+        let fits = offsets.iter().enumerate().all(|(i, o)| *o == first + i / unit * distance + i % unit);
+        fits.then_some([first, unit, distance])
+    }
+}
+
+/// A stage inside a window.
+#[derive(Debug)]
+pub(super) struct Local {
+    pub(super) block: usize,
+    /// Window coordinates of its blocks, one block after the other.
+    pub(super) at: Vec<usize>,
+    /// All blocks are (c, −s; s, c), of which c and s are stored.
+    pub(super) rotation: bool,
+    /// Blocks act transposed.
+    pub(super) adjoint: bool,
+    /// Its first number in the window.
+    pub(super) number: usize,
+}
+
+impl Pass {
+    /// Sixteen bytes of its entries as tensor cores take them: four bytes for each entry, twice.
+    pub(super) fn packed_len(&self) -> usize {
+        self.window * self.window / 4 * 2 * self.count
+    }
+
+    pub(super) fn is_wide(&self) -> bool {
+        self.window > MOST_IN_REGISTERS && self.stages.len() == 1
+    }
+}
+
+impl Local {
+    /// Numbers of a block, as they are stored, and of its gradient.
+    fn size(&self, wide: bool) -> usize {
+        let b = self.block;
+        match (self.rotation, wide) {
+            (true, _) => 2,
+            (_, true) => b.next_multiple_of(4) * b,
+            _ => b * b,
+        }
+    }
+}
+
+/// What a number of a part is: entry (i, k) of a block of a stage, and how its gradient is one.
+struct Filled {
+    stage: usize,
+    block: usize,
+    i: usize,
+    k: usize,
+    at: usize,
+    flags: u32,
+}
+
+impl Schedule {
+    /// With at most `window` coordinates in a window that stages share; 1: every stage is a pass.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for stages of reflectors and for vectors whose coordinates are not 16-bit numbers.
+    pub(super) fn new(plan: &Plan<f32>, window: usize) -> Result<Self> {
+        let n = plan.n();
+        let unsupported = |what, expected, got| Err(Error::Unsupported { what, expected, got });
+        if plan.num_entries() > 1 << 28 {
+            return unsupported("plan on a device", "at most 2^28 entries", format!("{}", plan.num_entries()));
+        }
+        if n > usize::from(u16::MAX) + 1 {
+            return unsupported("vectors on a device", "at most 65536 coordinates", format!("n = {n}"));
+        }
+        if plan.stages().iter().any(|stage| matches!(stage.source(), Source::Reflectors { .. })) {
+            return unsupported("stage on a device", "blocks", "a product of reflectors".into());
+        }
+        let stages: Vec<&Stage<f32>> = plan.stages().iter().filter(|stage| stage.num_groups() > 0).collect();
+        let (length, stages) = split(n, &stages);
+        let mut schedule = Self {
+            n,
+            length,
+            passes: Vec::new(),
+            index: Vec::new(),
+            numbers: Vec::new(),
+            packed: 0,
+            starts: Vec::new(),
+            places: Vec::new(),
+            swizzle: [31; 2],
+            exact: plan.is_exact(),
+        };
+        let (mut at, mut filled) = (0, Vec::new());
+        for count in cut(length, &stages, window) {
+            let these = &stages[at..at + count];
+            let windows = if count > 1 { together(length, these, window) } else { None };
+            schedule.push(these, &windows.unwrap_or_else(|| single(&these[0])), &mut filled);
+            at += count;
+        }
+        schedule.fill(plan.num_entries(), &stages, &filled);
+        schedule.swizzle = schedule.best_swizzle();
+        Ok(schedule)
+    }
+
+    /// Number of parts.
+    pub(super) fn parts(&self) -> usize {
+        self.n / self.length
+    }
+
+    /// Numbers of a part.
+    pub(super) fn part(&self) -> usize {
+        self.numbers.len() / self.parts()
+    }
+
+    /// One more pass, of these stages, which are the next ones; `filled` tells what its numbers are.
+    fn push(&mut self, stages: &[Split<'_>], windows: &Windows, filled: &mut Vec<Filled>) {
+        let count = windows.coordinates.len();
+        let window = windows.coordinates[0].len();
+        let wide = window > MOST_IN_REGISTERS && stages.len() == 1;
+        // Of a large block, coordinates are found by arithmetic or in a table.
+        let place =
+            formula(&windows.coordinates).filter(|place| !wide || place.runs().is_some()).unwrap_or_else(|| {
+                let first = self.index.len();
+                for i in 0..window {
+                    self.index.extend(windows.coordinates.iter().map(|c| c[i] as u16));
+                }
+                Place::Table { first }
+            });
+        let before: usize = self.passes.iter().map(|pass| pass.stages.len()).sum();
+        let mut pass = Pass { window, count, place, numbers: self.numbers.len(), packed: None, stages: Vec::new() };
+        if wide && window.is_multiple_of(16) && window <= MOST_ON_TENSOR_CORES {
+            pass.packed = Some(self.packed);
+            self.packed += pass.packed_len();
+        }
+        let mut number = 0;
+        for (s, split) in stages.iter().enumerate() {
+            let position = |c: &usize| windows.coordinates[0].iter().position(|x| x == c).unwrap_or(0);
+            let at = windows.blocks[s][0].iter().flat_map(|j| split.blocks[*j].iter().map(position)).collect();
+            let (stage, block) = (split.stage, split.stage.layout().block_size());
+            let local = Local { block, rotation: is_rotation(stage), adjoint: stage.is_adjoint(), at, number };
+            number += (windows.blocks[s][0].len() * local.size(wide)).next_multiple_of(4);
+            pass.stages.push(local);
+        }
+        self.numbers.resize(pass.numbers + number * count, NONE);
+        for (s, local) in pass.stages.iter().enumerate() {
+            let b = local.block;
+            let size = local.size(wide);
+            for (w, blocks) in windows.blocks[s].iter().enumerate() {
+                let lane = |e: usize| pass.numbers + (e / 4 * count + w) * 4 + e % 4;
+                for (q, j) in blocks.iter().enumerate() {
+                    for (i, k) in (0..b).flat_map(|i| (0..b).map(move |k| (i, k))) {
+                        let e = if wide { i / 4 * 4 * b + k * 4 + i % 4 } else { i * b + k };
+                        // c and s are the entries of the first column; p and q of the gradient go there as well.
+                        let e = if local.rotation { usize::from(i != k) } else { e };
+                        let flags = match local.rotation {
+                            true => HALF | if i < k { MINUS } else { 0 },
+                            false => 0,
+                        };
+                        let at = lane(local.number + q * size + e);
+                        filled.push(Filled { stage: before + s, block: *j, i, k, at, flags });
+                    }
+                }
+            }
+        }
+        self.passes.push(pass);
+    }
+
+    /// Numbers and gradients of all parts, from what those of one are.
+    fn fill(&mut self, entries: usize, stages: &[Split<'_>], filled: &[Filled]) {
+        let part = self.numbers.len();
+        self.numbers = std::vec![NONE; part * self.parts()];
+        let mut places = Vec::with_capacity(filled.len() * self.parts());
+        for p in 0..self.parts() {
+            for Filled { stage, block, i, k, at, flags } in filled {
+                let split = &stages[*stage];
+                let group = split.stage.group_of(split.owners[p][*block]);
+                let (entry, at) = (split.stage.entry(group, *i, *k) as u32, p * part + at);
+                if *flags == 0 || *k == 0 {
+                    self.numbers[at] = entry;
+                }
+                places.push((entry, at as u32 | flags));
+            }
+        }
+        places.sort_unstable_by_key(|(entry, at)| (*entry, at & !(HALF | MINUS)));
+        self.starts = std::vec![0; entries + 1];
+        places.iter().for_each(|(entry, _)| self.starts[*entry as usize + 1] += 1);
+        (0..entries).for_each(|e| self.starts[e + 1] += self.starts[e]);
+        self.places = places.into_iter().map(|(_, at)| at).collect();
+    }
+
+    /// Whether there are blocks of more than two coordinates in registers.
+    pub(super) fn has_large_windows(&self) -> bool {
+        self.passes.iter().any(|pass| !pass.is_wide() && pass.stages.iter().any(|stage| stage.block > 2))
+    }
+
+    /// Coordinate `i` of window `w`.
+    pub(super) fn coordinate(&self, pass: &Pass, w: usize, i: usize) -> usize {
+        match &pass.place {
+            Place::Formula { windows, far, near, offsets } => w / windows * far + w % windows * near + offsets[i],
+            Place::Table { first } => usize::from(self.index[first + i * pass.count + w]),
+        }
+    }
+
+    /// The swizzle with which eight neighbouring threads meet in the fewest banks (of 16 bytes), where tiles are filled
+    /// as well.
+    fn best_swizzle(&self) -> [u32; 2] {
+        let cost = |[a, b]: [u32; 2]| {
+            let bank = |row: usize| (row ^ (row >> a ^ row >> b)) & 7;
+            let worst = |rows: &mut dyn Iterator<Item = usize>| {
+                let mut hits = [0u32; 8];
+                rows.for_each(|row| hits[bank(row)] += 1);
+                hits.into_iter().max().unwrap_or(0)
+            };
+            let fill =
+                2 * (0..4).map(|i| worst(&mut (0..8).map(|t| 4 * t + i).filter(|c| *c < self.length))).sum::<u32>();
+            let passes = self.passes.iter().map(|pass| {
+                let some = [0, 8, pass.count / 2 / 8 * 8];
+                let each = |first: usize| {
+                    let lanes = first..(first + 8).min(pass.count);
+                    (0..pass.window)
+                        .map(|i| worst(&mut lanes.clone().map(|w| self.coordinate(pass, w, i))))
+                        .sum::<u32>()
+                };
+                some.into_iter().map(each).sum::<u32>()
+            });
+            fill + passes.sum::<u32>()
+        };
+        let shifts = || (3..12).chain([31]);
+        let pairs =
+            shifts().flat_map(|a| shifts().filter(move |b| *b > a || (a == 31 && *b == 31)).map(move |b| [a, b]));
+        pairs.min_by_key(|pair| cost(*pair)).unwrap_or([31; 2])
+    }
+}
+
+/// Charts of two coordinates that only make rotations to the last bit; and fixed blocks that are such.
+pub(super) fn is_rotation(stage: &Stage<f32>) -> bool {
+    stage.layout().block_size() == 2
+        && match stage.source() {
+            Source::Chart { chart, .. } => ["Cayley", "Givens", "Exponential"].contains(&chart.id().as_str()),
+            Source::Fixed(blocks) => blocks.chunks_exact(4).all(|q| {
+                let [a, b, c, d] = [q[0], q[1], q[2], q[3]].map(|x| x as f32);
+                a == d && b == -c
+            }),
+            _ => false,
+        }
+}

@@ -1,0 +1,184 @@
+//! `apply`: the bits of the CPU, for every plan, tile, type and stride.
+
+use super::*;
+
+fn emulated(
+    plan: &Plan<f32>,
+    factors: &Factors<f32>,
+    window: usize,
+    tile: Option<Tile>,
+    op: Op,
+    x: &[f32],
+    batch: usize,
+) -> Vec<f32> {
+    let schedule = Schedule::new(plan, window).unwrap();
+    let tile = tile.unwrap_or_else(|| verbs::tile(&schedule, 100 << 10, 1).unwrap());
+    let rows = Rows { batch, stride: plan.n(), aligned: plan.n().is_multiple_of(4) };
+    let mut memory = Memory::default()
+        .with("x", x)
+        .with("y", &std::vec![f32::NAN; x.len()])
+        .with("numbers", &numbers(&schedule, factors))
+        .with("packed", &[0u32; 0])
+        .with("index", &schedule.index);
+    if let Some(call) = verbs::apply(&schedule, tile, Stored::F32, op == Op::Adjoint, rows, rows) {
+        memory.run(&call);
+    }
+    memory.get("y")
+}
+
+#[test]
+fn apply_has_the_bits_of_the_cpu() {
+    if !emulation::is_there() {
+        return;
+    }
+    for (name, plan) in plans() {
+        let factors = plan.realize(&theta(&plan)).unwrap();
+        for (window, batch, op) in [(8, 9, Op::None), (if plan.n() % 3 == 0 { 16 } else { 1 }, 3, Op::Adjoint)] {
+            let x = vectors(plan.n(), batch);
+            let y = emulated(&plan, &factors, window, None, op, &x, batch);
+            let expected = on_cpu(&plan, &factors, op, &x);
+            assert!(same(&y, &expected), "{name}, windows of {window}, {op:?}:\n{y:?}\n{expected:?}");
+        }
+        println!(
+            "{name}: {:?}",
+            Schedule::new(&plan, 8).unwrap().passes.iter().map(|p| (p.window, p.stages.len())).collect::<Vec<_>>()
+        );
+    }
+}
+
+/// Vectors of a stored type one every `stride` numbers, through the emulated kernel and through the CPU's.
+fn stored_batches<E: Number + bytemuck::Pod>(
+    plan: &Plan<f32>,
+    in_place: bool,
+    aligned: bool,
+    batch: usize,
+    stride: usize,
+) {
+    let factors = plan.realize(&theta(plan)).unwrap();
+    let n = plan.n();
+    let x: Vec<E> = vectors(stride, batch).iter().map(|x| E::store(*x)).collect();
+    let schedule = Schedule::new(plan, 8).unwrap();
+    let tile = verbs::tile(&schedule, 100 << 10, 1).unwrap();
+    let rows = Rows { batch, stride, aligned };
+    let filled = std::vec![E::store(7.0); x.len()];
+    let mut memory = Memory::default()
+        .with("x", &x)
+        .with("y", &filled)
+        .with("numbers", &numbers(&schedule, &factors))
+        .with("packed", &[0u32; 0])
+        .with("index", &schedule.index);
+    let mut call = verbs::apply(&schedule, tile, buffer::stored::<E>(), false, rows, rows).unwrap();
+    if in_place {
+        call.arguments[2] = call.arguments[0].clone();
+    }
+    memory.run(&call);
+    let y: Vec<E> = memory.get(if in_place { "x" } else { "y" });
+    let mut expected = if in_place { x.clone() } else { filled };
+    let input = Batch::strided(&x, batch, n, stride, 1).unwrap();
+    let output = BatchMut::strided(&mut expected, batch, n, stride, 1).unwrap();
+    plan.apply(&factors, input, output, Op::None, Parallelism::None, &mut Workspace::new()).unwrap();
+    let bits = |y: &[E]| bytemuck::cast_slice::<E, u8>(y).to_vec();
+    assert!(bits(&y) == bits(&expected), "{} {batch} {stride}:\n{y:?}\n{expected:?}", core::any::type_name::<E>());
+}
+
+#[test]
+fn stored_types_and_strides() {
+    if !emulation::is_there() {
+        return;
+    }
+    let plan = |n| Plan::<f32>::new(n, &AnyButterfly::new(2), Givens).unwrap();
+    for (in_place, aligned, n, batch, stride) in
+        [(false, true, 64, 6, 64), (true, true, 64, 9, 72), (false, false, 61, 5, 61), (true, false, 61, 1, 63)]
+    {
+        stored_batches::<f32>(&plan(n), in_place, aligned, batch, stride);
+        stored_batches::<bf16>(&plan(n), in_place, aligned, batch, stride);
+        stored_batches::<f16>(&plan(n), in_place, aligned, batch, stride);
+    }
+}
+
+/// Tiles of every shape, also those that only large vectors or a device with other sizes would get; more blocks than
+/// tiles.
+#[test]
+fn every_tile_gives_the_same_bits() {
+    if !emulation::is_there() {
+        return;
+    }
+    let plan = Plan::<f32>::new(64, &Butterfly::boft(2, 16).unwrap(), Cayley).unwrap();
+    let pairs = Plan::<f32>::new(64, &Butterfly::classic(2), Givens).unwrap();
+    for plan in [plan, pairs] {
+        let factors = plan.realize(&theta(&plan)).unwrap();
+        let x = vectors(64, 13);
+        let expected = on_cpu(&plan, &factors, Op::None, &x);
+        for (chunk, planes, together, threads) in
+            [(1, 1, 1, 32), (2, 3, 1, 64), (4, 4, 2, 32), (4, 2, 2, 96), (2, 2, 1, 256)]
+        {
+            let tile = Tile::new([chunk, planes, together, threads], planes - 1);
+            let y = emulated(&plan, &factors, 8, tile, Op::None, &x, 13);
+            assert!(same(&y, &expected), "{tile:?}");
+        }
+    }
+}
+
+/// What is not finite stays in its vector, and stays what it is.
+#[test]
+fn infinities_and_nans_stay_in_their_vectors() {
+    if !emulation::is_there() {
+        return;
+    }
+    let plan = Plan::<f32>::new(16, &Butterfly::classic(2), Givens).unwrap();
+    let factors = plan.realize(&theta(&plan)).unwrap();
+    let mut x = vectors(16, 3);
+    x[16 + 5] = f32::INFINITY;
+    let y = emulated(&plan, &factors, 8, None, Op::None, &x, 3);
+    let expected = on_cpu(&plan, &factors, Op::None, &x);
+    assert!(same(&y[..16], &expected[..16]) && same(&y[32..], &expected[32..]));
+    assert!(y[16..32].iter().all(|y| !y.is_finite()));
+}
+
+/// Large blocks of half precision on (emulated) tensor cores, against the same in single precision.
+#[test]
+fn tensor_cores_lose_less_than_half_precision() {
+    if !emulation::is_there() {
+        return;
+    }
+    let plan = |n, topology: &dyn crate::Topology| Plan::<f32>::new(n, topology, Cayley).unwrap();
+    let shuffled = plan(96, &RandomShuffle { block: 16, stages: 2, seed: 3 });
+    let back = plan(64, &BlockDiagonal::new(16)).then(plan(64, &BlockDiagonal::new(32)).adjoint()).unwrap();
+    let mut worst = 0.0f32;
+    for (plan, batch) in [
+        (plan(128, &Butterfly::boft(2, 32).unwrap()), 13),
+        (shuffled, 8),
+        (back, 3),
+        (plan(64, &BlockDiagonal::new(64)), 9),
+    ] {
+        let n = plan.n();
+        let factors = plan.realize(&theta(&plan)).unwrap();
+        let schedule = Schedule::new(&plan, 8).unwrap();
+        let tile = verbs::tile(&schedule, 100 << 10, 1).unwrap();
+        assert!(schedule.packed > 0 && tile.planes.is_multiple_of(2));
+        let packed = std::vec![u32::MAX; 4 * schedule.packed * schedule.parts()];
+        let mut memory = Memory::default()
+            .with("numbers", &numbers(&schedule, &factors))
+            .with("packed", &packed)
+            .with("index", &schedule.index);
+        for call in verbs::pack(&schedule) {
+            memory.run(&call);
+        }
+        for op in [Op::None, Op::Adjoint] {
+            let x: Vec<f16> = vectors(n, batch).iter().map(|x| f16::from_f32(*x)).collect();
+            let mut memory = memory.clone().with("x", &x).with("y", &std::vec![f16::NAN; x.len()]);
+            let rows = Rows { batch, stride: n, aligned: true };
+            memory.run(&verbs::apply(&schedule, tile, Stored::F16, op == Op::Adjoint, rows, rows).unwrap());
+            let wide: Vec<f32> = x.iter().map(|x| x.to_f32()).collect();
+            let expected = on_cpu(&plan, &factors, op, &wide);
+            let size = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+            for (y, expected) in memory.get::<f16>("y").iter().zip(&expected) {
+                // Half the last place of f16, and what was left out.
+                let (lost, place) = ((y.to_f32() - expected).abs(), expected.abs().max(6.1e-5) / 2048.0);
+                assert!(lost <= place + size * 2.0f32.powi(-15), "n = {n}, {op:?}: {y} and {expected}");
+                worst = worst.max((lost - place) / size);
+            }
+        }
+    }
+    println!("beyond half a place of f16: {worst:e} of the largest number");
+}

@@ -1,0 +1,107 @@
+//! What NVRTC makes of the kernels, where it is installed.
+
+use super::blocks::plans_of_charts;
+use super::*;
+
+/// Plans at the sizes that matter, for the compiler.
+fn large_plans() -> Vec<(&'static str, Plan<f32>)> {
+    let plan = |n, topology: &dyn crate::Topology| Plan::<f32>::new(n, topology, Cayley).unwrap();
+    Vec::from([
+        ("classic 1024", Plan::new(1024, &Butterfly::classic(2), Givens).unwrap()),
+        ("classic 4096", Plan::new(4096, &Butterfly::classic(2), Givens).unwrap()),
+        ("boft 4, 8 of 4096", plan(4096, &Butterfly::boft(4, 8).unwrap())),
+        ("boft 4, 4 of 4096", plan(4096, &Butterfly::boft(4, 4).unwrap())),
+        ("boft 2, 32 of 4096", plan(4096, &Butterfly::boft(2, 32).unwrap())),
+        ("blocks of 16 of 768", plan(768, &BlockDiagonal::new(16))),
+        ("any 1000", plan(1000, &AnyButterfly::new(2))),
+        ("random 1000", plan(1000, &RandomShuffle { block: 4, stages: 3, seed: 7 })),
+    ])
+}
+
+/// Registers, bytes that spilled, from what `ptxas -v` says.
+fn registers(log: &str) -> (usize, usize) {
+    let before = |what: &str| {
+        let text = &log[..log.find(what).unwrap_or(0)];
+        text.split_whitespace().next_back().and_then(|word| word.parse().ok()).unwrap_or(usize::MAX)
+    };
+    (before(" registers"), before(" bytes spill stores"))
+}
+
+/// Compiles a call's kernel, and prints what it takes.
+fn compile(name: &str, call: &Call, architecture: &str) {
+    let Call { program, threads, shared, .. } = call;
+    // To be read, or compiled by hand.
+    if let Some(folder) = std::env::var_os("PAPILIO_KERNELS") {
+        let file = std::format!("{} {name}.cu", program.kernel).replace([' ', ','], "_");
+        std::fs::write(std::path::Path::new(&folder).join(file), &program.source).unwrap();
+    }
+    let (image, log) = driver::compile(&program.source, architecture, &["--ptxas-options=-v"]).unwrap();
+    assert!(!image.is_empty());
+    println!("| {name}, {} | {threads} | {shared} | {:?} |", program.kernel, registers(&log));
+}
+
+fn has_compiler() -> bool {
+    let found = driver::check(driver::Library::Compiler);
+    if let Err(error) = &found {
+        println!("skipped: kernels are not compiled for GPUs: {error}");
+    }
+    found.is_ok()
+}
+
+#[test]
+fn kernels_on_tiles_compile_for_gpus() {
+    if !has_compiler() {
+        return;
+    }
+    let shared = 227 << 10;
+    println!("| kernel | threads | bytes of shared memory | registers, bytes spilled |");
+    for (name, plan) in large_plans() {
+        let schedule = Schedule::new(&plan, 8).unwrap();
+        let passes: Vec<_> = schedule.passes.iter().map(|p| (p.window, p.stages.len())).collect();
+        println!("{name}: windows and stages {passes:?}, swizzle {:?}", schedule.swizzle);
+        let rows = Rows { batch: 1 << 16, stride: plan.n(), aligned: true };
+        let wanted = Wanted { from_input: false, gx: true, gradient: true };
+        let tile = verbs::tile(&schedule, shared, 1).unwrap();
+        for stored in [Stored::F32, Stored::Bf16] {
+            let apply = verbs::apply(&schedule, tile, stored, false, rows, rows).unwrap();
+            compile(&std::format!("{name}, {stored:?}"), &apply, "sm_90");
+        }
+        let tile = verbs::tile(&schedule, shared, 2).unwrap();
+        for call in verbs::vjp(&schedule, tile, Stored::F32, false, wanted, [rows; 3]) {
+            compile(&std::format!("{name}, F32"), &call, "sm_90");
+        }
+    }
+}
+
+/// And for the oldest GPUs that are served: one of each kind, unaligned, transposed, half precision, computed again.
+#[test]
+fn other_kernels_compile_for_gpus() {
+    if !has_compiler() {
+        return;
+    }
+    let mut seen = std::collections::HashSet::new();
+    for (name, plan) in plans_of_charts() {
+        let schedule = Schedule::new(&plan, 8).unwrap();
+        let blocks = Blocks::new(&plan, &schedule).unwrap();
+        for call in blocks.realize().iter().chain(&blocks.realize_vjp()).chain(&verbs::gather(&schedule)) {
+            if seen.insert(call.program.clone()) {
+                compile(name, call, "sm_80");
+            }
+        }
+    }
+    let plan = Plan::new(96, &BlockDiagonal::new(32), CayleyNeumann { order: 3 }).unwrap();
+    let schedule = Schedule::new(&plan, 1).unwrap();
+    let rows = Rows { batch: 100, stride: 97, aligned: false };
+    let (one, two) = (verbs::tile(&schedule, 99 << 10, 1).unwrap(), verbs::tile(&schedule, 99 << 10, 2).unwrap());
+    let wanted = Wanted { from_input: true, gx: false, gradient: true };
+    let mut calls = verbs::vjp(&schedule, two, Stored::F16, true, wanted, [rows; 3]);
+    calls.extend(verbs::apply(&schedule, one, Stored::F16, true, rows, rows));
+    calls.extend(verbs::pack(&schedule));
+    calls.extend([Stored::F32, Stored::Bf16, Stored::F16].map(|stored| verbs::identity(96, stored)));
+    for n in [1, 128, 1000] {
+        let (turn, _) = random::drawn(n, 1, 3);
+        let tile = random::tile(&turn, 99 << 10).unwrap();
+        calls.extend([false, true].iter().filter_map(|back| random::call(&turn, tile, Stored::F16, *back, rows)));
+    }
+    calls.iter().for_each(|call| compile("others", call, "sm_80"));
+}

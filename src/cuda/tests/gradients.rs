@@ -1,0 +1,85 @@
+//! Gradients against the CPU's.
+
+use super::*;
+
+/// ∂x and ∂factors by the emulated kernels.
+fn emulated_vjp(
+    plan: &Plan<f32>,
+    factors: &Factors<f32>,
+    saved: &[f32],
+    wanted: Wanted,
+    transposed: bool,
+    gy: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let (n, batch) = (plan.n(), gy.len() / plan.n());
+    let schedule = Schedule::new(plan, if plan.is_exact() { 8 } else { 1 }).unwrap();
+    let tile = verbs::tile(&schedule, 100 << 10, 2).unwrap();
+    let rows = Rows { batch, stride: n, aligned: n.is_multiple_of(4) };
+    let size = schedule.numbers.len();
+    let slots = std::vec![f32::NAN; verbs::scratch(&schedule, tile, batch) - size];
+    let mut memory = Memory::default()
+        .with("saved", saved)
+        .with("gy", gy)
+        .with("gx", &std::vec![f32::NAN; gy.len()])
+        .with("numbers", &numbers(&schedule, factors))
+        .with("index", &schedule.index)
+        .with("starts", &schedule.starts)
+        .with("places", &schedule.places)
+        .with("slots", &slots)
+        .with("sums", &std::vec![f32::NAN; size])
+        .with("d_factors", &std::vec![0.5f32; plan.num_entries()]);
+    for call in verbs::vjp(&schedule, tile, Stored::F32, transposed, wanted, [rows; 3]) {
+        memory.run(&call);
+    }
+    (memory.get("gx"), memory.get("d_factors"))
+}
+
+/// The part of gradients that rotations can feel; it began as halves.
+fn project(plan: &Plan<f32>, d: &mut [f32]) {
+    for stage in plan.stages().iter().filter(|stage| schedule::is_rotation(stage)) {
+        for g in 0..stage.num_groups() {
+            let at = |i, k| stage.entry(g, i, k);
+            let [a, b, c, e] = [at(0, 0), at(0, 1), at(1, 0), at(1, 1)];
+            let (p, q) = (d[a] - 0.5 + (d[e] - 0.5), d[c] - d[b]);
+            (d[a], d[b], d[c], d[e]) = (0.5 + 0.5 * p, 0.5 - 0.5 * q, 0.5 + 0.5 * q, 0.5 + 0.5 * p);
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_the_cpu() {
+    if !emulation::is_there() {
+        return;
+    }
+    let mut all = plans();
+    let neumann = Plan::new(48, &Butterfly::boft(2, 8).unwrap(), CayleyNeumann { order: 3 });
+    all.push(("not orthogonal", neumann.unwrap()));
+    let mut worst = 0.0f32;
+    for (name, plan) in all {
+        let factors = plan.realize(&theta(&plan)).unwrap();
+        for (batch, op, from_input) in [(11, Op::Adjoint, true), (140, Op::None, false)] {
+            if !from_input && !plan.is_exact() {
+                continue;
+            }
+            let x = vectors(plan.n(), batch);
+            let y = on_cpu(&plan, &factors, op, &x);
+            let gy: Vec<f32> = x.iter().map(|x| (3.0 * x + 0.2).cos()).collect();
+            let saved = if from_input { &x } else { &y };
+            let wanted = Wanted { from_input, gx: true, gradient: true };
+            let (gx, d) = emulated_vjp(&plan, &factors, saved, wanted, op == Op::Adjoint, &gy);
+            let n = plan.n();
+            let (mut cpu_gx, mut cpu_d) = (std::vec![f32::NAN; x.len()], std::vec![0.5f32; plan.num_entries()]);
+            let rows = |x| Batch::rows(x, n).unwrap();
+            let from = if from_input { Saved::Input(rows(&x[..])) } else { Saved::Output(rows(&y[..])) };
+            let (to, d_to) = (BatchMut::rows(&mut cpu_gx, n).unwrap(), Some(&mut cpu_d[..]));
+            let workspace = &mut Workspace::new();
+            plan.apply_vjp(&factors, from, op, rows(&gy[..]), Some(to), d_to, Parallelism::None, workspace).unwrap();
+            assert!(same(&gx, &cpu_gx), "{name}, {op:?}:\n{gx:?}\n{cpu_gx:?}");
+            project(&plan, &mut cpu_d);
+            let miss = ratio(&d, &cpu_d);
+            assert!(miss <= 4.0, "{name}, {op:?}, {batch}: {miss} eps");
+            worst = worst.max(miss);
+        }
+    }
+    println!("gradients of entries: {worst} eps");
+}

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, in one go, on a machine that has no Rust.
+#
+#     tests/gpu.sh build FOLDER     where Rust is: test and benchmark programs, stripped and packed, into FOLDER (minutes)
+#     tests/gpu.sh run FOLDER OUT   where the GPU is: runs them, compute-sanitizer and the peers; logs into OUT (under 8 minutes)
+#
+# FOLDER's programs need glibc of the building machine or newer, the driver, and NVRTC and cuBLAS of a CUDA toolkit or of PyTorch.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+    sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    exit 2
+}
+
+build() {
+    local folder=$1 program
+    mkdir -p "$folder"
+    export CARGO_INCREMENTAL=0
+    for program in '--test cuda' '--example cuda_bench'; do
+        local name=${program##*[ -]} path
+        local command=build
+        [[ $program == --example* ]] || command='test --no-run'
+        path=$(cargo $command --features cuda $program --message-format=json |
+            sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+        [[ -n $path ]] || { echo "$program did not build" >&2; exit 1; }
+        strip -o "$folder/$name" "$path"
+        gzip --force "$folder/$name" # what is carried to a machine should be small
+    done
+    du -sh "$folder"
+}
+
+libraries() { # NVRTC and cuBLAS, of the toolkit or of PyTorch
+    local found
+    found=$(find /usr/local/cuda*/lib64 "$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/nvidia" \
+        \( -name 'libnvrtc.so*' -o -name 'libcublas.so*' \) -printf '%h\n' 2>/dev/null | sort -u | paste -sd:)
+    export LD_LIBRARY_PATH=$found${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    echo "libraries: $LD_LIBRARY_PATH"
+}
+
+step() { # step SECONDS NAME COMMAND…
+    local seconds=$1 name=$2 from=$SECONDS
+    shift 2
+    timeout "$seconds" "$@" >"$OUT/$name.log" 2>&1
+    local rc=$?
+    ((rc == 0)) || failed+=("$name ($rc)")
+    echo "$name: rc $rc, $((SECONDS - from)) s"
+    tail -5 "$OUT/$name.log" | cut -c 1-300 | sed 's/^/    /'
+}
+
+run() {
+    local programs=$1
+    OUT=$2
+    mkdir -p "$OUT"
+    failed=()
+    local name unpacked
+    unpacked=$(mktemp -d)
+    for name in cuda cuda_bench; do
+        gzip --decompress --stdout "$programs/$name.gz" >"$unpacked/$name" || exit 1
+        chmod +x "$unpacked/$name"
+    done
+    programs=$unpacked
+    libraries
+    nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv | tee "$OUT/device.log"
+    step 150 tests "$programs/cuda" --nocapture --test-threads=1
+    step 60 quick "$programs/cuda_bench" --quick
+    step 60 peers python3 tests/peers/time_peft_cuda.py --seconds 5
+    if command -v compute-sanitizer >/dev/null; then
+        for tool in memcheck racecheck; do
+            PAPILIO_SMALL=1 step 60 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 "$programs/cuda" --test-threads=1
+        done
+    else
+        echo 'skipped: no compute-sanitizer here'
+    fi
+    step 100 bench "$programs/cuda_bench"
+    step 90 tune "$programs/cuda_bench" --tune
+    if ((${#failed[@]})); then
+        echo "failed: ${failed[*]}"
+        return 1
+    fi
+    echo "everything passed in $SECONDS s"
+}
+
+case ${1:-} in
+build) [[ $# == 2 ]] || usage; build "$2" ;;
+run) [[ $# == 3 ]] || usage; run "$2" "$3" ;;
+*) usage ;;
+esac
