@@ -211,7 +211,7 @@ fn tune<E: Number>(stream: &Stream) -> Result<()> {
             false => (&[8][..], [(8, 1), (16, 1), (16, 2), (32, 2)]),
         };
         for (&window, (planes, together)) in windows.iter().flat_map(|w| planes.map(|p| (w, p))) {
-            for (threads, ahead) in [(128, 0), (256, 0), (512, 0), (512, sms)] {
+            for (threads, ahead) in [(128, 0), (256, 0), (512, 0), (512, 2 * sms)] {
                 if threads > 128 || !pairs {
                     let tuning = Tuning { window: Some(window), tile: Some([4, planes, together, threads]), ahead };
                     all.push((case.name, case.plan.clone(), tuning));

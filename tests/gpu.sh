@@ -2,7 +2,7 @@
 # Everything that needs a GPU, in one go, on a machine that has no Rust.
 #
 #     tests/gpu.sh build FOLDER     where Rust is: test and benchmark programs, stripped and packed, into FOLDER (minutes)
-#     tests/gpu.sh run FOLDER OUT   where the GPU is: runs them, compute-sanitizer and the peers; logs into OUT (under 8 minutes)
+#     tests/gpu.sh run FOLDER OUT   where the GPU is: runs them, compute-sanitizer and the peers; logs into OUT (under 10 minutes)
 #
 # FOLDER's programs need glibc of the building machine or newer, the driver, and NVRTC and cuBLAS of a CUDA toolkit or of PyTorch.
 set -uo pipefail
@@ -16,12 +16,12 @@ usage() {
 build() {
     local folder=$1 program
     mkdir -p "$folder"
-    export CARGO_INCREMENTAL=0
+    export CARGO_INCREMENTAL=0 CUDARC_CUDA_VERSION=13000 # whatever nvcc is here
     for program in '--test cuda' '--example cuda_bench'; do
         local name=${program##*[ -]} path
         local command=build
         [[ $program == --example* ]] || command='test --no-run'
-        path=$(cargo $command --features cuda $program --message-format=json |
+        path=$(cargo $command --release --features cuda $program --message-format=json |
             sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
         [[ -n $path ]] || { echo "$program did not build" >&2; exit 1; }
         strip -o "$folder/$name" "$path"
@@ -32,8 +32,9 @@ build() {
 
 libraries() { # NVRTC and cuBLAS, of the toolkit or of PyTorch
     local found
-    found=$(find /usr/local/cuda*/lib64 "$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/nvidia" \
-        \( -name 'libnvrtc.so*' -o -name 'libcublas.so*' \) -printf '%h\n' 2>/dev/null | sort -u | paste -sd:)
+    # `stubs` hold a libcuda that knows no device, which would be found before the driver.
+    found=$(find -L /usr/local/cuda*/lib64 "$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/nvidia" \
+        -not -path '*/stubs*' \( -name 'libnvrtc.so*' -o -name 'libcublas.so*' \) -printf '%h\n' 2>/dev/null | sort -u | paste -sd:)
     export LD_LIBRARY_PATH=$found${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     echo "libraries: $LD_LIBRARY_PATH"
 }
@@ -41,7 +42,7 @@ libraries() { # NVRTC and cuBLAS, of the toolkit or of PyTorch
 step() { # step SECONDS NAME COMMAND…
     local seconds=$1 name=$2 from=$SECONDS
     shift 2
-    timeout "$seconds" "$@" >"$OUT/$name.log" 2>&1
+    timeout -k 5 "$seconds" "$@" >"$OUT/$name.log" 2>&1
     local rc=$?
     ((rc == 0)) || failed+=("$name ($rc)")
     echo "$name: rc $rc, $((SECONDS - from)) s"
@@ -61,18 +62,23 @@ run() {
     done
     programs=$unpacked
     libraries
-    nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv | tee "$OUT/device.log"
+    nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv
+    timeout 60 "$programs/cuda" --exact what_does_not_fit_is_refused --nocapture >"$OUT/first.log" 2>&1 || failed+=(first)
+    if grep -q 'skipped, no GPU' "$OUT/first.log"; then
+        cat "$OUT/first.log"
+        echo 'no GPU is seen: nothing else is run'
+        return 1
+    fi
     step 150 tests "$programs/cuda" --nocapture --test-threads=1
-    step 60 quick "$programs/cuda_bench" --quick
-    step 60 peers python3 tests/peers/time_peft_cuda.py --seconds 5
+    step 120 peers python3 tests/peers/time_peft_cuda.py --seconds 5
     if command -v compute-sanitizer >/dev/null; then
         for tool in memcheck racecheck; do
-            PAPILIO_SMALL=1 step 60 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 "$programs/cuda" --test-threads=1
+            PAPILIO_SMALL=1 step 60 "$tool" compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 9 "$programs/cuda" --test-threads=1
         done
     else
         echo 'skipped: no compute-sanitizer here'
     fi
-    step 100 bench "$programs/cuda_bench"
+    step 120 bench "$programs/cuda_bench"
     step 90 tune "$programs/cuda_bench" --tune
     if ((${#failed[@]})); then
         echo "failed: ${failed[*]}"

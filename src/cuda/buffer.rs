@@ -68,14 +68,16 @@ impl Stream {
             return self.zeros(0);
         }
         let memory = Memory::Owned(self.stream.clone_htod(numbers).map_err(failed("copy to the device"))?);
+        self.synchronize()?; // the driver may still be reading them
         Ok(Buffer { memory, len: numbers.len(), stream: self.clone() })
     }
 
     /// That many zeros.
     ///
     /// # Errors
-    /// [`Error::Device`].
+    /// [`Error::Device`]; [`Error::Size`] for more than memory has addresses.
     pub fn zeros<E: DeviceRepr + ValidAsZeroBits>(&self, len: usize) -> Result<Buffer<E>> {
+        check_bytes::<E>(len)?;
         // Nothing of length zero is ever allocated.
         let memory = Memory::Owned(self.stream.alloc_zeros(len.max(1)).map_err(failed("device memory"))?);
         Ok(Buffer { memory, len, stream: self.clone() })
@@ -83,6 +85,7 @@ impl Stream {
 
     /// That many numbers that a kernel writes before anyone reads them.
     pub(super) fn scratch(&self, len: usize) -> Result<Buffer<f32>> {
+        check_bytes::<f32>(len)?;
         // SAFETY: any bytes are numbers, and those that no kernel has written are not read but for sums that nobody
         // reads.
         let memory = unsafe { self.stream.alloc(len.max(1)) };
@@ -95,8 +98,28 @@ impl Stream {
     /// * `address` is device memory of this stream's device, aligned for `E`, of `len` numbers, and lives until this
     ///   buffer has been dropped and the work on it has ended.
     /// * Work of others on it is ordered with this stream by the caller.
+    /// * Of the buffers given to one call, those that are written to overlap no other, but x and y of an `apply` in place.
     pub unsafe fn borrow<E>(&self, address: u64, len: usize) -> Buffer<E> {
         Buffer { memory: Memory::Foreign(address), len, stream: self.clone() }
+    }
+}
+
+/// Refuses what has no address: cudarc would multiply without looking.
+fn check_bytes<E>(len: usize) -> Result<()> {
+    if len.checked_mul(size_of::<E>()).is_some_and(|bytes| isize::try_from(bytes).is_ok()) {
+        return Ok(());
+    }
+    let expected = format!("at most {} bytes", isize::MAX);
+    Err(Error::Size { what: "buffer", expected, got: format!("{len} numbers of {} bytes", size_of::<E>()) })
+}
+
+/// Memory is given back in its stream's order, on whatever thread: the driver means the device that is bound there.
+impl<E> Drop for Buffer<E> {
+    fn drop(&mut self) {
+        // An error of before is told first, and binds nothing.
+        if self.stream.bind().is_err() {
+            _ = self.stream.bind();
+        }
     }
 }
 

@@ -116,7 +116,7 @@ impl Device {
     /// A framework's stream (a `CUstream` or `cudaStream_t`), which stays the framework's.
     ///
     /// # Safety
-    /// `raw` is a stream of this device's primary context, and lives until every stream, buffer and plan made through
+    /// `raw` is a stream of this device's primary context, the same one on every thread (not `CU_STREAM_PER_THREAD`), and lives until every stream, buffer and plan made through
     /// the value returned has been dropped.
     pub unsafe fn stream_from_raw(&self, raw: *mut c_void) -> Stream {
         // SAFETY: what is asked of the caller. Nothing is ordered with other streams, as documented there.
@@ -200,7 +200,9 @@ impl Stream {
         Err(Error::Unsupported { what, expected: "buffers and plans of one stream", got: "another stream's".into() })
     }
 
+    /// cuBLAS, for calls of this thread.
     pub(super) fn blas(&self) -> Result<Arc<CudaBlas>> {
+        self.bind()?;
         let mut blas = self.blas.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(blas) = &*blas {
             return Ok(blas.clone());
@@ -219,8 +221,12 @@ impl Stream {
     /// `pointer` gives for every name device memory of this device that is as long as the kernel makes use of, and that
     /// no other work writes to meanwhile.
     pub(super) unsafe fn launch(&self, call: &Call, pointer: impl Fn(&str) -> u64) -> Result<()> {
-        let function = self.device.function(&call.program)?;
         let what = "kernel launch";
+        let Ok(blocks) = i32::try_from(call.blocks) else {
+            let (expected, got) = ("fewer than 2^31 blocks of threads".to_string(), format!("{}", call.blocks));
+            return Err(Error::Size { what, expected, got });
+        };
+        let function = self.device.function(&call.program)?;
         self.bind()?;
         if call.shared > 48 << 10 {
             let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -236,7 +242,7 @@ impl Stream {
             })
             .collect();
         let mut arguments: Vec<*mut c_void> = values.iter_mut().map(|x| (&raw mut *x).cast()).collect();
-        let (grid, block) = ((call.blocks as u32, 1, 1), (call.threads as u32, 1, 1));
+        let (grid, block) = ((blocks as u32, 1, 1), (call.threads as u32, 1, 1));
         // SAFETY: the function belongs to a module that `device` keeps. Every parameter of our kernels is eight bytes,
         // an integer or a pointer, and the launch copies them before it returns. Memory is what the caller vouches for.
         unsafe {

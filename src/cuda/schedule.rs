@@ -174,6 +174,14 @@ impl Schedule {
             schedule.push(these, &windows.unwrap_or_else(|| single(&these[0])), &mut filled);
             at += count;
         }
+        let numbers = schedule.numbers.len().saturating_mul(schedule.parts());
+        if numbers >= HALF as usize {
+            return unsupported(
+                "plan on a device",
+                "fewer than 2^30 numbers, shared blocks once for each",
+                format!("{numbers}"),
+            );
+        }
         schedule.fill(plan.num_entries(), &stages, &filled);
         schedule.swizzle = schedule.best_swizzle();
         Ok(schedule)
