@@ -51,8 +51,15 @@ impl Tile {
         (threads / self.threads).min((227 << 10) / self.bytes(schedule.length).max(1)).max(1)
     }
 
+    /// Bytes of shared memory for vectors of length n.
     pub(super) fn bytes(&self, n: usize) -> usize {
-        n.next_multiple_of(8) * 4 * self.vectors()
+        let rows = n.next_multiple_of(8) + usize::from(self.planes > 1);
+        rows * 4 * self.vectors()
+    }
+
+    /// Whether there are planes enough that neighbouring threads can take them.
+    fn is_across(&self) -> bool {
+        (self.planes / self.together).is_multiple_of(8)
     }
 }
 
@@ -84,10 +91,67 @@ pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bo
     // Whole warps, and eight vectors for each.
     let eights = tile.chunk == 4 && tile.planes.is_multiple_of(2) && tile.threads.is_multiple_of(32);
     let tensor = stored != Stored::F32 && eights && schedule.packed > 0;
-    let mut source = on_tiles(schedule, tile, stored, aligned, transposed, tensor);
+    let ends = |at: Option<&Pass>| match at {
+        Some(pass) if !tile.is_across() && !(tensor && pass.packed.is_some()) => {
+            Direct::of(pass, schedule, stored, aligned)
+        }
+        _ => Direct::Not,
+    };
+    let (mut reads, mut writes) = (ends(schedule.passes.first()), ends(schedule.passes.last()));
+    if transposed {
+        core::mem::swap(&mut reads, &mut writes);
+    }
+    if writes == Direct::Runs && stored == Stored::F32 {
+        writes = Direct::Not; // each half of 32 bytes would be written by itself
+    }
+    let ways = Ways { tensor, across: tile.is_across(), reads, writes };
+    let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     _ = writeln!(source, "#define SIDE_BY_SIDE {}", tile.side_by_side(schedule));
     source.push_str(APPLY);
     Program { kernel: "apply", source }
+}
+
+/// How passes go about it.
+struct Ways {
+    /// Large blocks on tensor cores.
+    tensor: bool,
+    /// Neighbouring threads take the same window of neighbouring planes.
+    across: bool,
+    reads: Direct,
+    writes: Direct,
+}
+
+/// How the first pass reads vectors from the device's memory, or the last one writes them there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direct {
+    /// Through the tile.
+    Not,
+    /// Windows are runs of whole fours of neighbours.
+    Runs,
+    /// Neighbouring windows are neighbours in memory, at least 32 bytes of them.
+    SideBySide,
+}
+
+impl Direct {
+    fn of(pass: &Pass, schedule: &Schedule, stored: Stored, aligned: bool) -> Self {
+        let Place::Formula { windows, far, near, offsets } = &pass.place else { return Direct::Not };
+        if pass.is_wide() || pass.count * pass.window != schedule.length {
+            return Direct::Not;
+        }
+        let fours = |x: &usize| x.is_multiple_of(4);
+        let in_fours = pass.window.is_multiple_of(4)
+            && offsets.chunks(4).all(|run| fours(&run[0]) && run.iter().enumerate().all(|(i, o)| *o == run[0] + i))
+            && (fours(near) || pass.count == 1)
+            && (fours(far) || *windows == pass.count);
+        let least = if stored == Stored::F32 { 8 } else { 16 };
+        if aligned && in_fours {
+            Direct::Runs
+        } else if *near == 1 && *windows >= least {
+            Direct::SideBySide
+        } else {
+            Direct::Not
+        }
+    }
 }
 
 /// Of the adjoint of its derivative, what is there and what is wanted.
@@ -108,7 +172,8 @@ pub(super) fn vjp(
     transposed: bool,
     wanted: Wanted,
 ) -> Program {
-    let mut source = on_tiles(schedule, tile, stored, aligned, transposed, false);
+    let ways = Ways { tensor: false, across: false, reads: Direct::Not, writes: Direct::Not };
+    let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     for (name, value) in [
         ("EXACT", usize::from(schedule.exact)),
         ("FROM_INPUT", usize::from(wanted.from_input)),
@@ -250,7 +315,7 @@ pub(super) fn chart(chart: Chart, kernel: &'static str) -> Program {
 }
 
 /// What all kernels on tiles begin with.
-fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool, tensor: bool) -> String {
+fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool, ways: Ways) -> String {
     let Tile { chunk, planes, together, threads, ahead } = tile;
     let [a, b] = schedule.swizzle;
     let mut source = String::new();
@@ -268,8 +333,11 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
         ("SWIZZLE_B", b as usize),
         ("ALIGNED", usize::from(aligned)),
         ("PASSES", schedule.passes.len()),
-        ("TENSOR", usize::from(tensor)),
         ("PACKED_PART", schedule.packed),
+        ("TENSOR", usize::from(ways.tensor)),
+        ("ACROSS", usize::from(ways.across)),
+        ("FIRST_READS", ways.reads as usize),
+        ("LAST_WRITES", ways.writes as usize),
     ] {
         _ = writeln!(source, "#define {name} {value}");
     }

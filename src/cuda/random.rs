@@ -79,8 +79,9 @@ pub(super) fn drawn(n: usize, seed: u64, rounds: usize) -> (Turn, Vec<u32>) {
 
 /// Four vectors in a chunk if they fit, and as many chunks as give 256 threads a pair each.
 pub(super) fn tile(turn: &Turn, shared: usize) -> Result<Tile> {
-    let bytes = |vectors: usize| turn.n.next_multiple_of(8) * 4 * vectors;
-    let Some(chunk) = [4, 2, 1].into_iter().find(|chunk| bytes(*chunk) <= shared) else {
+    let cut = |chunk, planes| Tile { chunk, planes, together: 1, threads: 32, ahead: 0 };
+    let bytes = |chunk, planes| cut(chunk, planes).bytes(turn.n);
+    let Some(chunk) = [4, 2, 1].into_iter().find(|chunk| bytes(*chunk, 1) <= shared) else {
         return Err(Error::Unsupported {
             what: "random rotation on this device",
             expected: "vectors that fit the shared memory",
@@ -89,10 +90,10 @@ pub(super) fn tile(turn: &Turn, shared: usize) -> Result<Tile> {
     };
     let pairs = (turn.block / 2 * if turn.disjoint { turn.blocks } else { 1 }).max(1);
     let mut planes = 1;
-    while pairs * planes < 256 && bytes(2 * planes * chunk) <= shared.min(32 << 10) {
+    while pairs * planes < 256 && bytes(chunk, 2 * planes) <= shared.min(33 << 10) {
         planes *= 2;
     }
-    Ok(Tile { chunk, planes, together: 1, threads: (pairs * planes).next_multiple_of(32).clamp(32, 512), ahead: 0 })
+    Ok(Tile { threads: (pairs * planes).next_multiple_of(32).clamp(32, 512), ..cut(chunk, planes) })
 }
 
 /// Vectors turned in place.

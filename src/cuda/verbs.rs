@@ -22,8 +22,9 @@ pub(super) struct Rows {
 /// which takes one window of one plane.
 pub(super) fn tile(schedule: &Schedule, shared: usize, tiles: usize) -> Result<Tile> {
     let n = schedule.length;
-    let fits = |vectors: usize, most: usize| n.next_multiple_of(8) * 4 * vectors * tiles <= most;
-    let Some(chunk) = [4, 2, 1].into_iter().find(|chunk| fits(*chunk, shared)) else {
+    let cut = |chunk, planes| Tile { chunk, planes, together: 1, threads: 32, ahead: 0 };
+    let fits = |chunk, planes, most: usize| tiles * cut(chunk, planes).bytes(n) <= most;
+    let Some(chunk) = [4, 2, 1].into_iter().find(|chunk| fits(*chunk, 1, shared)) else {
         return Err(Error::Unsupported {
             what: "vectors on this device",
             expected: "a tile that fits the shared memory",
@@ -36,12 +37,12 @@ pub(super) fn tile(schedule: &Schedule, shared: usize, tiles: usize) -> Result<T
         .map(|pass| if pass.is_wide() { pass.count * pass.window.div_ceil(4) } else { pass.count });
     let windows = items.min().unwrap_or(n / 4).max(1);
     let mut planes = 1;
-    while windows * planes < 128 && fits(2 * planes * chunk, shared.min(32 << 10)) {
+    while windows * planes < 128 && fits(chunk, 2 * planes, shared.min(33 << 10)) {
         planes *= 2;
     }
     let most = if schedule.has_large_windows() { 256 } else { 512 };
     let threads = (windows * planes).next_multiple_of(32).clamp(32, most);
-    Ok(Tile { chunk, planes, together: 1, threads, ahead: 0 })
+    Ok(Tile { threads, ..cut(chunk, planes) })
 }
 
 /// y = op(Q) x.

@@ -11,9 +11,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply(
         const long long next = (long long)blockIdx.x + AHEAD;
         expect(x + next % PARTS * N, x_stride, next / PARTS * (C * PLANES), batch);
     }
-    fill(tile, x + part * N, x_stride, first, batch);
-    __syncthreads();
-    passes<TRANSPOSED>(
-        Passes(), tile, numbers + (long long)part * PART, packed + (long long)part * PACKED_PART, index, TRANSPOSED ? -1 : PASSES);
-    empty(tile, y + part * N, y_stride, first, batch);
+    const Outside outside = {x + part * N, x_stride, y + part * N, y_stride, first, batch};
+    if (!FIRST_READS) {
+        fill(tile, outside.x, x_stride, first, batch);
+        __syncthreads();
+    }
+    passes<TRANSPOSED, true>(
+        Passes(), tile, numbers + (long long)part * PART, packed + (long long)part * PACKED_PART, index, TRANSPOSED ? -1 : PASSES, outside);
+    if (!LAST_WRITES) empty(tile, outside.y, y_stride, first, batch);
 }

@@ -62,32 +62,115 @@ __device__ inline void stages(List<S, Rest...>, Chunk (&x)[P::WINDOW][K], const 
     if (T) stage<P, S, T>(x, numbers, w);
 }
 
-// All windows of a pass, in registers; K planes are a thread's.
-template <class P, bool T, bool WIDE> struct Pass {
-    __device__ static inline void run(Chunk* tile, const float* __restrict__ numbers, const unsigned short* __restrict__ index) {
+// Vectors in device memory, for a first pass that reads them and a last one that writes them: from number `first` of
+// `batch` on. 0: through the tile; 1: windows are runs of fours; 2: neighbouring windows are neighbours in memory.
+struct Outside {
+    const stored* x;
+    long long x_stride;
+    stored* y;
+    long long y_stride, first, batch;
+};
+
+template <class P, int READS>
+__device__ inline void take(Chunk (&x)[P::WINDOW][K], int w, int group, const Outside& o) {
+#pragma unroll
+    for (int p = 0; p < K; p++)
+#pragma unroll
+        for (int v = 0; v < C; v++) {
+            const long long row = o.first + (group + p * (PLANES / K)) * C + v;
+            const stored* from = o.x + row * o.x_stride + P::first(w);
+#pragma unroll
+            for (int i = 0; i < P::WINDOW; i++) x[i][p].v[v] = 0.0f;
+            if (row < o.batch) {
+                if (READS == 1) {
+#pragma unroll
+                    for (int i = 0; i + 3 < P::WINDOW; i += 4) {
+                        const FourStored four = *reinterpret_cast<const FourStored*>(from + P::offset(i));
+#pragma unroll
+                        for (int j = 0; j < 4; j++) x[i + j][p].v[v] = load(four.v[j]);
+                    }
+                } else {
+#pragma unroll
+                    for (int i = 0; i < P::WINDOW; i++) x[i][p].v[v] = load(from[P::offset(i)]);
+                }
+            }
+        }
+}
+
+template <class P, int WRITES>
+__device__ inline void give(const Chunk (&x)[P::WINDOW][K], int w, int group, const Outside& o) {
+#pragma unroll
+    for (int p = 0; p < K; p++)
+#pragma unroll
+        for (int v = 0; v < C; v++) {
+            const long long row = o.first + (group + p * (PLANES / K)) * C + v;
+            stored* to = o.y + row * o.y_stride + P::first(w);
+            if (row < o.batch) {
+                if (WRITES == 1) {
+#pragma unroll
+                    for (int i = 0; i + 3 < P::WINDOW; i += 4) {
+                        FourStored four;
+#pragma unroll
+                        for (int j = 0; j < 4; j++) four.v[j] = store(x[i + j][p].v[v]);
+                        *reinterpret_cast<FourStored*>(to + P::offset(i)) = four;
+                    }
+                } else {
+#pragma unroll
+                    for (int i = 0; i < P::WINDOW; i++) to[P::offset(i)] = store(x[i][p].v[v]);
+                }
+            }
+        }
+}
+
+// All windows of a pass, in registers; K planes are a thread's. ACROSS: neighbouring threads take the same window of
+// other planes, which reads its numbers once for all of them.
+template <class P, bool T, bool WIDE, int READS, int WRITES> struct Pass {
+    __device__ static inline void run(
+        Chunk* tile, const float* __restrict__ numbers, const unsigned short* __restrict__ index, const Outside& outside) {
         for (int item = threadIdx.x; item < P::COUNT * (PLANES / K); item += THREADS) {
-            const int w = item % P::COUNT;
-            Chunk* planes = tile + item / P::COUNT * K * ROWS;
+            const int w = ACROSS ? item / (PLANES / K) : item % P::COUNT;
+            const int group = ACROSS ? item % (PLANES / K) : item / P::COUNT;
+            Chunk* planes = tile + group * ROWS;
             Chunk x[P::WINDOW][K];
             int row[P::WINDOW];
 #pragma unroll
-            for (int i = 0; i < P::WINDOW; i++) {
-                row[i] = row_of<P>(w, i, index);
+            for (int i = 0; i < P::WINDOW; i++)
+                if (READS == 0 || WRITES == 0) row[i] = row_of<P>(w, i, index);
+            if constexpr (READS == 0) {
 #pragma unroll
-                for (int p = 0; p < K; p++) x[i][p] = planes[p * ROWS + row[i]];
+                for (int i = 0; i < P::WINDOW; i++)
+#pragma unroll
+                    for (int p = 0; p < K; p++) x[i][p] = planes[p * (PLANES / K) * ROWS + row[i]];
+            } else {
+                take<P, READS>(x, w, group, outside);
             }
             stages<P, T>(typename P::Stages(), x, numbers, w);
+            if constexpr (WRITES == 0) {
 #pragma unroll
-            for (int i = 0; i < P::WINDOW; i++)
+                for (int i = 0; i < P::WINDOW; i++)
 #pragma unroll
-                for (int p = 0; p < K; p++) planes[p * ROWS + row[i]] = x[i][p];
+                    for (int p = 0; p < K; p++) planes[p * (PLANES / K) * ROWS + row[i]] = x[i][p];
+            } else {
+                give<P, WRITES>(x, w, group, outside);
+            }
         }
     }
 };
 
 // Large blocks: four rows of one plane are a thread's, and wait in registers until all inputs have been read.
-template <class P, bool T> struct Pass<P, T, true> {
-    __device__ static inline void run(Chunk* tile, const float* __restrict__ numbers, const unsigned short* __restrict__ index) {
+template <class P, bool T> struct Pass<P, T, true, 0, 0> {
+    // Which block, which four of its rows, which plane.
+    struct Item {
+        int w, quad, plane;
+    };
+    __device__ static inline Item item_of(int item) {
+        const int quads = (P::Only::B + 3) / 4;
+        if (ACROSS) return {item / PLANES / quads, item / PLANES % quads, item % PLANES};
+        return {item % P::COUNT, item / P::COUNT % quads, item / P::COUNT / quads};
+    }
+
+    __device__ static inline void run(
+        Chunk* tile, const float* __restrict__ numbers, const unsigned short* __restrict__ index, const Outside&) {
         typedef typename P::Only S;
         const int B = S::B, quads = (B + 3) / 4, items = P::COUNT * quads * PLANES;
         const int each = (items + THREADS - 1) / THREADS;
@@ -98,7 +181,7 @@ template <class P, bool T> struct Pass<P, T, true> {
         for (int n = 0; n < each; n++) {
             const int item = threadIdx.x + n * THREADS;
             if (item < items) {
-                const int w = item % P::COUNT, quad = item / P::COUNT % quads, plane = item / P::COUNT / quads;
+                const auto [w, quad, plane] = item_of(item);
                 const Chunk* from = tile + plane * ROWS;
 #pragma unroll
                 for (int i = 0; i < 4; i++)
@@ -132,7 +215,7 @@ template <class P, bool T> struct Pass<P, T, true> {
         for (int n = 0; n < each; n++) {
             const int item = threadIdx.x + n * THREADS;
             if (item < items) {
-                const int w = item % P::COUNT, quad = item / P::COUNT % quads, plane = item / P::COUNT / quads;
+                const auto [w, quad, plane] = item_of(item);
 #pragma unroll
                 for (int i = 0; i < 4; i++)
                     if (4 * quad + i < B)
@@ -142,23 +225,27 @@ template <class P, bool T> struct Pass<P, T, true> {
     }
 };
 
-// Passes before number `limit`, or all; between two of them all threads wait.
-template <bool T>
-__device__ inline void passes(List<>, Chunk*, const float* __restrict__, const uint4* __restrict__, const unsigned short* __restrict__, int) {}
+// Passes before number `limit`, or all; between two of them all threads wait. DIRECT: the first reads from outside and
+// the last writes there, as far as FIRST_READS and LAST_WRITES say so.
+template <bool T, bool DIRECT>
+__device__ inline void passes(
+    List<>, Chunk*, const float* __restrict__, const uint4* __restrict__, const unsigned short* __restrict__, int, const Outside&) {}
 
-template <bool T, class P, class... Rest>
+template <bool T, bool DIRECT, class P, class... Rest>
 __device__ inline void passes(
     List<P, Rest...>, Chunk* tile, const float* __restrict__ numbers, const uint4* __restrict__ packed,
-    const unsigned short* __restrict__ index, int limit) {
-    if (T) passes<T>(List<Rest...>(), tile, numbers, packed, index, limit);
+    const unsigned short* __restrict__ index, int limit, const Outside& outside) {
+    if (T) passes<T, DIRECT>(List<Rest...>(), tile, numbers, packed, index, limit, outside);
     if (T ? P::AT > limit : P::AT < limit) {
+        constexpr int first = T ? PASSES - 1 : 0, last = PASSES - 1 - first;
+        constexpr int reads = DIRECT && P::AT == first ? FIRST_READS : 0, writes = DIRECT && P::AT == last ? LAST_WRITES : 0;
 #if TENSOR
         if constexpr (P::TENSOR_CORES)
             tensor<P, T>(tile, packed, index);
         else
 #endif
-            Pass<P, T, P::WIDE>::run(tile, numbers, index);
-        __syncthreads();
+            Pass<P, T, P::WIDE, reads, writes>::run(tile, numbers, index, outside);
+        if (!writes) __syncthreads();
     }
-    if (!T) passes<T>(List<Rest...>(), tile, numbers, packed, index, limit);
+    if (!T) passes<T, DIRECT>(List<Rest...>(), tile, numbers, packed, index, limit, outside);
 }

@@ -1,5 +1,6 @@
 // The tile: C·PLANES vectors in shared memory; row c of a plane is a chunk, coordinate c of C vectors. Rows are
-// exchanged among eight neighbours (SWIZZLE_A, SWIZZLE_B) so that threads that are neighbours meet in few banks.
+// exchanged among eight neighbours (SWIZZLE_A, SWIZZLE_B) so that threads that are neighbours meet in few banks. Planes
+// are an odd number of rows apart: the same row of eight planes is in eight banks.
 //
 // N: coordinates of a vector. ALIGNED: rows of the batches start at whole fours of numbers, and N is a multiple of
 // four.
@@ -8,7 +9,7 @@ struct __align__(4 * C) Chunk {
     float v[C];
 };
 
-#define ROWS ((N + 7) / 8 * 8)
+#define ROWS ((N + 7) / 8 * 8 + (PLANES > 1))
 
 __device__ inline int swizzled(int row) {
     return row ^ (((row >> SWIZZLE_A) ^ (row >> SWIZZLE_B)) & 7);

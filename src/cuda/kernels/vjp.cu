@@ -81,8 +81,8 @@ template <class P, bool T, bool WIDE> struct Back {
                 row[i] = row_of<P>(w, i, index);
 #pragma unroll
                 for (int p = 0; p < K; p++) {
-                    a[i][p] = a_tile[(group * K + p) * ROWS + row[i]];
-                    g[i][p] = g_tile[(group * K + p) * ROWS + row[i]];
+                    a[i][p] = a_tile[(group + p * (PLANES / K)) * ROWS + row[i]];
+                    g[i][p] = g_tile[(group + p * (PLANES / K)) * ROWS + row[i]];
                 }
             }
             stages_back<P, T>(typename P::Stages(), a, g, numbers, gradients + (long long)group * (PARTS * PART), w, first);
@@ -90,8 +90,8 @@ template <class P, bool T, bool WIDE> struct Back {
             for (int i = 0; i < P::WINDOW; i++)
 #pragma unroll
                 for (int p = 0; p < K; p++) {
-                    if (EXACT) a_tile[(group * K + p) * ROWS + row[i]] = a[i][p];
-                    g_tile[(group * K + p) * ROWS + row[i]] = g[i][p];
+                    if (EXACT) a_tile[(group + p * (PLANES / K)) * ROWS + row[i]] = a[i][p];
+                    g_tile[(group + p * (PLANES / K)) * ROWS + row[i]] = g[i][p];
                 }
         }
         __syncthreads();
@@ -103,7 +103,7 @@ template <class P, bool T> struct Back<P, T, true> {
         Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index, bool first) {
         typedef typename P::Only S;
         if (EXACT) {
-            Pass<P, !T, true>::run(a, numbers, index);
+            Pass<P, !T, true, 0, 0>::run(a, numbers, index, Outside());
             __syncthreads();
         }
         if (HAS_GRADIENT) {
@@ -121,7 +121,7 @@ template <class P, bool T> struct Back<P, T, true> {
 #pragma unroll
                     for (int p = 0; p < K; p++) {
                         const int at = 4 * quad + i < B ? 4 * quad + i : 0;
-                        rows[i][p] = left[(group * K + p) * ROWS + row_of<P>(w, at, index)];
+                        rows[i][p] = left[(group + p * (PLANES / K)) * ROWS + row_of<P>(w, at, index)];
                     }
                 for (int k = 0; k < B; k++) {
                     Four sum;
@@ -130,7 +130,7 @@ template <class P, bool T> struct Back<P, T, true> {
                     for (int i = 0; i < 4; i++) sum.v[i] = 0.0f;
 #pragma unroll
                     for (int p = 0; p < K; p++) {
-                        const Chunk x = right[(group * K + p) * ROWS + at];
+                        const Chunk x = right[(group + p * (PLANES / K)) * ROWS + at];
 #pragma unroll
                         for (int i = 0; i < 4; i++)
 #pragma unroll
@@ -146,7 +146,7 @@ template <class P, bool T> struct Back<P, T, true> {
             }
             __syncthreads();
         }
-        Pass<P, !T, true>::run(g, numbers, index);
+        Pass<P, !T, true, 0, 0>::run(g, numbers, index, Outside());
         __syncthreads();
     }
 };
@@ -163,7 +163,7 @@ __device__ inline void back(
     if (!EXACT) {
         fill(a, from.x, from.stride, from.first, from.batch);
         __syncthreads();
-        passes<T>(Passes(), a, numbers, nullptr, index, P::AT);
+        passes<T, false>(Passes(), a, numbers, nullptr, index, P::AT, Outside());
     }
     Back<P, T, P::WIDE>::run(a, g, numbers, gradients, index, first);
 }
@@ -196,7 +196,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) apply_vjp(
         if (EXACT) {
             fill(a, saved, saved_stride, first, batch);
             __syncthreads();
-            if (FROM_INPUT) passes<TRANSPOSED>(Passes(), a, numbers, nullptr, index, TRANSPOSED ? -1 : PASSES);
+            if (FROM_INPUT) passes<TRANSPOSED, false>(Passes(), a, numbers, nullptr, index, TRANSPOSED ? -1 : PASSES, Outside());
         }
         const Source from = {saved, saved_stride, first, batch};
         passes_back<TRANSPOSED>(Passes(), a, g, numbers, gradients, index, begins, from);

@@ -87,9 +87,14 @@ fn stored_types_and_strides() {
         return;
     }
     let plan = |n| Plan::<f32>::new(n, &AnyButterfly::new(2), Givens).unwrap();
-    for (in_place, aligned, n, batch, stride) in
-        [(false, true, 64, 6, 64), (true, true, 64, 9, 72), (false, false, 61, 5, 61), (true, false, 61, 1, 63)]
-    {
+    for (in_place, aligned, n, batch, stride) in [
+        (false, true, 64, 6, 64),
+        (true, true, 64, 9, 72),
+        (false, false, 61, 5, 61),
+        (true, false, 61, 1, 63),
+        (true, true, 256, 18, 260),
+        (false, false, 256, 3, 259),
+    ] {
         stored_batches::<f32>(&plan(n), in_place, aligned, batch, stride);
         stored_batches::<bf16>(&plan(n), in_place, aligned, batch, stride);
         stored_batches::<f16>(&plan(n), in_place, aligned, batch, stride);
@@ -103,20 +108,56 @@ fn every_tile_gives_the_same_bits() {
     if !emulation::is_there() {
         return;
     }
-    let plan = Plan::<f32>::new(64, &Butterfly::boft(2, 16).unwrap(), Cayley).unwrap();
-    let pairs = Plan::<f32>::new(64, &Butterfly::classic(2), Givens).unwrap();
-    for plan in [plan, pairs] {
+    let plan = |n, topology: &dyn crate::Topology| Plan::<f32>::new(n, topology, Cayley).unwrap();
+    let pairs = Plan::<f32>::new(128, &Butterfly::classic(2), Givens).unwrap();
+    let boft = plan(64, &Butterfly::boft(3, 8).unwrap());
+    for plan in [plan(64, &Butterfly::boft(2, 16).unwrap()), pairs, boft, plan(24, &BlockDiagonal::new(4))] {
         let factors = plan.realize(&theta(&plan)).unwrap();
-        let x = vectors(64, 13);
-        let expected = on_cpu(&plan, &factors, Op::None, &x);
-        for (chunk, planes, together, threads) in
-            [(1, 1, 1, 32), (2, 3, 1, 64), (4, 4, 2, 32), (4, 2, 2, 96), (2, 2, 1, 256)]
+        let x = vectors(plan.n(), 45);
+        for (at, tile) in [
+            [1, 1, 1, 32],
+            [2, 3, 1, 64],
+            [4, 4, 2, 32],
+            [4, 2, 2, 96],
+            [2, 2, 1, 256],
+            [4, 8, 1, 64],
+            [1, 16, 2, 32],
+            [2, 16, 1, 128],
+        ]
+        .into_iter()
+        .enumerate()
         {
-            let tile = Tile::new([chunk, planes, together, threads], planes - 1);
-            let y = emulated(&plan, &factors, 8, tile, Op::None, &x, 13);
-            assert!(same(&y, &expected), "{tile:?}");
+            let op = [Op::None, Op::Adjoint][at % 2];
+            let expected = on_cpu(&plan, &factors, op, &x);
+            let tile = Tile::new(tile, tile[1] - 1);
+            let y = emulated(&plan, &factors, 8, tile, op, &x, 45);
+            assert!(same(&y, &expected), "n = {}, {tile:?}", plan.n());
         }
     }
+}
+
+/// The first pass of a butterfly of pairs reads its windows as runs, its last one side by side, and the other way
+/// round where it is transposed, through the tile only where halves of 32 bytes would be written; a table goes
+/// through the tile.
+#[test]
+fn first_and_last_passes_go_without_the_tile() {
+    let ways = |plan: &Plan<f32>, stored, aligned, transposed| {
+        let schedule = Schedule::new(plan, 8).unwrap();
+        let tile = verbs::tile(&schedule, 100 << 10, 1).unwrap();
+        let rows = Rows { batch: 5, stride: plan.n(), aligned };
+        let source = verbs::apply(&schedule, tile, stored, transposed, rows, rows).unwrap().program.source;
+        ["FIRST_READS", "LAST_WRITES"].map(|name| {
+            let at = source.find(&std::format!("#define {name} ")).unwrap();
+            source[at..].split_whitespace().nth(2).unwrap().parse::<usize>().unwrap()
+        })
+    };
+    let pairs = Plan::new(512, &Butterfly::classic(2), Givens).unwrap();
+    let table = Plan::new(512, &RandomShuffle { block: 4, stages: 3, seed: 7 }, Cayley).unwrap();
+    assert_eq!(ways(&pairs, Stored::F32, true, false), [1, 2]);
+    assert_eq!(ways(&pairs, Stored::F32, true, true), [2, 0]);
+    assert_eq!(ways(&pairs, Stored::Bf16, true, true), [2, 1]);
+    assert_eq!(ways(&pairs, Stored::F32, false, false), [0, 2]);
+    assert_eq!(ways(&table, Stored::F32, true, false), [0, 0]);
 }
 
 /// What is not finite stays in its vector, and stays what it is.
