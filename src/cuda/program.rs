@@ -91,19 +91,13 @@ pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bo
     // Whole warps, and eight vectors for each.
     let eights = tile.chunk == 4 && tile.planes.is_multiple_of(2) && tile.threads.is_multiple_of(32);
     let tensor = stored != Stored::F32 && eights && schedule.packed > 0;
-    let ends = |at: Option<&Pass>| match at {
-        Some(pass) if !tile.is_across() && !(tensor && pass.packed.is_some()) => {
-            Direct::of(pass, schedule, stored, aligned)
-        }
+    let direct = !tile.is_across();
+    let ends = |pass: Option<&Pass>| match pass {
+        Some(pass) if direct && !(tensor && pass.packed.is_some()) => Direct::of(pass, schedule, stored, aligned),
         _ => Direct::Not,
     };
-    let (mut reads, mut writes) = (ends(schedule.passes.first()), ends(schedule.passes.last()));
-    if transposed {
-        core::mem::swap(&mut reads, &mut writes);
-    }
-    if writes == Direct::Runs && stored == Stored::F32 {
-        writes = Direct::Not; // each half of 32 bytes would be written by itself
-    }
+    let [reads, writes] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
+    let writes = writes.written(stored);
     let ways = Ways { tensor, across: tile.is_across(), reads, writes };
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     _ = writeln!(source, "#define SIDE_BY_SIDE {}", tile.side_by_side(schedule));
@@ -132,7 +126,17 @@ enum Direct {
     SideBySide,
 }
 
+/// First and last, as they act.
+fn turned<T>(transposed: bool, [first, last]: [T; 2]) -> [T; 2] {
+    if transposed { [last, first] } else { [first, last] }
+}
+
 impl Direct {
+    /// Each half of 32 bytes would be written by itself.
+    fn written(self, stored: Stored) -> Self {
+        if self == Direct::Runs && stored == Stored::F32 { Direct::Not } else { self }
+    }
+
     fn of(pass: &Pass, schedule: &Schedule, stored: Stored, aligned: bool) -> Self {
         let Place::Formula { windows, far, near, offsets } = &pass.place else { return Direct::Not };
         if pass.is_wide() || pass.count * pass.window != schedule.length {
@@ -172,9 +176,14 @@ pub(super) fn vjp(
     transposed: bool,
     wanted: Wanted,
 ) -> Program {
-    let ways = Ways { tensor: false, across: false, reads: Direct::Not, writes: Direct::Not };
+    let ends = |pass: Option<&Pass>| pass.map_or(Direct::Not, |pass| Direct::of(pass, schedule, stored, aligned));
+    // Backwards from the last pass.
+    let [writes, reads] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
+    let ways = Ways { tensor: false, across: false, reads, writes: writes.written(stored) };
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
+    let saved = if schedule.exact && !wanted.from_input { reads } else { Direct::Not };
     for (name, value) in [
+        ("SAVED_READS", saved as usize),
         ("EXACT", usize::from(schedule.exact)),
         ("FROM_INPUT", usize::from(wanted.from_input)),
         ("HAS_GX", usize::from(wanted.gx)),

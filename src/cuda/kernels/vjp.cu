@@ -68,30 +68,44 @@ __device__ inline void stages_back(
     if (!T) stage_back<P, S, T>(a, g, numbers, gradients, w, first);
 }
 
+// What is outside: saved batch, gradients of outputs and of inputs; SAVED_READS, FIRST_READS and LAST_WRITES say
+// which of them the first and the last pass read and write themselves.
+struct Outsides {
+    Outside saved, g;
+};
+
 template <class P, bool T, bool WIDE> struct Back {
     __device__ static inline void run(
         Chunk* a_tile, Chunk* g_tile, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index,
-        bool first) {
+        bool begins, const Outsides& outsides) {
+        constexpr int first = T ? 0 : PASSES - 1, last = PASSES - 1 - first;
+        constexpr int reads_a = P::AT == first ? SAVED_READS : 0, reads_g = P::AT == first ? FIRST_READS : 0;
+        constexpr int writes = HAS_GX && P::AT == last ? LAST_WRITES : 0;
         for (int item = threadIdx.x; item < P::COUNT * (PLANES / K); item += THREADS) {
             const int w = item % P::COUNT, group = item / P::COUNT;
             Chunk a[P::WINDOW][K], g[P::WINDOW][K];
             int row[P::WINDOW];
 #pragma unroll
-            for (int i = 0; i < P::WINDOW; i++) {
-                row[i] = row_of<P>(w, i, index);
-#pragma unroll
-                for (int p = 0; p < K; p++) {
-                    a[i][p] = a_tile[(group + p * (PLANES / K)) * ROWS + row[i]];
-                    g[i][p] = g_tile[(group + p * (PLANES / K)) * ROWS + row[i]];
-                }
-            }
-            stages_back<P, T>(typename P::Stages(), a, g, numbers, gradients + (long long)group * (PARTS * PART), w, first);
+            for (int i = 0; i < P::WINDOW; i++) row[i] = row_of<P>(w, i, index);
+            if constexpr (reads_a != 0) take<P, reads_a>(a, w, group, outsides.saved);
+            if constexpr (reads_g != 0) take<P, reads_g>(g, w, group, outsides.g);
 #pragma unroll
             for (int i = 0; i < P::WINDOW; i++)
 #pragma unroll
                 for (int p = 0; p < K; p++) {
-                    if (EXACT) a_tile[(group + p * (PLANES / K)) * ROWS + row[i]] = a[i][p];
-                    g_tile[(group + p * (PLANES / K)) * ROWS + row[i]] = g[i][p];
+                    const int at = (group + p * (PLANES / K)) * ROWS + row[i];
+                    if (!reads_a) a[i][p] = a_tile[at];
+                    if (!reads_g) g[i][p] = g_tile[at];
+                }
+            stages_back<P, T>(typename P::Stages(), a, g, numbers, gradients + (long long)group * (PARTS * PART), w, begins);
+            if constexpr (writes != 0) give<P, writes>(g, w, group, outsides.g);
+#pragma unroll
+            for (int i = 0; i < P::WINDOW; i++)
+#pragma unroll
+                for (int p = 0; p < K; p++) {
+                    const int at = (group + p * (PLANES / K)) * ROWS + row[i];
+                    if (EXACT && P::AT != last) a_tile[at] = a[i][p];
+                    if (!writes && (HAS_GX || P::AT != last)) g_tile[at] = g[i][p];
                 }
         }
         __syncthreads();
@@ -100,7 +114,8 @@ template <class P, bool T, bool WIDE> struct Back {
 
 template <class P, bool T> struct Back<P, T, true> {
     __device__ static inline void run(
-        Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index, bool first) {
+        Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index, bool begins,
+        const Outsides&) {
         typedef typename P::Only S;
         if (EXACT) {
             Pass<P, !T, true, 0, 0>::run(a, numbers, index, Outside());
@@ -136,7 +151,7 @@ template <class P, bool T> struct Back<P, T, true> {
 #pragma unroll
                             for (int v = 0; v < C; v++) sum.v[i] = __fmaf_rn(rows[i][p].v[v], x.v[v], sum.v[i]);
                     }
-                    if (!first) {
+                    if (!begins) {
                         const Four before = to[k * P::COUNT];
 #pragma unroll
                         for (int i = 0; i < 4; i++) sum.v[i] = __fadd_rn(before.v[i], sum.v[i]);
@@ -151,33 +166,28 @@ template <class P, bool T> struct Back<P, T, true> {
     }
 };
 
-// What is known of x where it must be computed again.
-struct Source {
-    const stored* x;
-    long long stride, first, batch;
-};
-
 template <bool T, class P>
 __device__ inline void back(
-    Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index, bool first, Source from) {
+    Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index, bool begins,
+    const Outsides& outsides) {
     if (!EXACT) {
-        fill(a, from.x, from.stride, from.first, from.batch);
+        fill(a, outsides.saved.x, outsides.saved.x_stride, outsides.saved.first, outsides.saved.batch);
         __syncthreads();
         passes<T, false>(Passes(), a, numbers, nullptr, index, P::AT, Outside());
     }
-    Back<P, T, P::WIDE>::run(a, g, numbers, gradients, index, first);
+    Back<P, T, P::WIDE>::run(a, g, numbers, gradients, index, begins, outsides);
 }
 
 template <bool T>
-__device__ inline void passes_back(List<>, Chunk*, Chunk*, const float*, float*, const unsigned short*, bool, Source) {}
+__device__ inline void passes_back(List<>, Chunk*, Chunk*, const float*, float*, const unsigned short*, bool, const Outsides&) {}
 
 template <bool T, class P, class... Rest>
 __device__ inline void passes_back(
     List<P, Rest...>, Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index,
-    bool first, Source from) {
-    if (T) back<T, P>(a, g, numbers, gradients, index, first, from);
-    passes_back<T>(List<Rest...>(), a, g, numbers, gradients, index, first, from);
-    if (!T) back<T, P>(a, g, numbers, gradients, index, first, from);
+    bool begins, const Outsides& outsides) {
+    if (T) back<T, P>(a, g, numbers, gradients, index, begins, outsides);
+    passes_back<T>(List<Rest...>(), a, g, numbers, gradients, index, begins, outsides);
+    if (!T) back<T, P>(a, g, numbers, gradients, index, begins, outsides);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) apply_vjp(
@@ -189,18 +199,20 @@ extern "C" __global__ void __launch_bounds__(THREADS) apply_vjp(
     const long long step = (long long)(gridDim.x / PARTS) * (C * PLANES);
     numbers += (long long)part * PART;
     float* gradients = slots + ((long long)slot * (PLANES / K) * PARTS + part) * PART;
-    saved += part * N;
     bool begins = true;
     for (long long first = (long long)slot * (C * PLANES); first < batch; first += step) {
-        fill(g, gy + part * N, gy_stride, first, batch);
+        const Outsides outsides = {
+            {saved + part * N, saved_stride, nullptr, 0, first, batch},
+            {gy + part * N, gy_stride, HAS_GX ? gx + part * N : nullptr, gx_stride, first, batch},
+        };
+        if (!FIRST_READS) fill(g, outsides.g.x, gy_stride, first, batch);
         if (EXACT) {
-            fill(a, saved, saved_stride, first, batch);
+            if (!SAVED_READS) fill(a, outsides.saved.x, saved_stride, first, batch);
             __syncthreads();
             if (FROM_INPUT) passes<TRANSPOSED, false>(Passes(), a, numbers, nullptr, index, TRANSPOSED ? -1 : PASSES, Outside());
         }
-        const Source from = {saved, saved_stride, first, batch};
-        passes_back<TRANSPOSED>(Passes(), a, g, numbers, gradients, index, begins, from);
-        if (HAS_GX) empty(g, gx + part * N, gx_stride, first, batch);
+        passes_back<TRANSPOSED>(Passes(), a, g, numbers, gradients, index, begins, outsides);
+        if (HAS_GX && !LAST_WRITES) empty(g, gx + part * N, gx_stride, first, batch);
         __syncthreads();
         begins = false;
     }
