@@ -226,6 +226,7 @@ pub(super) fn turn(turn: &Turn, tile: Tile, stored: Stored, aligned: bool, back:
         ("SWIZZLE_A", 3),
         ("SWIZZLE_B", 31),
         ("ALIGNED", usize::from(aligned)),
+        ("ACROSS", 0),
         ("BLOCK", turn.block),
         ("UNIT", turn.unit),
         ("BLOCKS", turn.blocks),
@@ -326,7 +327,8 @@ pub(super) fn chart(chart: Chart, kernel: &'static str) -> Program {
 /// What all kernels on tiles begin with.
 fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool, ways: Ways) -> String {
     let Tile { chunk, planes, together, threads, ahead } = tile;
-    let [a, b] = schedule.swizzle;
+    // Where neighbours take planes, every row is in another bank.
+    let [a, b] = if ways.across { [31; 2] } else { schedule.swizzle };
     let mut source = String::new();
     for (name, value) in [
         ("STORED", stored as usize),

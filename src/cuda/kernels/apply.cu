@@ -13,7 +13,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply(
     }
     const Outside outside = {x + part * N, x_stride, y + part * N, y_stride, first, batch};
     if (!FIRST_READS) {
-        fill(tile, outside.x, x_stride, first, batch);
+        fill<false>(tile, outside.x, x_stride, first, batch);
         __syncthreads();
     }
     passes<TRANSPOSED, true>(

@@ -50,3 +50,28 @@ struct __align__(16) Four {
 struct __align__(4 * sizeof(stored)) FourStored {
     stored v[4];
 };
+
+struct __align__(8) Two {
+    word v[2];
+};
+
+// And as batches have them.
+__device__ inline void load(const stored* from, float (&x)[4]) {
+#if STORED == 1
+    const Two four = *reinterpret_cast<const Two*>(from);
+    x[0] = __uint_as_float(four.v[0] << 16);
+    x[1] = __uint_as_float(four.v[0] & 0xffff0000u);
+    x[2] = __uint_as_float(four.v[1] << 16);
+    x[3] = __uint_as_float(four.v[1] & 0xffff0000u);
+#else
+    const FourStored four = *reinterpret_cast<const FourStored*>(from);
+#pragma unroll
+    for (int i = 0; i < 4; i++) x[i] = load(four.v[i]);
+#endif
+}
+__device__ inline void store(const float (&x)[4], stored* to) {
+    FourStored four;
+#pragma unroll
+    for (int i = 0; i < 4; i++) four.v[i] = store(x[i]);
+    *reinterpret_cast<FourStored*>(to) = four;
+}

@@ -104,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) turn_all(
     stored* x, long long stride, long long batch, const word* __restrict__ data) {
     SHARED(Chunk, tile);
     const long long first = (long long)blockIdx.x * (C * PLANES);
-    fill(tile, x, stride, first, batch);
+    fill<false>(tile, x, stride, first, batch);
     __syncthreads();
     for (int n = 0; n < ROUNDS; n++) {
         const int round = BACK ? ROUNDS - 1 - n : n;

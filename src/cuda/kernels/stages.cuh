@@ -71,55 +71,58 @@ struct Outside {
     long long y_stride, first, batch;
 };
 
-template <class P, int READS>
+// ZEROS: behind the last vector, or that vector again.
+template <class P, int READS, bool ZEROS>
 __device__ inline void take(Chunk (&x)[P::WINDOW][K], int w, int group, const Outside& o) {
 #pragma unroll
-    for (int p = 0; p < K; p++)
+    for (int p = 0; p < K; p++) {
+        const long long row = o.first + (group + p * (PLANES / K)) * C;
+        const stored* from = o.x + (ZEROS || row < o.batch ? row : o.batch - 1) * o.x_stride + P::first(w);
 #pragma unroll
         for (int v = 0; v < C; v++) {
-            const long long row = o.first + (group + p * (PLANES / K)) * C + v;
-            const stored* from = o.x + row * o.x_stride + P::first(w);
+            if (ZEROS && row + v >= o.batch) {
 #pragma unroll
-            for (int i = 0; i < P::WINDOW; i++) x[i][p].v[v] = 0.0f;
-            if (row < o.batch) {
-                if (READS == 1) {
+                for (int i = 0; i < P::WINDOW; i++) x[i][p].v[v] = 0.0f;
+            } else if (READS == 1) {
 #pragma unroll
-                    for (int i = 0; i + 3 < P::WINDOW; i += 4) {
-                        const FourStored four = *reinterpret_cast<const FourStored*>(from + P::offset(i));
+                for (int i = 0; i + 3 < P::WINDOW; i += 4) {
+                    float four[4];
+                    load(from + P::offset(i), four);
 #pragma unroll
-                        for (int j = 0; j < 4; j++) x[i + j][p].v[v] = load(four.v[j]);
-                    }
-                } else {
-#pragma unroll
-                    for (int i = 0; i < P::WINDOW; i++) x[i][p].v[v] = load(from[P::offset(i)]);
+                    for (int j = 0; j < 4; j++) x[i + j][p].v[v] = four[j];
                 }
+            } else {
+#pragma unroll
+                for (int i = 0; i < P::WINDOW; i++) x[i][p].v[v] = load(from[P::offset(i)]);
             }
+            from += ZEROS || row + v + 1 < o.batch ? o.x_stride : 0;
         }
+    }
 }
 
 template <class P, int WRITES>
 __device__ inline void give(const Chunk (&x)[P::WINDOW][K], int w, int group, const Outside& o) {
 #pragma unroll
-    for (int p = 0; p < K; p++)
+    for (int p = 0; p < K; p++) {
+        const long long row = o.first + (group + p * (PLANES / K)) * C;
+        stored* to = o.y + row * o.y_stride + P::first(w);
 #pragma unroll
         for (int v = 0; v < C; v++) {
-            const long long row = o.first + (group + p * (PLANES / K)) * C + v;
-            stored* to = o.y + row * o.y_stride + P::first(w);
-            if (row < o.batch) {
+            if (row + v < o.batch) {
                 if (WRITES == 1) {
 #pragma unroll
                     for (int i = 0; i + 3 < P::WINDOW; i += 4) {
-                        FourStored four;
-#pragma unroll
-                        for (int j = 0; j < 4; j++) four.v[j] = store(x[i + j][p].v[v]);
-                        *reinterpret_cast<FourStored*>(to + P::offset(i)) = four;
+                        const float four[4] = {x[i][p].v[v], x[i + 1][p].v[v], x[i + 2][p].v[v], x[i + 3][p].v[v]};
+                        store(four, to + P::offset(i));
                     }
                 } else {
 #pragma unroll
                     for (int i = 0; i < P::WINDOW; i++) to[P::offset(i)] = store(x[i][p].v[v]);
                 }
             }
+            to += o.y_stride;
         }
+    }
 }
 
 // All windows of a pass, in registers; K planes are a thread's. ACROSS: neighbouring threads take the same window of
@@ -127,7 +130,10 @@ __device__ inline void give(const Chunk (&x)[P::WINDOW][K], int w, int group, co
 template <class P, bool T, bool WIDE, int READS, int WRITES> struct Pass {
     __device__ static inline void run(
         Chunk* tile, const float* __restrict__ numbers, const unsigned short* __restrict__ index, const Outside& outside) {
-        for (int item = threadIdx.x; item < P::COUNT * (PLANES / K); item += THREADS) {
+        const int items = P::COUNT * (PLANES / K);
+        for (int n = 0; n < (items + THREADS - 1) / THREADS; n++) {
+            const int item = threadIdx.x + n * THREADS;
+            if (items % THREADS != 0 && item >= items) break;
             const int w = ACROSS ? item / (PLANES / K) : item % P::COUNT;
             const int group = ACROSS ? item % (PLANES / K) : item / P::COUNT;
             Chunk* planes = tile + group * ROWS;
@@ -142,7 +148,7 @@ template <class P, bool T, bool WIDE, int READS, int WRITES> struct Pass {
 #pragma unroll
                     for (int p = 0; p < K; p++) x[i][p] = planes[p * (PLANES / K) * ROWS + row[i]];
             } else {
-                take<P, READS>(x, w, group, outside);
+                take<P, READS, false>(x, w, group, outside);
             }
             stages<P, T>(typename P::Stages(), x, numbers, w);
             if constexpr (WRITES == 0) {

@@ -16,38 +16,54 @@ __device__ inline int swizzled(int row) {
 }
 
 // The row of the tile in which coordinate i of window w of pass P is. Where first coordinates and offsets have no bit
-// in common, so are their exchanged rows.
+// in common, so are their exchanged rows; what offsets add beyond eight rows is a constant of the instruction.
 template <class P> __device__ inline int row_of(int w, int i, const unsigned short* __restrict__ index) {
-    return P::APART ? swizzled(P::first(w)) ^ swizzled(P::offset(i)) : swizzled(P::coordinate(w, i, index));
+    if (!P::APART) return swizzled(P::coordinate(w, i, index));
+    const int offset = swizzled(P::offset(i));
+    return (swizzled(P::first(w)) ^ (offset & 7)) + (offset & ~7);
 }
 
-// Vectors `first` and following of a batch into the tile; zeros behind its last vector.
-__device__ inline void fill(Chunk* tile, const stored* x, long long stride, long long first, long long batch) {
+// Thread number g of those that fill or empty a tile: which plane, and from which coordinate on it takes four. ACROSS:
+// eight neighbours take as many planes, and so as many banks.
+struct Part {
+    int plane, c;
+};
+__device__ inline Part part_of(int g) {
     const int fours = (N + 3) / 4;
-    for (int g = threadIdx.x; g < fours * PLANES; g += THREADS) {
-        const int plane = g / fours, c = g % fours * 4;
+    if (ACROSS) return {g / (8 * fours) * 8 + g % 8, g / 8 % fours * 4};
+    return {g / fours, g % fours * 4};
+}
+
+// Vectors `first` and following of a batch into the tile. Behind its last vector: ZEROS, or that vector again.
+template <bool ZEROS>
+__device__ inline void fill(Chunk* tile, const stored* x, long long stride, long long first, long long batch) {
+    const int parts = (N + 3) / 4 * PLANES;
+#pragma unroll 2
+    for (int n = 0; n < (parts + THREADS - 1) / THREADS; n++) {
+        const int g = threadIdx.x + n * THREADS;
+        if (parts % THREADS != 0 && g >= parts) break;
+        const auto [plane, c] = part_of(g);
+        const long long row = first + plane * C;
+        const stored* from = x + (ZEROS || row < batch ? row : batch - 1) * stride + c;
         float t[C][4];
 #pragma unroll
         for (int v = 0; v < C; v++) {
-            const long long row = first + plane * C + v;
-            const stored* from = x + row * stride + c;
+            if (ZEROS && row + v >= batch) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) t[v][i] = 0.0f;
-            if (row < batch) {
+                for (int i = 0; i < 4; i++) t[v][i] = 0.0f;
+            } else {
 #if ALIGNED
-                const FourStored four = *reinterpret_cast<const FourStored*>(from);
-#pragma unroll
-                for (int i = 0; i < 4; i++) t[v][i] = load(four.v[i]);
+                load(from, t[v]);
 #else
 #pragma unroll
-                for (int i = 0; i < 4; i++)
-                    if (c + i < N) t[v][i] = load(from[i]);
+                for (int i = 0; i < 4; i++) t[v][i] = c + i < N ? load(from[i]) : 0.0f;
 #endif
             }
+            from += ZEROS || row + v + 1 < batch ? stride : 0;
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            if (c + i < N) {
+            if (N % 4 == 0 || c + i < N) {
                 Chunk chunk;
 #pragma unroll
                 for (int v = 0; v < C; v++) chunk.v[v] = t[v][i];
@@ -59,29 +75,31 @@ __device__ inline void fill(Chunk* tile, const stored* x, long long stride, long
 
 // And back to a batch.
 __device__ inline void empty(const Chunk* tile, stored* y, long long stride, long long first, long long batch) {
-    const int fours = (N + 3) / 4;
-    for (int g = threadIdx.x; g < fours * PLANES; g += THREADS) {
-        const int plane = g / fours, c = g % fours * 4;
+    const int parts = (N + 3) / 4 * PLANES;
+#pragma unroll 2
+    for (int n = 0; n < (parts + THREADS - 1) / THREADS; n++) {
+        const int g = threadIdx.x + n * THREADS;
+        if (parts % THREADS != 0 && g >= parts) break;
+        const auto [plane, c] = part_of(g);
         Chunk chunk[4];
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            if (c + i < N) chunk[i] = tile[plane * ROWS + swizzled(c + i)];
+            if (N % 4 == 0 || c + i < N) chunk[i] = tile[plane * ROWS + swizzled(c + i)];
+        const long long row = first + plane * C;
+        stored* to = y + row * stride + c;
 #pragma unroll
         for (int v = 0; v < C; v++) {
-            const long long row = first + plane * C + v;
-            stored* to = y + row * stride + c;
-            if (row < batch) {
+            if (row + v < batch) {
 #if ALIGNED
-                FourStored four;
-#pragma unroll
-                for (int i = 0; i < 4; i++) four.v[i] = store(chunk[i].v[v]);
-                *reinterpret_cast<FourStored*>(to) = four;
+                const float four[4] = {chunk[0].v[v], chunk[1].v[v], chunk[2].v[v], chunk[3].v[v]};
+                store(four, to);
 #else
 #pragma unroll
                 for (int i = 0; i < 4; i++)
                     if (c + i < N) to[i] = store(chunk[i].v[v]);
 #endif
             }
+            to += stride;
         }
     }
 }

@@ -81,14 +81,17 @@ template <class P, bool T, bool WIDE> struct Back {
         constexpr int first = T ? 0 : PASSES - 1, last = PASSES - 1 - first;
         constexpr int reads_a = P::AT == first ? SAVED_READS : 0, reads_g = P::AT == first ? FIRST_READS : 0;
         constexpr int writes = HAS_GX && P::AT == last ? LAST_WRITES : 0;
-        for (int item = threadIdx.x; item < P::COUNT * (PLANES / K); item += THREADS) {
+        const int items = P::COUNT * (PLANES / K);
+        for (int n = 0; n < (items + THREADS - 1) / THREADS; n++) {
+            const int item = threadIdx.x + n * THREADS;
+            if (items % THREADS != 0 && item >= items) break;
             const int w = item % P::COUNT, group = item / P::COUNT;
             Chunk a[P::WINDOW][K], g[P::WINDOW][K];
             int row[P::WINDOW];
 #pragma unroll
             for (int i = 0; i < P::WINDOW; i++) row[i] = row_of<P>(w, i, index);
-            if constexpr (reads_a != 0) take<P, reads_a>(a, w, group, outsides.saved);
-            if constexpr (reads_g != 0) take<P, reads_g>(g, w, group, outsides.g);
+            if constexpr (reads_a != 0) take<P, reads_a, true>(a, w, group, outsides.saved);
+            if constexpr (reads_g != 0) take<P, reads_g, true>(g, w, group, outsides.g);
 #pragma unroll
             for (int i = 0; i < P::WINDOW; i++)
 #pragma unroll
@@ -171,7 +174,7 @@ __device__ inline void back(
     Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index, bool begins,
     const Outsides& outsides) {
     if (!EXACT) {
-        fill(a, outsides.saved.x, outsides.saved.x_stride, outsides.saved.first, outsides.saved.batch);
+        fill<true>(a, outsides.saved.x, outsides.saved.x_stride, outsides.saved.first, outsides.saved.batch);
         __syncthreads();
         passes<T, false>(Passes(), a, numbers, nullptr, index, P::AT, Outside());
     }
@@ -205,9 +208,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) apply_vjp(
             {saved + part * N, saved_stride, nullptr, 0, first, batch},
             {gy + part * N, gy_stride, HAS_GX ? gx + part * N : nullptr, gx_stride, first, batch},
         };
-        if (!FIRST_READS) fill(g, outsides.g.x, gy_stride, first, batch);
+        if (!FIRST_READS) fill<true>(g, outsides.g.x, gy_stride, first, batch);
         if (EXACT) {
-            if (!SAVED_READS) fill(a, outsides.saved.x, saved_stride, first, batch);
+            if (!SAVED_READS) fill<true>(a, outsides.saved.x, saved_stride, first, batch);
             __syncthreads();
             if (FROM_INPUT) passes<TRANSPOSED, false>(Passes(), a, numbers, nullptr, index, TRANSPOSED ? -1 : PASSES, Outside());
         }
