@@ -385,25 +385,25 @@ fn describe(at: usize, pass: &Pass, source: &mut String) {
                 Some([first, unit, distance]) => format!("return {first} + i / {unit} * {distance} + i % {unit};"),
                 None => array("offset", offsets) + "return offset[i];",
             };
-            let first = format!("return w / {windows} * {far} + w % {windows} * {near};");
+            let first = format!("return w / {windows}u * {far} + w % {windows}u * {near};");
             let bits = |all: &mut dyn Iterator<Item = usize>| all.fold(0, |bits, x| bits | x);
             let firsts = bits(&mut (0..*count).map(|w| w / windows * far + w % windows * near));
             let apart = firsts & bits(&mut offsets.iter().copied()) == 0;
             _ = writeln!(
                 source,
                 "    static const bool APART = {apart};\n    \
-                 __device__ static inline int first(int w) {{ {first} }}\n    \
+                 __device__ static inline int first(unsigned w) {{ {first} }}\n    \
                  __device__ static inline constexpr int offset(int i) {{ {offset} }}\n    \
-                 __device__ static inline int coordinate(int w, int i, {index}) {{ return first(w) + offset(i); }}"
+                 __device__ static inline int coordinate(unsigned w, int i, {index}) {{ return first(w) + offset(i); }}"
             );
         }
         Place::Table { first } => {
             _ = writeln!(
                 source,
                 "    static const bool APART = false;\n    \
-                 __device__ static inline int first(int) {{ return 0; }}\n    \
+                 __device__ static inline int first(unsigned) {{ return 0; }}\n    \
                  __device__ static inline int offset(int) {{ return 0; }}\n    \
-                 __device__ static inline int coordinate(int w, int i, {index}) {{ return index[{first} + i * {count} + w]; }}"
+                 __device__ static inline int coordinate(unsigned w, int i, {index}) {{ return index[{first} + i * {count} + w]; }}"
             );
         }
     }

@@ -5,18 +5,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply(
     const stored* x, long long x_stride, stored* y, long long y_stride, long long batch,
     const float* __restrict__ numbers, const uint4* __restrict__ packed, const unsigned short* __restrict__ index) {
     SHARED(Chunk, tile);
-    const int part = blockIdx.x % PARTS;
+    const unsigned part = blockIdx.x % PARTS;
     const long long first = (long long)(blockIdx.x / PARTS) * (C * PLANES);
     if (AHEAD > 0) { // what this multiprocessor is likely to work on next
         const long long next = (long long)blockIdx.x + AHEAD;
         expect(x + next % PARTS * N, x_stride, next / PARTS * (C * PLANES), batch);
     }
-    const Outside outside = {x + part * N, x_stride, y + part * N, y_stride, first, batch};
+    const int left = vectors_left(batch, first);
+    const Outside outside = {x + first * x_stride + part * N, x_stride, y + first * y_stride + part * N, y_stride, left};
     if (!FIRST_READS) {
-        fill<false>(tile, outside.x, x_stride, first, batch);
+        fill<false>(tile, outside.x, x_stride, left);
         __syncthreads();
     }
     passes<TRANSPOSED, true>(
         Passes(), tile, numbers + (long long)part * PART, packed + (long long)part * PACKED_PART, index, TRANSPOSED ? -1 : PASSES, outside);
-    if (!LAST_WRITES) empty(tile, outside.y, y_stride, first, batch);
+    if (!LAST_WRITES) empty(tile, outside.y, y_stride, left);
 }

@@ -104,7 +104,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) turn_all(
     stored* x, long long stride, long long batch, const word* __restrict__ data) {
     SHARED(Chunk, tile);
     const long long first = (long long)blockIdx.x * (C * PLANES);
-    fill<false>(tile, x, stride, first, batch);
+    const int left = vectors_left(batch, first);
+    x += first * stride;
+    fill<false>(tile, x, stride, left);
     __syncthreads();
     for (int n = 0; n < ROUNDS; n++) {
         const int round = BACK ? ROUNDS - 1 - n : n;
@@ -117,5 +119,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) turn_all(
             turn(b);
         }
     }
-    empty(tile, x, stride, first, batch);
+    empty(tile, x, stride, left);
 }

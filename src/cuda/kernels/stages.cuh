@@ -8,14 +8,14 @@ template <class... Stages> struct List {};
 
 // Number e of window w, behind the pass's first. Four are loaded at once; the compiler loads them once for all that
 // ask.
-template <class P> __device__ inline float number(const float* __restrict__ numbers, int w, int e) {
+template <class P> __device__ inline float number(const float* __restrict__ numbers, unsigned w, int e) {
     const float4 four = __ldg(reinterpret_cast<const float4*>(numbers + P::NUMBERS) + (e / 4) * P::COUNT + w);
     return e % 4 == 0 ? four.x : e % 4 == 1 ? four.y : e % 4 == 2 ? four.z : four.w;
 }
 
 // Entry (i, k) of block q of stage S as it acts.
 template <class P, class S, bool T>
-__device__ inline float entry(const float* __restrict__ numbers, int w, int q, int i, int k) {
+__device__ inline float entry(const float* __restrict__ numbers, unsigned w, int q, int i, int k) {
     const bool flip = T != S::ADJOINT;
     const int row = flip ? k : i, column = flip ? i : k;
     if (S::ROTATION) {
@@ -27,7 +27,7 @@ __device__ inline float entry(const float* __restrict__ numbers, int w, int q, i
 
 // A window goes through one stage.
 template <class P, class S, bool T>
-__device__ inline void stage(Chunk (&x)[P::WINDOW][K], const float* __restrict__ numbers, int w) {
+__device__ inline void stage(Chunk (&x)[P::WINDOW][K], const float* __restrict__ numbers, unsigned w) {
 #pragma unroll
     for (int q = 0; q < S::BLOCKS; q++) {
         Chunk y[S::B][K];
@@ -53,34 +53,35 @@ __device__ inline void stage(Chunk (&x)[P::WINDOW][K], const float* __restrict__
 }
 
 template <class P, bool T>
-__device__ inline void stages(List<>, Chunk (&)[P::WINDOW][K], const float* __restrict__, int) {}
+__device__ inline void stages(List<>, Chunk (&)[P::WINDOW][K], const float* __restrict__, unsigned) {}
 
 template <class P, bool T, class S, class... Rest>
-__device__ inline void stages(List<S, Rest...>, Chunk (&x)[P::WINDOW][K], const float* __restrict__ numbers, int w) {
+__device__ inline void stages(List<S, Rest...>, Chunk (&x)[P::WINDOW][K], const float* __restrict__ numbers, unsigned w) {
     if (!T) stage<P, S, T>(x, numbers, w);
     stages<P, T>(List<Rest...>(), x, numbers, w);
     if (T) stage<P, S, T>(x, numbers, w);
 }
 
-// Vectors in device memory, for a first pass that reads them and a last one that writes them: from number `first` of
-// `batch` on. 0: through the tile; 1: windows are runs of fours; 2: neighbouring windows are neighbours in memory.
+// Vectors in device memory, for a first pass that reads them and a last one that writes them: those of a tile, of which
+// `left` are there. 0: through the tile; 1: windows are runs of fours; 2: neighbouring windows are neighbours in memory.
 struct Outside {
     const stored* x;
     long long x_stride;
     stored* y;
-    long long y_stride, first, batch;
+    long long y_stride;
+    int left;
 };
 
 // ZEROS: behind the last vector, or that vector again.
 template <class P, int READS, bool ZEROS>
-__device__ inline void take(Chunk (&x)[P::WINDOW][K], int w, int group, const Outside& o) {
+__device__ inline void take(Chunk (&x)[P::WINDOW][K], unsigned w, int group, const Outside& o) {
 #pragma unroll
     for (int p = 0; p < K; p++) {
-        const long long row = o.first + (group + p * (PLANES / K)) * C;
-        const stored* from = o.x + (ZEROS || row < o.batch ? row : o.batch - 1) * o.x_stride + P::first(w);
+        const int row = (group + p * (PLANES / K)) * C;
+        const stored* from = o.x + (ZEROS || row < o.left ? row : o.left - 1) * o.x_stride + P::first(w);
 #pragma unroll
         for (int v = 0; v < C; v++) {
-            if (ZEROS && row + v >= o.batch) {
+            if (ZEROS && row + v >= o.left) {
 #pragma unroll
                 for (int i = 0; i < P::WINDOW; i++) x[i][p].v[v] = 0.0f;
             } else if (READS == 1) {
@@ -95,20 +96,20 @@ __device__ inline void take(Chunk (&x)[P::WINDOW][K], int w, int group, const Ou
 #pragma unroll
                 for (int i = 0; i < P::WINDOW; i++) x[i][p].v[v] = load(from[P::offset(i)]);
             }
-            from += ZEROS || row + v + 1 < o.batch ? o.x_stride : 0;
+            from += ZEROS || row + v + 1 < o.left ? o.x_stride : 0;
         }
     }
 }
 
 template <class P, int WRITES>
-__device__ inline void give(const Chunk (&x)[P::WINDOW][K], int w, int group, const Outside& o) {
+__device__ inline void give(const Chunk (&x)[P::WINDOW][K], unsigned w, int group, const Outside& o) {
 #pragma unroll
     for (int p = 0; p < K; p++) {
-        const long long row = o.first + (group + p * (PLANES / K)) * C;
+        const int row = (group + p * (PLANES / K)) * C;
         stored* to = o.y + row * o.y_stride + P::first(w);
 #pragma unroll
         for (int v = 0; v < C; v++) {
-            if (row + v < o.batch) {
+            if (row + v < o.left) {
                 if (WRITES == 1) {
 #pragma unroll
                     for (int i = 0; i + 3 < P::WINDOW; i += 4) {
@@ -130,12 +131,12 @@ __device__ inline void give(const Chunk (&x)[P::WINDOW][K], int w, int group, co
 template <class P, bool T, bool WIDE, int READS, int WRITES> struct Pass {
     __device__ static inline void run(
         Chunk* tile, const float* __restrict__ numbers, const unsigned short* __restrict__ index, const Outside& outside) {
-        const int items = P::COUNT * (PLANES / K);
-        for (int n = 0; n < (items + THREADS - 1) / THREADS; n++) {
-            const int item = threadIdx.x + n * THREADS;
+        const unsigned items = P::COUNT * (PLANES / K);
+        for (unsigned n = 0; n < (items + THREADS - 1) / THREADS; n++) {
+            const unsigned item = threadIdx.x + n * THREADS;
             if (items % THREADS != 0 && item >= items) break;
-            const int w = ACROSS ? item / (PLANES / K) : item % P::COUNT;
-            const int group = ACROSS ? item % (PLANES / K) : item / P::COUNT;
+            const unsigned w = ACROSS ? item / (PLANES / K) : item % P::COUNT;
+            const unsigned group = ACROSS ? item % (PLANES / K) : item / P::COUNT;
             Chunk* planes = tile + group * ROWS;
             Chunk x[P::WINDOW][K];
             int row[P::WINDOW];
@@ -167,10 +168,10 @@ template <class P, bool T, bool WIDE, int READS, int WRITES> struct Pass {
 template <class P, bool T> struct Pass<P, T, true, 0, 0> {
     // Which block, which four of its rows, which plane.
     struct Item {
-        int w, quad, plane;
+        unsigned w, quad, plane;
     };
-    __device__ static inline Item item_of(int item) {
-        const int quads = (P::Only::B + 3) / 4;
+    __device__ static inline Item item_of(unsigned item) {
+        const unsigned quads = (P::Only::B + 3) / 4;
         if (ACROSS) return {item / PLANES / quads, item / PLANES % quads, item % PLANES};
         return {item % P::COUNT, item / P::COUNT % quads, item / P::COUNT / quads};
     }
@@ -185,8 +186,8 @@ template <class P, bool T> struct Pass<P, T, true, 0, 0> {
         Chunk y[each][4];
 #pragma unroll
         for (int n = 0; n < each; n++) {
-            const int item = threadIdx.x + n * THREADS;
-            if (item < items) {
+            const unsigned item = threadIdx.x + n * THREADS;
+            if (items % THREADS == 0 || item < items) {
                 const auto [w, quad, plane] = item_of(item);
                 const Chunk* from = tile + plane * ROWS;
 #pragma unroll
@@ -219,8 +220,8 @@ template <class P, bool T> struct Pass<P, T, true, 0, 0> {
         __syncthreads();
 #pragma unroll
         for (int n = 0; n < each; n++) {
-            const int item = threadIdx.x + n * THREADS;
-            if (item < items) {
+            const unsigned item = threadIdx.x + n * THREADS;
+            if (items % THREADS == 0 || item < items) {
                 const auto [w, quad, plane] = item_of(item);
 #pragma unroll
                 for (int i = 0; i < 4; i++)

@@ -17,7 +17,7 @@ __device__ inline int swizzled(int row) {
 
 // The row of the tile in which coordinate i of window w of pass P is. Where first coordinates and offsets have no bit
 // in common, so are their exchanged rows; what offsets add beyond eight rows is a constant of the instruction.
-template <class P> __device__ inline int row_of(int w, int i, const unsigned short* __restrict__ index) {
+template <class P> __device__ inline int row_of(unsigned w, int i, const unsigned short* __restrict__ index) {
     if (!P::APART) return swizzled(P::coordinate(w, i, index));
     const int offset = swizzled(P::offset(i));
     return (swizzled(P::first(w)) ^ (offset & 7)) + (offset & ~7);
@@ -26,29 +26,34 @@ template <class P> __device__ inline int row_of(int w, int i, const unsigned sho
 // Thread number g of those that fill or empty a tile: which plane, and from which coordinate on it takes four. ACROSS:
 // eight neighbours take as many planes, and so as many banks.
 struct Part {
-    int plane, c;
+    unsigned plane, c;
 };
-__device__ inline Part part_of(int g) {
-    const int fours = (N + 3) / 4;
+__device__ inline Part part_of(unsigned g) {
+    const unsigned fours = (N + 3) / 4;
     if (ACROSS) return {g / (8 * fours) * 8 + g % 8, g / 8 % fours * 4};
     return {g / fours, g % fours * 4};
 }
 
-// Vectors `first` and following of a batch into the tile. Behind its last vector: ZEROS, or that vector again.
+// How many vectors of the batch there are from the first of a tile on, at most as many as it takes.
+__device__ inline int vectors_left(long long batch, long long first) {
+    return batch - first < C * PLANES ? int(batch - first) : C * PLANES;
+}
+
+// `left` vectors from x on into the tile. Behind the last one: ZEROS, or that vector again.
 template <bool ZEROS>
-__device__ inline void fill(Chunk* tile, const stored* x, long long stride, long long first, long long batch) {
-    const int parts = (N + 3) / 4 * PLANES;
+__device__ inline void fill(Chunk* tile, const stored* x, long long stride, int left) {
+    const unsigned parts = (N + 3) / 4 * PLANES;
 #pragma unroll 2
-    for (int n = 0; n < (parts + THREADS - 1) / THREADS; n++) {
-        const int g = threadIdx.x + n * THREADS;
+    for (unsigned n = 0; n < (parts + THREADS - 1) / THREADS; n++) {
+        const unsigned g = threadIdx.x + n * THREADS;
         if (parts % THREADS != 0 && g >= parts) break;
         const auto [plane, c] = part_of(g);
-        const long long row = first + plane * C;
-        const stored* from = x + (ZEROS || row < batch ? row : batch - 1) * stride + c;
+        const int row = plane * C;
+        const stored* from = x + (ZEROS || row < left ? row : left - 1) * stride + c;
         float t[C][4];
 #pragma unroll
         for (int v = 0; v < C; v++) {
-            if (ZEROS && row + v >= batch) {
+            if (ZEROS && row + v >= left) {
 #pragma unroll
                 for (int i = 0; i < 4; i++) t[v][i] = 0.0f;
             } else {
@@ -59,7 +64,7 @@ __device__ inline void fill(Chunk* tile, const stored* x, long long stride, long
                 for (int i = 0; i < 4; i++) t[v][i] = c + i < N ? load(from[i]) : 0.0f;
 #endif
             }
-            from += ZEROS || row + v + 1 < batch ? stride : 0;
+            from += ZEROS || row + v + 1 < left ? stride : 0;
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -74,22 +79,22 @@ __device__ inline void fill(Chunk* tile, const stored* x, long long stride, long
 }
 
 // And back to a batch.
-__device__ inline void empty(const Chunk* tile, stored* y, long long stride, long long first, long long batch) {
-    const int parts = (N + 3) / 4 * PLANES;
+__device__ inline void empty(const Chunk* tile, stored* y, long long stride, int left) {
+    const unsigned parts = (N + 3) / 4 * PLANES;
 #pragma unroll 2
-    for (int n = 0; n < (parts + THREADS - 1) / THREADS; n++) {
-        const int g = threadIdx.x + n * THREADS;
+    for (unsigned n = 0; n < (parts + THREADS - 1) / THREADS; n++) {
+        const unsigned g = threadIdx.x + n * THREADS;
         if (parts % THREADS != 0 && g >= parts) break;
         const auto [plane, c] = part_of(g);
         Chunk chunk[4];
 #pragma unroll
         for (int i = 0; i < 4; i++)
             if (N % 4 == 0 || c + i < N) chunk[i] = tile[plane * ROWS + swizzled(c + i)];
-        const long long row = first + plane * C;
+        const int row = plane * C;
         stored* to = y + row * stride + c;
 #pragma unroll
         for (int v = 0; v < C; v++) {
-            if (row + v < batch) {
+            if (row + v < left) {
 #if ALIGNED
                 const float four[4] = {chunk[0].v[v], chunk[1].v[v], chunk[2].v[v], chunk[3].v[v]};
                 store(four, to);

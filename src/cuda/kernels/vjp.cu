@@ -10,7 +10,7 @@
 // gradients.
 template <class P, class S, bool T>
 __device__ inline void stage_back(
-    Chunk (&a)[P::WINDOW][K], Chunk (&g)[P::WINDOW][K], const float* __restrict__ numbers, float* gradients, int w, bool first) {
+    Chunk (&a)[P::WINDOW][K], Chunk (&g)[P::WINDOW][K], const float* __restrict__ numbers, float* gradients, unsigned w, bool first) {
     const bool flip = T != S::ADJOINT;
     if (EXACT) stage<P, S, !T>(a, numbers, w);
     if (HAS_GRADIENT) {
@@ -57,7 +57,7 @@ __device__ inline void stage_back(
 }
 
 template <class P, bool T>
-__device__ inline void stages_back(List<>, Chunk (&)[P::WINDOW][K], Chunk (&)[P::WINDOW][K], const float*, float*, int, bool) {}
+__device__ inline void stages_back(List<>, Chunk (&)[P::WINDOW][K], Chunk (&)[P::WINDOW][K], const float*, float*, unsigned, bool) {}
 
 template <class P, bool T, class S, class... Rest>
 __device__ inline void stages_back(
@@ -81,11 +81,11 @@ template <class P, bool T, bool WIDE> struct Back {
         constexpr int first = T ? 0 : PASSES - 1, last = PASSES - 1 - first;
         constexpr int reads_a = P::AT == first ? SAVED_READS : 0, reads_g = P::AT == first ? FIRST_READS : 0;
         constexpr int writes = HAS_GX && P::AT == last ? LAST_WRITES : 0;
-        const int items = P::COUNT * (PLANES / K);
-        for (int n = 0; n < (items + THREADS - 1) / THREADS; n++) {
-            const int item = threadIdx.x + n * THREADS;
+        const unsigned items = P::COUNT * (PLANES / K);
+        for (unsigned n = 0; n < (items + THREADS - 1) / THREADS; n++) {
+            const unsigned item = threadIdx.x + n * THREADS;
             if (items % THREADS != 0 && item >= items) break;
-            const int w = item % P::COUNT, group = item / P::COUNT;
+            const unsigned w = item % P::COUNT, group = item / P::COUNT;
             Chunk a[P::WINDOW][K], g[P::WINDOW][K];
             int row[P::WINDOW];
 #pragma unroll
@@ -174,7 +174,7 @@ __device__ inline void back(
     Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index, bool begins,
     const Outsides& outsides) {
     if (!EXACT) {
-        fill<true>(a, outsides.saved.x, outsides.saved.x_stride, outsides.saved.first, outsides.saved.batch);
+        fill<true>(a, outsides.saved.x, outsides.saved.x_stride, outsides.saved.left);
         __syncthreads();
         passes<T, false>(Passes(), a, numbers, nullptr, index, P::AT, Outside());
     }
@@ -198,24 +198,25 @@ extern "C" __global__ void __launch_bounds__(THREADS) apply_vjp(
     long long batch, const float* __restrict__ numbers, const unsigned short* __restrict__ index, float* slots) {
     SHARED(Chunk, a);
     Chunk* g = a + PLANES * ROWS;
-    const int part = blockIdx.x % PARTS, slot = blockIdx.x / PARTS;
+    const unsigned part = blockIdx.x % PARTS, slot = blockIdx.x / PARTS;
     const long long step = (long long)(gridDim.x / PARTS) * (C * PLANES);
     numbers += (long long)part * PART;
     float* gradients = slots + ((long long)slot * (PLANES / K) * PARTS + part) * PART;
     bool begins = true;
     for (long long first = (long long)slot * (C * PLANES); first < batch; first += step) {
+        const int left = vectors_left(batch, first);
         const Outsides outsides = {
-            {saved + part * N, saved_stride, nullptr, 0, first, batch},
-            {gy + part * N, gy_stride, HAS_GX ? gx + part * N : nullptr, gx_stride, first, batch},
+            {saved + first * saved_stride + part * N, saved_stride, nullptr, 0, left},
+            {gy + first * gy_stride + part * N, gy_stride, HAS_GX ? gx + first * gx_stride + part * N : nullptr, gx_stride, left},
         };
-        if (!FIRST_READS) fill<true>(g, outsides.g.x, gy_stride, first, batch);
+        if (!FIRST_READS) fill<true>(g, outsides.g.x, gy_stride, left);
         if (EXACT) {
-            if (!SAVED_READS) fill<true>(a, outsides.saved.x, saved_stride, first, batch);
+            if (!SAVED_READS) fill<true>(a, outsides.saved.x, saved_stride, left);
             __syncthreads();
             if (FROM_INPUT) passes<TRANSPOSED, false>(Passes(), a, numbers, nullptr, index, TRANSPOSED ? -1 : PASSES, Outside());
         }
         passes_back<TRANSPOSED>(Passes(), a, g, numbers, gradients, index, begins, outsides);
-        if (HAS_GX && !LAST_WRITES) empty(g, gx + part * N, gx_stride, first, batch);
+        if (HAS_GX && !LAST_WRITES) empty(g, outsides.g.y, gx_stride, left);
         __syncthreads();
         begins = false;
     }
