@@ -45,9 +45,15 @@ impl Tile {
     }
 
     /// Blocks of threads that shall fit a multiprocessor side by side, if their tiles let them: with 64 registers for a
-    /// thread, or 80 where the outputs of a block of more than two need as many as its inputs.
+    /// thread that holds 32 numbers, 80 where the outputs of a block of more than two are held beside its inputs, 128
+    /// for more numbers.
     fn side_by_side(&self, schedule: &Schedule) -> usize {
-        let threads = if schedule.has_large_windows() { 768 } else { 1024 };
+        let window = schedule.passes.iter().filter(|pass| !pass.is_wide()).map(|pass| pass.window).max().unwrap_or(0);
+        let threads = match window * self.chunk * self.together {
+            33.. => 512,
+            _ if schedule.has_large_windows() => 768,
+            _ => 1024,
+        };
         (threads / self.threads).min((227 << 10) / self.bytes(schedule.length).max(1)).max(1)
     }
 

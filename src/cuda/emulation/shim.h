@@ -20,6 +20,7 @@ struct Dim {
 };
 static Dim threadIdx, blockIdx, blockDim, gridDim;
 static unsigned char* shared_memory;
+#define ASSUME(what) ((void)0)
 #define SHARED(type, name) type* name = reinterpret_cast<type*>(shared_memory)
 
 struct alignas(16) float4 {

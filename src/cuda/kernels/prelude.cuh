@@ -4,4 +4,5 @@
 #define SHARED(type, name)                                   \
     extern __shared__ __align__(16) unsigned char memory_[]; \
     type* name = reinterpret_cast<type*>(memory_)
+#define ASSUME(what) __builtin_assume(what)
 #endif

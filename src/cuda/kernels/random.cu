@@ -24,7 +24,7 @@ struct Blocks {
 
 // x_i ← x_i·(s_i·c)
 __device__ inline void scale(Blocks b, float c) {
-    for (int item = threadIdx.x; item < b.count * BLOCK * PLANES; item += THREADS) {
+    for (unsigned item = thread(); item < unsigned(b.count * BLOCK * PLANES); item += THREADS) {
         const int i = item % BLOCK, block = item / BLOCK % b.count, plane = item / BLOCK / b.count;
         const word* data = b.data + (b.first + block) * size_of_block(b.kind);
         const float factor = minus(data + UNITS, i) ? -c : c;
@@ -37,7 +37,7 @@ __device__ inline void scale(Blocks b, float c) {
 
 // Pairs at this distance.
 __device__ inline void stage(Blocks b, int distance) {
-    for (int item = threadIdx.x; item < b.count * PAIRS * PLANES; item += THREADS) {
+    for (unsigned item = thread(); item < unsigned(b.count * PAIRS * PLANES); item += THREADS) {
         const int q = item % PAIRS, block = item / PAIRS % b.count, plane = item / PAIRS / b.count;
         const word* data = b.data + (b.first + block) * size_of_block(b.kind);
         const int i = q / distance * 2 * distance + q % distance;
@@ -60,7 +60,7 @@ __device__ inline void stage(Blocks b, int distance) {
 // The coordinates of every other unit take their signs.
 __device__ inline void odd_units(Blocks b) {
     if (UNITS == 1) return;
-    for (int item = threadIdx.x; item < b.count * PAIRS * PLANES; item += THREADS) {
+    for (unsigned item = thread(); item < unsigned(b.count * PAIRS * PLANES); item += THREADS) {
         const int k = item % PAIRS, block = item / PAIRS % b.count, plane = item / PAIRS / b.count;
         const word* data = b.data + (b.first + block) * size_of_block(b.kind);
         if (minus(data + UNITS + WORDS(BLOCK), k)) {

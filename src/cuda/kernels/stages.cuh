@@ -133,21 +133,21 @@ template <class P, bool T, bool WIDE, int READS, int WRITES> struct Pass {
         Chunk* tile, const float* __restrict__ numbers, const unsigned short* __restrict__ index, const Outside& outside) {
         const unsigned items = P::COUNT * (PLANES / K);
         for (unsigned n = 0; n < (items + THREADS - 1) / THREADS; n++) {
-            const unsigned item = threadIdx.x + n * THREADS;
+            const unsigned item = thread() + n * THREADS;
             if (items % THREADS != 0 && item >= items) break;
             const unsigned w = ACROSS ? item / (PLANES / K) : item % P::COUNT;
             const unsigned group = ACROSS ? item % (PLANES / K) : item / P::COUNT;
             Chunk* planes = tile + group * ROWS;
             Chunk x[P::WINDOW][K];
-            int row[P::WINDOW];
+            unsigned at[P::WINDOW];
 #pragma unroll
             for (int i = 0; i < P::WINDOW; i++)
-                if (READS == 0 || WRITES == 0) row[i] = row_of<P>(w, i, index);
+                if (READS == 0 || WRITES == 0) at[i] = bytes_of<P>(w, i, index);
             if constexpr (READS == 0) {
 #pragma unroll
                 for (int i = 0; i < P::WINDOW; i++)
 #pragma unroll
-                    for (int p = 0; p < K; p++) x[i][p] = planes[p * (PLANES / K) * ROWS + row[i]];
+                    for (int p = 0; p < K; p++) x[i][p] = chunk_at(planes + p * (PLANES / K) * ROWS, at[i]);
             } else {
                 take<P, READS, false>(x, w, group, outside);
             }
@@ -156,7 +156,7 @@ template <class P, bool T, bool WIDE, int READS, int WRITES> struct Pass {
 #pragma unroll
                 for (int i = 0; i < P::WINDOW; i++)
 #pragma unroll
-                    for (int p = 0; p < K; p++) planes[p * (PLANES / K) * ROWS + row[i]] = x[i][p];
+                    for (int p = 0; p < K; p++) chunk_at(planes + p * (PLANES / K) * ROWS, at[i]) = x[i][p];
             } else {
                 give<P, WRITES>(x, w, group, outside);
             }
@@ -186,7 +186,7 @@ template <class P, bool T> struct Pass<P, T, true, 0, 0> {
         Chunk y[each][4];
 #pragma unroll
         for (int n = 0; n < each; n++) {
-            const unsigned item = threadIdx.x + n * THREADS;
+            const unsigned item = thread() + n * THREADS;
             if (items % THREADS == 0 || item < items) {
                 const auto [w, quad, plane] = item_of(item);
                 const Chunk* from = tile + plane * ROWS;
@@ -220,7 +220,7 @@ template <class P, bool T> struct Pass<P, T, true, 0, 0> {
         __syncthreads();
 #pragma unroll
         for (int n = 0; n < each; n++) {
-            const unsigned item = threadIdx.x + n * THREADS;
+            const unsigned item = thread() + n * THREADS;
             if (items % THREADS == 0 || item < items) {
                 const auto [w, quad, plane] = item_of(item);
 #pragma unroll

@@ -39,15 +39,15 @@ template <class P, bool T>
 __device__ inline void tensor(Chunk* tile, const uint4* __restrict__ packed, const unsigned short* __restrict__ index) {
     typedef typename P::Only S;
     const int many = PLANES % 4 == 0 ? 2 : 1; // pairs of planes that share what is loaded of the block
-    const int tiles = S::B / 16, tasks = P::COUNT * (PLANES / 2 / many);
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const unsigned tiles = S::B / 16, tasks = P::COUNT * (PLANES / 2 / many);
+    const unsigned lane = thread() % 32, g = lane / 4, t = lane % 4;
     const uint4* __restrict__ direction = packed + P::PACKED + (T != S::ADJOINT ? P::COUNT * tiles * tiles * 64 : 0);
-    for (int task = threadIdx.x / 32; task < tasks; task += THREADS / 32) {
-        const int w = task % P::COUNT;
+    for (unsigned task = thread() / 32; task < tasks; task += THREADS / 32) {
+        const unsigned w = task % P::COUNT;
         Chunk* planes = tile + task / P::COUNT * many * 2 * ROWS;
         word x[many][tiles][2], rest[many][tiles][2];
 #pragma unroll
-        for (int k = 0; k < 2 * tiles; k++) {
+        for (unsigned k = 0; k < 2 * tiles; k++) {
             const int low_row = row_of<P>(w, 8 * k + 2 * t, index), high_row = row_of<P>(w, 8 * k + 2 * t + 1, index);
 #pragma unroll
             for (int p = 0; p < many; p++) {
@@ -60,10 +60,10 @@ __device__ inline void tensor(Chunk* tile, const uint4* __restrict__ packed, con
         __syncwarp();
         const int v = t % 2 * 2;
 #pragma unroll
-        for (int i = 0; i < tiles; i++) {
+        for (unsigned i = 0; i < tiles; i++) {
             float y[many][4] = {};
 #pragma unroll
-            for (int k = 0; k < tiles; k++) {
+            for (unsigned k = 0; k < tiles; k++) {
                 const uint4* a = direction + ((w * tiles + i) * tiles + k) * 64 + lane;
                 const uint4 entries = __ldg(a), rests = __ldg(a + 32);
 #pragma unroll

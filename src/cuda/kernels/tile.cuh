@@ -23,6 +23,24 @@ template <class P> __device__ inline int row_of(unsigned w, int i, const unsigne
     return (swizzled(P::first(w)) ^ (offset & 7)) + (offset & ~7);
 }
 
+// As bytes, for a chunk at this place: one operation of bits for each, and constants of instructions.
+template <class P> __device__ inline unsigned bytes_of(unsigned w, int i, const unsigned short* __restrict__ index) {
+    const unsigned size = sizeof(Chunk);
+    if (!P::APART) return size * swizzled(P::coordinate(w, i, index));
+    const unsigned offset = swizzled(P::offset(i));
+    return (size * swizzled(P::first(w)) ^ size * (offset & 7)) + size * (offset & ~7u);
+}
+__device__ inline Chunk& chunk_at(Chunk* tile, unsigned bytes) {
+    return *reinterpret_cast<Chunk*>(reinterpret_cast<unsigned char*>(tile) + bytes);
+}
+
+// This thread's number.
+__device__ inline unsigned thread() {
+    const unsigned number = threadIdx.x;
+    ASSUME(number < THREADS);
+    return number;
+}
+
 // Thread number g of those that fill or empty a tile: which plane, and from which coordinate on it takes four. ACROSS:
 // eight neighbours take as many planes, and so as many banks.
 struct Part {
@@ -45,7 +63,7 @@ __device__ inline void fill(Chunk* tile, const stored* x, long long stride, int 
     const unsigned parts = (N + 3) / 4 * PLANES;
 #pragma unroll 2
     for (unsigned n = 0; n < (parts + THREADS - 1) / THREADS; n++) {
-        const unsigned g = threadIdx.x + n * THREADS;
+        const unsigned g = thread() + n * THREADS;
         if (parts % THREADS != 0 && g >= parts) break;
         const auto [plane, c] = part_of(g);
         const int row = plane * C;
@@ -83,7 +101,7 @@ __device__ inline void empty(const Chunk* tile, stored* y, long long stride, int
     const unsigned parts = (N + 3) / 4 * PLANES;
 #pragma unroll 2
     for (unsigned n = 0; n < (parts + THREADS - 1) / THREADS; n++) {
-        const unsigned g = threadIdx.x + n * THREADS;
+        const unsigned g = thread() + n * THREADS;
         if (parts % THREADS != 0 && g >= parts) break;
         const auto [plane, c] = part_of(g);
         Chunk chunk[4];
@@ -112,7 +130,7 @@ __device__ inline void empty(const Chunk* tile, stored* y, long long stride, int
 // Vectors `first` and following on their way to the second-level cache.
 __device__ inline void expect(const stored* x, long long stride, long long first, long long batch) {
     const int line = 128 / sizeof(stored), lines = (N + line - 1) / line;
-    for (int at = threadIdx.x; at < C * PLANES * lines; at += THREADS) {
+    for (int at = thread(); at < C * PLANES * lines; at += THREADS) {
         const long long row = first + at / lines;
         if (row < batch) {
             const stored* from = x + row * stride + at % lines * line;

@@ -83,22 +83,22 @@ template <class P, bool T, bool WIDE> struct Back {
         constexpr int writes = HAS_GX && P::AT == last ? LAST_WRITES : 0;
         const unsigned items = P::COUNT * (PLANES / K);
         for (unsigned n = 0; n < (items + THREADS - 1) / THREADS; n++) {
-            const unsigned item = threadIdx.x + n * THREADS;
+            const unsigned item = thread() + n * THREADS;
             if (items % THREADS != 0 && item >= items) break;
             const unsigned w = item % P::COUNT, group = item / P::COUNT;
             Chunk a[P::WINDOW][K], g[P::WINDOW][K];
-            int row[P::WINDOW];
+            unsigned bytes[P::WINDOW];
 #pragma unroll
-            for (int i = 0; i < P::WINDOW; i++) row[i] = row_of<P>(w, i, index);
+            for (int i = 0; i < P::WINDOW; i++) bytes[i] = bytes_of<P>(w, i, index);
             if constexpr (reads_a != 0) take<P, reads_a, true>(a, w, group, outsides.saved);
             if constexpr (reads_g != 0) take<P, reads_g, true>(g, w, group, outsides.g);
 #pragma unroll
             for (int i = 0; i < P::WINDOW; i++)
 #pragma unroll
                 for (int p = 0; p < K; p++) {
-                    const int at = (group + p * (PLANES / K)) * ROWS + row[i];
-                    if (!reads_a) a[i][p] = a_tile[at];
-                    if (!reads_g) g[i][p] = g_tile[at];
+                    const int plane = (group + p * (PLANES / K)) * ROWS;
+                    if (!reads_a) a[i][p] = chunk_at(a_tile + plane, bytes[i]);
+                    if (!reads_g) g[i][p] = chunk_at(g_tile + plane, bytes[i]);
                 }
             stages_back<P, T>(typename P::Stages(), a, g, numbers, gradients + (long long)group * (PARTS * PART), w, begins);
             if constexpr (writes != 0) give<P, writes>(g, w, group, outsides.g);
@@ -106,9 +106,9 @@ template <class P, bool T, bool WIDE> struct Back {
             for (int i = 0; i < P::WINDOW; i++)
 #pragma unroll
                 for (int p = 0; p < K; p++) {
-                    const int at = (group + p * (PLANES / K)) * ROWS + row[i];
-                    if (EXACT && P::AT != last) a_tile[at] = a[i][p];
-                    if (!writes && (HAS_GX || P::AT != last)) g_tile[at] = g[i][p];
+                    const int plane = (group + p * (PLANES / K)) * ROWS;
+                    if (EXACT && P::AT != last) chunk_at(a_tile + plane, bytes[i]) = a[i][p];
+                    if (!writes && (HAS_GX || P::AT != last)) chunk_at(g_tile + plane, bytes[i]) = g[i][p];
                 }
         }
         __syncthreads();
@@ -130,8 +130,8 @@ template <class P, bool T> struct Back<P, T, true> {
             const bool flip = T != S::ADJOINT;
             const Chunk *left = flip ? a : g, *right = flip ? g : a;
             const int B = S::B, quads = (B + 3) / 4;
-            for (int item = threadIdx.x; item < P::COUNT * quads * (PLANES / K); item += THREADS) {
-                const int w = item % P::COUNT, quad = item / P::COUNT % quads, group = item / P::COUNT / quads;
+            for (unsigned item = thread(); item < P::COUNT * quads * (PLANES / K); item += THREADS) {
+                const unsigned w = item % P::COUNT, quad = item / P::COUNT % quads, group = item / P::COUNT / quads;
                 Four* to = reinterpret_cast<Four*>(gradients + (long long)group * (PARTS * PART) + P::NUMBERS) + quad * B * P::COUNT + w;
                 Chunk rows[4][K];
 #pragma unroll
