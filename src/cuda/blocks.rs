@@ -70,7 +70,7 @@ impl Blocks {
     }
 
     /// `wide` ← the blocks at `theta`, `numbers` ← those of windows; `status` is set where the host has to do it.
-    pub(super) fn realize(&self) -> Vec<Call<'static>> {
+    pub(super) fn realize(&self) -> Vec<Call<'_>> {
         use Argument::Buffer;
         let mut calls: Vec<_> =
             self.stages.iter().map(|made| made.call("realize", Vec::from([Buffer("status")]))).collect();
@@ -83,7 +83,7 @@ impl Blocks {
     }
 
     /// `d_theta` += the adjoint of its derivative at `d_factors`.
-    pub(super) fn realize_vjp(&self) -> Vec<Call<'static>> {
+    pub(super) fn realize_vjp(&self) -> Vec<Call<'_>> {
         let more = ["d_factors", "entry", "d_theta"].map(Argument::Buffer);
         self.stages.iter().map(|made| made.call("realize_vjp", more.clone().into())).collect()
     }
@@ -97,7 +97,7 @@ impl Made {
             && next.start == self.start + self.count * b * b
     }
 
-    fn call(&self, kernel: &'static str, more: Vec<Argument>) -> Call<'static> {
+    fn call(&self, kernel: &'static str, more: Vec<Argument>) -> Call<'_> {
         use Argument::{Buffer, Integer};
         let (chart, (threads, each)) = (self.chart, self.chart.threads());
         let mut arguments = Vec::from([

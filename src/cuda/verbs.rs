@@ -143,7 +143,7 @@ pub(super) fn vjp(
 }
 
 /// `numbers` ← `entries` as windows want them.
-pub(super) fn gather(schedule: &Schedule) -> Option<Call<'static>> {
+pub(super) fn gather(schedule: &Schedule) -> Option<Call<'_>> {
     use Argument::{Buffer, Integer};
     let count = schedule.numbers.len();
     let arguments = [Buffer("entries"), Buffer("source"), Buffer("numbers"), Integer(count as i64)];
