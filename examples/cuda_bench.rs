@@ -108,20 +108,21 @@ fn tune<E: Number>(stream: &Stream, cases: &[&Ready]) -> Result<()> {
     Ok(())
 }
 
-/// Each kernel twice, on batches just beyond the caches.
-fn once(stream: &Stream, cases: &[Case]) -> Result<()> {
+/// Each kernel twice, on batches just beyond the caches, after one vector that compiles it.
+fn once(stream: &Stream, cases: Vec<Case>) -> Result<()> {
     let mut single = Batches::<f32>::new(stream, 16 << 20)?;
     let mut half = Batches::<bf16>::new(stream, 32 << 20)?;
-    for case in cases {
-        let ready = Ready::new(stream, case)?;
-        let (n, mut d) = (case.plan.n(), ready.gradient(stream)?);
+    let kernels: &[Kernel] = &[Kernel::Apply(false), Kernel::Apply(true), Kernel::Vjp(false)];
+    for ready in compile(stream, cases.into_iter().map(|case| (case, kernels)).collect()) {
+        let ready = ready?;
+        let (n, mut d) = (ready.case.plan.n(), ready.gradient(stream)?);
         for _ in 0..2 {
             ready.apply(&mut single, (16 << 20) / n, Op::None)?;
             ready.apply(&mut half, (32 << 20) / n, Op::None)?;
             ready.vjp(&mut single, (16 << 20) / n, Op::None, false, &mut d)?;
         }
         stream.synchronize()?;
-        println!("{}: apply of f32 and bf16, gradient of f32, twice", case.name);
+        println!("{}: apply of f32 and bf16, gradient of f32, twice", ready.case.name);
     }
     Ok(())
 }
@@ -162,7 +163,7 @@ fn main() -> Result<()> {
     println!("{}, {} multiprocessors", device.name()?, device.multiprocessors());
     let stream = device.default_stream();
     match mode.as_str() {
-        "--once" => return once(&stream, &some),
+        "--once" => return once(&stream, some),
         "--tune" => {
             let cases = kept(tunings(device.multiprocessors())?);
             let kernels: &[Kernel] = &[Kernel::Apply(false), Kernel::Apply(true)];
