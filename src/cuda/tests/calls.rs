@@ -1,4 +1,4 @@
-//! What loaded kernels are found again by.
+//! What loaded kernels are found again by, and how many numbers a plan may have.
 
 use super::*;
 
@@ -57,5 +57,14 @@ fn kernels_that_are_called_the_same_are_the_same() {
             }
         }
         check("random rotation", &calls);
+    }
+}
+
+/// A plan of so many would take gigabytes.
+#[test]
+fn numbers_leave_two_bits_to_flags() {
+    assert!(schedule::check_numbers((1 << 30) - 1).is_ok());
+    for numbers in [1 << 30, usize::MAX] {
+        assert!(matches!(schedule::check_numbers(numbers), Err(crate::Error::Unsupported { .. })));
     }
 }
