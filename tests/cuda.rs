@@ -1,6 +1,7 @@
 //! The verbs on a GPU against the CPU's, and what is refused. Where there is no GPU every test says so and ends.
 //!
-//! With `PAPILIO_SMALL` set only small plans are run: for tools that take a hundred times as long.
+//! With `PAPILIO_SMALL` set only small plans and batches are run, and none of cuBLAS: for tools that take a hundred
+//! times as long.
 
 use half::{bf16, f16};
 use papilio::cuda::{self, Device, DevicePlan, Precision, Stream};
@@ -24,15 +25,45 @@ fn stream() -> Option<Stream> {
     }
 }
 
-/// `work` on all plans, side by side: most of the time is the compiler's.
-fn on_all(plans: Vec<(&'static str, Plan<f32>)>, work: impl Fn(&'static str, Plan<f32>) + Sync) {
-    let small = std::env::var_os("PAPILIO_SMALL").is_some();
+fn is_small() -> bool {
+    std::env::var_os("PAPILIO_SMALL").is_some()
+}
+
+/// A batch of that many vectors, or of fewer.
+fn at_most(batch: usize) -> usize {
+    if is_small() { batch.min(37) } else { batch }
+}
+
+/// `work` on all of these, side by side: most of the time is the compiler's.
+fn side_by_side<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) + Sync) {
     std::thread::scope(|scope| {
-        for (name, plan) in plans.into_iter().filter(|(_, plan)| !small || plan.n() <= 64) {
+        for item in items {
             let work = &work;
-            scope.spawn(move || work(name, plan));
+            scope.spawn(move || work(item));
         }
     });
+}
+
+/// `work` on all plans, with their names.
+fn on_all(plans: Vec<(&'static str, Plan<f32>)>, work: impl Fn(&'static str, Plan<f32>) + Sync) {
+    let most = if is_small() { 256 } else { usize::MAX };
+    side_by_side(plans.into_iter().filter(|(_, plan)| plan.n() <= most), |(name, plan)| work(name, plan));
+}
+
+/// The same bits, or a panic that tells the first difference and how many there are.
+fn check_same<E: Element<Scalar = f32>>(what: &str, found: &[E], expected: &[E]) {
+    assert_eq!(found.len(), expected.len(), "{what}: lengths");
+    let bits = |x: &E| x.load().to_bits(); // f32 holds every bit of the shorter ones
+    let differ = || (0..found.len()).filter(|at| bits(&found[*at]) != bits(&expected[*at]));
+    if let Some(at) = differ().next() {
+        let (a, b) = (found[at].load(), expected[at].load());
+        let (many, of) = (differ().count(), found.len());
+        panic!(
+            "{what}: {many} of {of} numbers differ, first number {at}: {a:e} ({:#010x}), expected {b:e} ({:#010x})",
+            a.to_bits(),
+            b.to_bits()
+        );
+    }
 }
 
 fn plans() -> Vec<(&'static str, Plan<f32>)> {
@@ -84,8 +115,26 @@ fn on_cpu<E: Element<Scalar = f32>>(plan: &Plan<f32>, factors: &Factors<f32>, op
 fn ratio(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let size = b.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-    let miss = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |m: f32, d| if d <= m { m } else { d });
+    let miss =
+        a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |m: f32, d| if d <= m || m.is_nan() { m } else { d });
     if miss == 0.0 { 0.0 } else { miss / (size * f32::EPSILON) }
+}
+
+/// The ratio, or a panic that tells which number misses most where it is above `bound`.
+fn check_near(what: &str, found: &[f32], expected: &[f32], bound: f32) -> f32 {
+    let miss = ratio(found, expected);
+    if miss.is_nan() || miss > bound {
+        let off = |at: &usize| if found[*at].is_nan() { f32::INFINITY } else { (found[*at] - expected[*at]).abs() };
+        let at = (0..found.len()).max_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(0);
+        let (a, b) = (found[at], expected[at]);
+        panic!(
+            "{what}: {miss} eps of the largest, bound {bound}; most in number {at} of {}: {a:e} ({:#010x}), expected {b:e} ({:#010x})",
+            found.len(),
+            a.to_bits(),
+            b.to_bits()
+        );
+    }
+    miss
 }
 
 /// Whether the CPU fuses, and so has the device's bits.
@@ -104,18 +153,19 @@ fn apply_case<E: cuda::Number + PartialEq>(stream: &Stream, name: &str, plan: &P
     plan.apply(&factors, cuda::Batch::rows(&input, n).unwrap(), cuda::BatchMut::rows(&mut y, n).unwrap(), op).unwrap();
     let y = y.download().unwrap();
     plan.apply_in_place(&factors, cuda::BatchMut::rows(&mut input, n).unwrap(), op).unwrap();
-    assert!(input.download().unwrap() == y, "{name}, {batch}, {op:?}: in place it differs");
+    let what = format!("{name}, batch {batch}, {op:?}, {}", std::any::type_name::<E>());
+    check_same(&format!("{what}, in place"), &input.download().unwrap(), &y);
     // Large blocks of half precision go through tensor cores, which leave out less than rounding does.
     let tensor = size_of::<E>() == 2 && plan.plan().stages().iter().any(|stage| stage.layout().block_size() % 16 == 0);
     if fuses() && !tensor {
-        assert!(y == expected, "{name}, {batch}, {op:?}, {}", std::any::type_name::<E>());
+        check_same(&what, &y, &expected);
         return;
     }
     let size = expected.iter().fold(0.0f32, |m, y| m.max(y.load().abs()));
     let place = if size_of::<E>() == 2 { E::store(1.0 + 1.0 / 128.0).load() - 1.0 } else { f32::EPSILON };
-    for (y, expected) in y.iter().zip(&expected).map(|(y, e)| (y.load(), e.load())) {
+    for (at, (y, expected)) in y.iter().zip(&expected).map(|(y, e)| (y.load(), e.load())).enumerate() {
         let bound = place * expected.abs() + size * if tensor { 2.0f32.powi(-15) } else { 16.0 * f32::EPSILON };
-        assert!((y - expected).abs() <= bound, "{name}, {batch}, {op:?}: {y} and {expected}");
+        assert!((y - expected).abs() <= bound, "{what}, number {at}: {y:e}, expected {expected:e}");
     }
 }
 
@@ -124,11 +174,15 @@ fn apply_has_the_bits_of_the_cpu() {
     let Some(stream) = stream() else { return };
     println!("{}", stream.device().name().unwrap());
     on_all(plans(), |name, plan| {
-        for (batch, op) in [(0, Op::None), (1, Op::None), (3, Op::Adjoint), (17, Op::None), (1000, Op::Transpose)] {
-            apply_case::<f32>(&stream, name, &plan, batch, op);
-        }
-        apply_case::<bf16>(&stream, name, &plan, 21, Op::None);
-        apply_case::<f16>(&stream, name, &plan, 21, Op::Adjoint);
+        // A kernel for each.
+        side_by_side(0..4, |which| match which {
+            0 => [0, 1, 17].into_iter().for_each(|batch| apply_case::<f32>(&stream, name, &plan, batch, Op::None)),
+            1 => [(3, Op::Adjoint), (at_most(1000), Op::Transpose)]
+                .into_iter()
+                .for_each(|(batch, op)| apply_case::<f32>(&stream, name, &plan, batch, op)),
+            2 => apply_case::<bf16>(&stream, name, &plan, 21, Op::None),
+            _ => apply_case::<f16>(&stream, name, &plan, 21, Op::Adjoint),
+        });
     });
 }
 
@@ -158,9 +212,11 @@ fn gradients_are_those_of_the_cpu() {
         let plan = DevicePlan::new(&stream, &host).unwrap();
         let theta_there = stream.upload(&theta).unwrap();
         let (factors, factors_there) = (host.realize(&theta).unwrap(), plan.realize(&theta_there).unwrap());
-        for (batch, op, from_input) in [(1, Op::None, true), (37, Op::Adjoint, true), (700, Op::None, false)] {
+        let uploaded = plan.upload(&factors).unwrap();
+        let cases = [(1, Op::None, true), (37, Op::Adjoint, true), (at_most(700), Op::None, false)];
+        side_by_side(cases, |(batch, op, from_input)| {
             if !from_input && !host.is_exact() {
-                continue;
+                return;
             }
             let (x, gy) = (vectors(n * batch), vectors(n * batch + 5)[5..].to_vec());
             let saved = if from_input { x } else { on_cpu(&host, &factors, op, &x) };
@@ -187,15 +243,29 @@ fn gradients_are_those_of_the_cpu() {
                 [gx, d, d_theta].map(|x| x.download().unwrap())
             };
             let [gx_there, d_there, d_theta_there] = run();
-            assert!(run() == [&gx_there[..], &d_there, &d_theta_there], "{name}: not the same twice");
-            assert!(ratio(&gx_there, &gx) <= 8.0, "{name}, {batch}: gx {}", ratio(&gx_there, &gx));
+            let what = format!("{name}, batch {batch}, {op:?}, from the input: {from_input}");
+            for ((part, once), twice) in
+                ["gx", "d", "d_theta"].into_iter().zip([&gx_there, &d_there, &d_theta_there]).zip(run())
+            {
+                check_same(&format!("{what}, {part} twice"), &twice, once);
+            }
+            if fuses() {
+                // The device's own blocks may be rounded otherwise.
+                let (mut to, mut d) = (stream.zeros(n * batch).unwrap(), stream.zeros(host.num_entries()).unwrap());
+                let rows = cuda::Batch::rows(&saved, n).unwrap();
+                let kept = if from_input { cuda::Saved::Input(rows) } else { cuda::Saved::Output(rows) };
+                let (gy, rows_to) = (cuda::Batch::rows(&gy, n).unwrap(), cuda::BatchMut::rows(&mut to, n).unwrap());
+                plan.apply_vjp(&uploaded, kept, op, gy, Some(rows_to), Some(&mut d)).unwrap();
+                check_same(&format!("{what}, gx of the host's blocks"), &to.download().unwrap(), &gx);
+            }
+            check_near(&format!("{what}, gx"), &gx_there, &gx, 8.0);
             // Sums over the batch in another order.
             let bound = 4.0 + 2.0 * (batch as f32).sqrt();
-            let (entries, params) = (ratio(&d_there, &d), ratio(&d_theta_there, &d_theta));
-            assert!(entries <= bound && params <= bound, "{name}, {batch}: {entries} and {params} eps");
+            let entries = check_near(&format!("{what}, d"), &d_there, &d, bound);
+            let params = check_near(&format!("{what}, d_theta"), &d_theta_there, &d_theta, bound);
             let mut worst = worst.lock().unwrap();
             *worst = [worst[0].max(entries), worst[1].max(params)];
-        }
+        });
     });
     let worst = worst.into_inner().unwrap();
     println!("gradients of entries {} eps, of parameters {} eps", worst[0], worst[1]);
@@ -220,8 +290,7 @@ fn blocks_are_those_of_the_cpu() {
             let n = host.n();
             let identity: Vec<f32> = (0..n * n).map(|at| f32::from(u8::from(at / n == at % n))).collect();
             let expected = on_cpu(&host, &host.realize(&theta).unwrap(), Op::None, &identity);
-            let miss = ratio(&q, &expected);
-            assert!(miss <= 4.0, "{name}, θ·{scale}: {miss} eps");
+            check_near(&format!("{name}, θ·{scale}"), &q, &expected, 4.0);
             if n > 2000 {
                 break;
             }
@@ -237,6 +306,9 @@ fn blocks_are_those_of_the_cpu() {
 #[test]
 fn dense_products_are_those_of_the_kernel() {
     let Some(stream) = stream() else { return };
+    if is_small() {
+        return println!("skipped: PAPILIO_SMALL");
+    }
     let host = Plan::<f32>::new(256, &Butterfly::boft(4, 8).unwrap(), Cayley).unwrap();
     let factors = host.realize(&theta(&host)).unwrap();
     let plan = DevicePlan::new(&stream, &host).unwrap();
@@ -250,8 +322,7 @@ fn dense_products_are_those_of_the_kernel() {
         let mut y = stream.zeros::<f32>(x.len()).unwrap();
         let (from, to) = (cuda::Batch::rows(&input, 256).unwrap(), cuda::BatchMut::rows(&mut y, 256).unwrap());
         q.apply(from, to, op, precision).unwrap();
-        let miss = ratio(&y.download().unwrap(), &on_cpu(&host, &factors, op, &x));
-        assert!(miss <= bound, "{op:?}, {precision:?}: {miss} eps");
+        check_near(&format!("{op:?}, {precision:?}"), &y.download().unwrap(), &on_cpu(&host, &factors, op, &x), bound);
     }
     // A weight with the rotation merged into it: (W Qᵀ) (Q x) = W x.
     let weight = vectors(100 * 256);
@@ -265,13 +336,15 @@ fn dense_products_are_those_of_the_kernel() {
     cuda::linear(rows(&merged), rows(&turned), cuda::BatchMut::rows(a, 100).unwrap(), Precision::F32).unwrap();
     cuda::linear(rows(&plain), rows(&input), cuda::BatchMut::rows(b, 100).unwrap(), Precision::F32).unwrap();
     let [a, b] = y.map(|y| y.download().unwrap());
-    assert!(ratio(&a, &b) <= 64.0, "{} eps", ratio(&a, &b));
+    check_near("weights with a rotation merged into them", &a, &b, 64.0);
 }
 
 #[test]
 fn random_rotations_have_the_bits_of_the_cpu() {
     let Some(stream) = stream() else { return };
-    for n in [1, 2, 13, 96, 128, 300, 1000, 1024, 1536, 4096, 4099] {
+    let most = if is_small() { 300 } else { usize::MAX };
+    let all = [1, 2, 13, 96, 128, 300, 1000, 1024, 1536, 4096, 4099];
+    side_by_side(all.into_iter().filter(|n| *n <= most), |n| {
         let rotation = RandomRotation::<f32>::new(n, 42).unwrap();
         let there = cuda::DeviceRotation::new(&stream, &rotation).unwrap();
         let mut x = vectors(n * 11);
@@ -280,9 +353,9 @@ fn random_rotations_have_the_bits_of_the_cpu() {
             let rows = BatchMut::rows(&mut x, n).unwrap();
             rotation.apply_batch(rows, direction, Parallelism::Rayon, &mut Workspace::new()).unwrap();
             there.apply(cuda::BatchMut::rows(&mut x_there, n).unwrap(), direction).unwrap();
-            assert!(x_there.download().unwrap() == x, "n = {n}, {direction:?}");
+            check_same(&format!("n = {n}, {direction:?}"), &x_there.download().unwrap(), &x);
         }
-    }
+    });
 }
 
 #[test]

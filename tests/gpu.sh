@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one go, on a machine that has no Rust.
 #
-#     tests/gpu.sh build FOLDER     where Rust is: test and benchmark programs, stripped and packed, into FOLDER (minutes)
-#     tests/gpu.sh run FOLDER OUT   where the GPU is: runs them, compute-sanitizer and the peers; logs into OUT (under 10 minutes)
+#     tests/gpu.sh build FOLDER             where Rust is: test and benchmark programs, stripped and packed, into FOLDER (minutes)
+#     tests/gpu.sh run FOLDER OUT [STEP…]   where the GPU is: runs them, the peers, compute-sanitizer and ncu (at most 280 s)
 #
+# Steps, in this order: tests bench peers memcheck racecheck tune ncu; all, unless some are named. Each has a log in OUT.
 # FOLDER's programs need glibc of the building machine or newer, the driver, and NVRTC and cuBLAS of a CUDA toolkit or of PyTorch.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
-    sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
@@ -40,22 +41,70 @@ libraries() { # NVRTC and cuBLAS, of the toolkit or of PyTorch
 }
 
 step() { # step SECONDS NAME COMMAND…
-    local seconds=$1 name=$2 from=$SECONDS
+    local seconds=$1 name=$2 from=$SECONDS left=$((END - SECONDS))
     shift 2
-    timeout -k 5 "$seconds" "$@" >"$OUT/$name.log" 2>&1
+    if ((left < 5)); then
+        failed+=("$name (no time left)")
+        echo "$name: no time left"
+        return
+    fi
+    timeout -k 3 $((seconds < left ? seconds : left)) "$@" >"$OUT/$name.log" 2>&1
     local rc=$?
     ((rc == 0)) || failed+=("$name ($rc)")
     echo "$name: rc $rc, $((SECONDS - from)) s"
     tail -5 "$OUT/$name.log" | cut -c 1-300 | sed 's/^/    /'
 }
 
+wants() { # whether a step is to be run
+    [[ " $steps " == *" $1 "* ]]
+}
+
+# Each test in a process of its own: an address that is none breaks the context for all that follow. What they print comes as it is
+# printed, behind the test's name.
+all_tests() {
+    local program=$1 test rc=0 running=()
+    for test in $("$program" --list | sed -n 's/: test$//p'); do
+        { "$program" --exact "$test" --nocapture 2>&1 | sed -u "s/^/$test: /"; } &
+        running+=($!)
+    done
+    for test in "${running[@]}"; do wait "$test" || rc=1; done
+    return $rc
+}
+
+sanitize() { # sanitize TOOL
+    if command -v compute-sanitizer >/dev/null; then
+        PAPILIO_SMALL=1 step 30 "$1" compute-sanitizer --tool "$1" --report-api-errors no --error-exitcode 9 "$programs/cuda" --test-threads=1
+    else
+        echo "$1: skipped, no compute-sanitizer here"
+    fi
+}
+
+# A run for each case, since ncu prints at the end; of a run the first three launches only compile, the next are one of each kernel.
+profile() {
+    local program=$1 case rc=0
+    for case in 'b = 2, n = 4096' 'b = 2, n = 1024' 'b = 8, n = 4096' 'b = 32'; do
+        ncu --clock-control none --kernel-name 'regex:^apply' --launch-skip 3 --launch-count 3 \
+            --section SpeedOfLight --section MemoryWorkloadAnalysis --section WarpStateStats --section SchedulerStats \
+            --section Occupancy --section LaunchStats "$program" --once --case "$case" || rc=1
+    done
+    return $rc
+}
+export -f all_tests profile
+
 run() {
-    local programs=$1
+    local programs=$1 all='tests bench peers memcheck racecheck tune ncu'
     OUT=$2
-    mkdir -p "$OUT"
+    shift 2
+    steps=${*:-$all}
+    END=275 # seconds; what is killed may take three more
     failed=()
-    local name unpacked
+    local name unpacked peft=
+    for name in $steps; do
+        [[ " $all " == *" $name "* ]] || { echo "no step $name; there are: $all" >&2; exit 2; }
+    done
+    mkdir -p "$OUT"
     unpacked=$(mktemp -d)
+    trap "rm -rf '$unpacked'" EXIT
     for name in cuda cuda_bench; do
         gzip --decompress --stdout "$programs/$name.gz" >"$unpacked/$name" || exit 1
         chmod +x "$unpacked/$name"
@@ -63,34 +112,42 @@ run() {
     programs=$unpacked
     libraries
     nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv
-    timeout 60 "$programs/cuda" --exact what_does_not_fit_is_refused --nocapture >"$OUT/first.log" 2>&1 || failed+=(first)
+    step 30 first "$programs/cuda" --exact what_does_not_fit_is_refused --nocapture
     if grep -q 'skipped, no GPU' "$OUT/first.log"; then
-        cat "$OUT/first.log"
         echo 'no GPU is seen: nothing else is run'
         return 1
     fi
     # PEFT compiles its kernel when it is first imported; its architecture is the GPU's own.
-    TORCH_CUDA_ARCH_LIST=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1)
-    export TORCH_CUDA_ARCH_LIST
-    timeout 150 python3 -c 'from peft.tuners.boft.layer import get_fbd_cuda; get_fbd_cuda()' >/dev/null 2>&1 &
-    local peft=$!
-    # Each test in a process of its own: an address that is none breaks the context for all that follow.
-    step 180 tests bash -c 'rc=0
-        for test in $("$0" --list | sed -n "s/: test$//p"); do timeout 90 "$0" --exact "$test" --nocapture || rc=1; done
-        exit $rc' "$programs/cuda"
-    wait "$peft"
-    step 120 peers python3 tests/peers/time_peft_cuda.py --seconds 5
-    if command -v compute-sanitizer >/dev/null; then
-        for tool in memcheck racecheck; do
-            PAPILIO_SMALL=1 step 60 "$tool" compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 9 "$programs/cuda" --test-threads=1
-        done
-    else
-        echo 'skipped: no compute-sanitizer here'
+    if wants peers; then
+        TORCH_CUDA_ARCH_LIST=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1)
+        export TORCH_CUDA_ARCH_LIST
+        timeout 100 python3 -c 'from peft.tuners.boft.layer import get_fbd_cuda; get_fbd_cuda()' >/dev/null 2>&1 &
+        peft=$!
     fi
-    step 120 bench "$programs/cuda_bench"
-    step 90 tune "$programs/cuda_bench" --tune
+    if wants tests; then step 75 tests bash -o pipefail -c 'all_tests "$0"' "$programs/cuda"; fi
+    # While that compiles nothing is timed, but what is not timed can run.
+    for name in memcheck racecheck; do
+        if [[ -n $peft ]] && kill -0 "$peft" 2>/dev/null && wants $name; then
+            sanitize $name
+            steps=" $steps "
+            steps=${steps/ $name / }
+        fi
+    done
+    [[ -z $peft ]] || wait "$peft"
+    if wants bench; then step 80 bench "$programs/cuda_bench"; fi
+    if wants peers; then step 45 peers python3 tests/peers/time_peft_cuda.py --seconds 2; fi
+    for name in memcheck racecheck; do
+        if wants $name; then sanitize $name; fi
+    done
+    if wants tune; then step 60 tune "$programs/cuda_bench" --tune; fi
+    if ! command -v ncu >/dev/null; then
+        echo 'ncu: skipped, none here'
+    elif wants ncu; then
+        step 40 ncu bash -c 'profile "$0"' "$programs/cuda_bench"
+    fi
     if ((${#failed[@]})); then
-        echo "failed: ${failed[*]}"
+        printf -v failed '%s, ' "${failed[@]}"
+        echo "failed: ${failed%, }"
         return 1
     fi
     echo "everything passed in $SECONDS s"
@@ -98,6 +155,6 @@ run() {
 
 case ${1:-} in
 build) [[ $# == 2 ]] || usage; build "$2" ;;
-run) [[ $# == 3 ]] || usage; run "$2" "$3" ;;
+run) (($# >= 3)) || usage; run "${@:2}" ;;
 *) usage ;;
 esac

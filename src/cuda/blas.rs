@@ -4,10 +4,13 @@
 
 use core::ffi::c_void;
 use std::format;
+use std::sync::Arc;
 
 use cudarc::cublas::{result, sys};
+use cudarc::driver::CudaStream;
 
 use super::buffer::{Batch, BatchMut, Buffer, Number, stored};
+use super::driver::{self, Library};
 use super::program::Stored;
 use crate::error::{Error, Result, check_length};
 use crate::plan::Op;
@@ -20,6 +23,42 @@ pub enum Precision {
     F32,
     /// TF32: tensor cores, which read the first ten bits of a mantissa. Nothing else for half precision.
     Tf32,
+}
+
+/// cuBLAS on a stream. (cudarc's own panics where the driver fails at its end.)
+#[derive(Debug)]
+pub(super) struct Handle {
+    raw: sys::cublasHandle_t,
+    stream: Arc<CudaStream>,
+}
+
+// SAFETY: cuBLAS may be called by several threads with the same handle; its settings stay what `new` made them.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    /// For the device that is bound to this thread, which is the stream's.
+    pub(super) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+        driver::check(Library::Blas)?;
+        let handle = Self { raw: result::create_handle().map_err(failed)?, stream: stream.clone() };
+        // SAFETY: both live as long as `handle`.
+        unsafe { result::set_stream(handle.raw, stream.cu_stream().cast()) }.map_err(failed)?;
+        Ok(handle)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Whatever goes wrong at the end leaves nothing to be done.
+        _ = self.stream.context().bind_to_thread();
+        // SAFETY: made by `new`, and nobody has it any more.
+        _ = unsafe { result::destroy_handle(self.raw) };
+    }
+}
+
+fn failed(error: result::CublasError) -> Error {
+    Error::Device { what: "cuBLAS", expected: "success".into(), got: format!("{error:?}") }
 }
 
 /// A rotation as an n×n matrix on the device.
@@ -127,7 +166,7 @@ fn product<E: Number>(
     // factors are f32, as this type of computation wants them, and are read before the call returns.
     unsafe {
         result::gemm_ex(
-            *blas.handle(),
+            blas.raw,
             operation,
             sys::cublasOperation_t::CUBLAS_OP_N,
             m,
@@ -148,5 +187,5 @@ fn product<E: Number>(
             sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
         )
     }
-    .map_err(|error| Error::Device { what: "cuBLAS", expected: "success".into(), got: format!("{error:?}") })
+    .map_err(failed)
 }

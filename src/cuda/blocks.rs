@@ -5,9 +5,10 @@
 
 use std::vec::Vec;
 
-use super::call::{Argument, Call};
+use super::call::{Argument, Call, Kernel, text};
 use super::program::{self, Chart};
 use super::schedule::{NONE, Schedule};
+use super::verbs;
 use crate::plan::{Plan, Source};
 
 /// The charts of a plan, where devices have all of them, and the tables that go with it.
@@ -69,26 +70,20 @@ impl Blocks {
     }
 
     /// `wide` ← the blocks at `theta`, `numbers` ← those of windows; `status` is set where the host has to do it.
-    pub(super) fn realize(&self) -> Vec<Call> {
+    pub(super) fn realize(&self) -> Vec<Call<'_>> {
         use Argument::Buffer;
-        let mut calls: Vec<Call> =
+        let mut calls: Vec<_> =
             self.stages.iter().map(|made| made.call("realize", Vec::from([Buffer("status")]))).collect();
         let count = self.source.len();
         if count > 0 {
             let arguments = [Buffer("wide"), Buffer("wide_source"), Buffer("numbers"), Argument::Integer(count as i64)];
-            calls.push(Call {
-                program: program::gather("gather_wide"),
-                blocks: count.div_ceil(256),
-                threads: 256,
-                shared: 0,
-                arguments: arguments.into(),
-            });
+            calls.push(verbs::threads_of_256("gather_wide", count, arguments.into()));
         }
         calls
     }
 
     /// `d_theta` += the adjoint of its derivative at `d_factors`.
-    pub(super) fn realize_vjp(&self) -> Vec<Call> {
+    pub(super) fn realize_vjp(&self) -> Vec<Call<'_>> {
         let more = ["d_factors", "entry", "d_theta"].map(Argument::Buffer);
         self.stages.iter().map(|made| made.call("realize_vjp", more.clone().into())).collect()
     }
@@ -102,9 +97,9 @@ impl Made {
             && next.start == self.start + self.count * b * b
     }
 
-    fn call(&self, kernel: &'static str, more: Vec<Argument>) -> Call {
+    fn call(&self, kernel: &'static str, more: Vec<Argument>) -> Call<'_> {
         use Argument::{Buffer, Integer};
-        let (threads, each) = self.chart.threads();
+        let (chart, (threads, each)) = (self.chart, self.chart.threads());
         let mut arguments = Vec::from([
             Buffer("theta"),
             Integer(self.theta as i64),
@@ -114,10 +109,11 @@ impl Made {
         ]);
         arguments.extend(more);
         Call {
-            program: program::chart(self.chart, kernel),
+            kernel: Kernel::Chart(chart, kernel),
+            program: text(move || program::chart(chart, kernel)),
             blocks: self.count.div_ceil(each),
             threads,
-            shared: self.chart.shared(kernel == "realize_vjp"),
+            shared: chart.shared(kernel == "realize_vjp"),
             arguments,
         }
     }

@@ -84,12 +84,15 @@ impl Stream {
     }
 
     /// That many numbers that a kernel writes before anyone reads them.
-    pub(super) fn scratch(&self, len: usize) -> Result<Buffer<f32>> {
-        check_bytes::<f32>(len)?;
-        // SAFETY: any bytes are numbers, and those that no kernel has written are not read but for sums that nobody
-        // reads.
-        let memory = unsafe { self.stream.alloc(len.max(1)) };
-        Ok(Buffer { memory: Memory::Owned(memory.map_err(failed("device memory"))?), len, stream: self.clone() })
+    pub(super) fn scratch<E: DeviceRepr + ValidAsZeroBits>(&self, len: usize) -> Result<Buffer<E>> {
+        check_bytes::<E>(len)?;
+        let memory = match len {
+            0 => Memory::Foreign(0), // which no kernel looks at
+            // SAFETY: any bytes are numbers, and those that no kernel has written are not read but for sums that nobody
+            // reads.
+            _ => Memory::Owned(unsafe { self.stream.alloc(len) }.map_err(failed("device memory"))?),
+        };
+        Ok(Buffer { memory, len, stream: self.clone() })
     }
 
     /// Memory that someone else owns, without a copy: a framework's tensor at this device address.

@@ -1,18 +1,62 @@
 //! A launch as data: what a device runs, and what the tests' emulation of one runs instead.
 
+use core::cell::LazyCell;
+use std::boxed::Box;
 use std::vec::Vec;
 
-use super::program::Program;
+use super::program::{Chart, Program, Stored, Tile, Wanted};
 
 /// One launch of a kernel.
-#[derive(Debug, Clone)]
-pub(super) struct Call {
-    pub(super) program: Program,
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    /// What decides its text, within one plan.
+    pub(super) kernel: Kernel,
+    /// Made when it is asked for: of a kernel that is loaded, nobody asks.
+    pub(super) program: Text<'a>,
     pub(super) blocks: usize,
     pub(super) threads: usize,
     /// Bytes of shared memory.
     pub(super) shared: usize,
     pub(super) arguments: Vec<Argument>,
+}
+
+/// A kernel of a plan (or of a random rotation): two of one plan that are equal have the same text, threads and shared
+/// memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kernel {
+    Apply {
+        tile: Tile,
+        stored: Stored,
+        aligned: bool,
+        transposed: bool,
+    },
+    Vjp {
+        tile: Tile,
+        stored: Stored,
+        aligned: bool,
+        transposed: bool,
+        wanted: Wanted,
+    },
+    Turn {
+        tile: Tile,
+        stored: Stored,
+        aligned: bool,
+        back: bool,
+    },
+    /// `realize` or `realize_vjp`.
+    Chart(Chart, &'static str),
+    /// Of the pass with this number.
+    Pack(usize),
+    Identity(Stored),
+    /// One that needs no constants, by its name.
+    Plain(&'static str),
+}
+
+/// A program that is made once, when it is needed.
+pub(super) type Text<'a> = LazyCell<Program, Box<dyn FnOnce() -> Program + 'a>>;
+
+pub(super) fn text<'a>(make: impl FnOnce() -> Program + 'a) -> Text<'a> {
+    LazyCell::new(Box::new(make))
 }
 
 /// What a kernel is given.

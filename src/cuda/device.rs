@@ -9,14 +9,16 @@ use std::string::{String, ToString};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::vec::Vec;
 
-use cudarc::cublas::CudaBlas;
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, result};
 use cudarc::nvrtc::Ptx;
 
+use super::blas::Handle;
 use super::call::{Argument, Call};
 use super::driver::{self, Library, failed};
 use super::estimate::Speeds;
+use super::loaded::Loaded;
+use super::pool;
 use super::program::Program;
 use crate::error::{Error, Result};
 
@@ -53,7 +55,9 @@ impl Device {
         CudaContext::device_count().map(|count| count.max(0) as usize).map_err(failed("number of CUDA devices"))
     }
 
-    /// The GPU with this number. Kernels are compiled when they are first used (a second or so each), and kept.
+    /// The GPU with this number. Kernels are compiled when they are first used (a second or so each), and kept. Memory
+    /// of buffers that were dropped stays with the process, in the driver's default pool of the device, and is used
+    /// again.
     ///
     /// # Errors
     /// [`Error::Device`] without a driver, NVRTC or such a device, or for one older than compute capability 8.0.
@@ -81,6 +85,10 @@ impl Device {
             cycles: 1e3 * kilohertz * multiprocessors as f64,
             tensor: if major >= 9 { 2048.0 } else { 1024.0 },
         };
+        pool::keep(&context);
+        // SAFETY: events would order streams that use the same buffer. Here a buffer is allocated, used and given back
+        // by one stream, work of others on it is refused, and a framework's streams are ordered by the caller.
+        unsafe { context.disable_event_tracking() };
         let architecture = format!("sm_{major}{minor}");
         let functions = Mutex::default();
         Ok(Self { inner: Arc::new(Inner { context, architecture, shared, multiprocessors, speeds, functions }) })
@@ -137,7 +145,8 @@ impl Device {
     }
 
     /// The compiled kernel. Threads compile side by side; two that want the same may both do so.
-    fn function(&self, program: &Program) -> Result<CudaFunction> {
+    pub(super) fn function(&self, call: &Call<'_>) -> Result<CudaFunction> {
+        let program: &Program = &call.program;
         let functions = || self.inner.functions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = functions().get(program) {
             return Ok(function.clone());
@@ -145,6 +154,10 @@ impl Device {
         let (image, _) = driver::compile(&program.source, &self.inner.architecture, &[])?;
         let module = self.inner.context.load_module(Ptx::from_binary(image)).map_err(failed("compiled kernel"))?;
         let function = module.load_function(program.kernel).map_err(failed("compiled kernel"))?;
+        if call.shared > 48 << 10 {
+            let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(most, call.shared as i32).map_err(failed("compiled kernel"))?;
+        }
         Ok(functions().entry(program.clone()).or_insert(function).clone())
     }
 }
@@ -155,7 +168,7 @@ pub struct Stream {
     device: Device,
     pub(super) stream: Arc<CudaStream>,
     /// cuBLAS on this stream, once it has been asked for: it takes milliseconds to begin.
-    blas: Arc<Mutex<Option<Arc<CudaBlas>>>>,
+    blas: Arc<Mutex<Option<Arc<Handle>>>>,
 }
 
 impl Stream {
@@ -201,37 +214,28 @@ impl Stream {
     }
 
     /// cuBLAS, for calls of this thread.
-    pub(super) fn blas(&self) -> Result<Arc<CudaBlas>> {
+    pub(super) fn blas(&self) -> Result<Arc<Handle>> {
         self.bind()?;
         let mut blas = self.blas.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(blas) = &*blas {
             return Ok(blas.clone());
         }
-        driver::check(Library::Blas)?;
-        let made = CudaBlas::new(self.stream.clone()).map_err(|error| {
-            let (expected, got) = ("success".to_string(), format!("{error:?}"));
-            Error::Device { what: "cuBLAS", expected, got }
-        })?;
-        Ok(blas.insert(Arc::new(made)).clone())
+        Ok(blas.insert(Arc::new(Handle::new(&self.stream)?)).clone())
     }
 
-    /// Puts the call into the queue.
+    /// Puts the call of a plan, whose kernels these are, into the queue.
     ///
     /// # Safety
     /// `pointer` gives for every name device memory of this device that is as long as the kernel makes use of, and that
     /// no other work writes to meanwhile.
-    pub(super) unsafe fn launch(&self, call: &Call, pointer: impl Fn(&str) -> u64) -> Result<()> {
+    pub(super) unsafe fn launch(&self, loaded: &Loaded, call: &Call<'_>, pointer: impl Fn(&str) -> u64) -> Result<()> {
         let what = "kernel launch";
         let Ok(blocks) = i32::try_from(call.blocks) else {
             let (expected, got) = ("fewer than 2^31 blocks of threads".to_string(), format!("{}", call.blocks));
             return Err(Error::Size { what, expected, got });
         };
-        let function = self.device.function(&call.program)?;
+        let function = loaded.function(&self.device, call)?;
         self.bind()?;
-        if call.shared > 48 << 10 {
-            let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(most, call.shared as i32).map_err(failed(what))?;
-        }
         let mut values: Vec<u64> = call
             .arguments
             .iter()
@@ -243,7 +247,7 @@ impl Stream {
             .collect();
         let mut arguments: Vec<*mut c_void> = values.iter_mut().map(|x| (&raw mut *x).cast()).collect();
         let (grid, block) = ((blocks as u32, 1, 1), (call.threads as u32, 1, 1));
-        // SAFETY: the function belongs to a module that `device` keeps. Every parameter of our kernels is eight bytes,
+        // SAFETY: the function belongs to a module that it keeps itself. Every parameter of our kernels is eight bytes,
         // an integer or a pointer, and the launch copies them before it returns. Memory is what the caller vouches for.
         unsafe {
             let stream = self.stream.cu_stream();

@@ -45,7 +45,9 @@ mod driver;
 #[cfg(test)]
 mod emulation;
 mod estimate;
+mod loaded;
 mod plan;
+mod pool;
 mod program;
 mod random;
 mod schedule;

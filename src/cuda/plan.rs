@@ -4,7 +4,6 @@
 
 use std::format;
 use std::sync::Arc;
-use std::vec::Vec;
 
 use super::blas::Dense;
 use super::blocks::Blocks;
@@ -12,6 +11,7 @@ use super::buffer::{Batch, BatchMut, Buffer, Number, stored};
 use super::call::Call;
 use super::device::Stream;
 use super::estimate::Speeds;
+use super::loaded::Loaded;
 use super::program::{Tile, Wanted};
 use super::schedule::Schedule;
 use super::verbs::{self, Rows};
@@ -51,6 +51,7 @@ pub struct DevicePlan {
     places: Buffer<u32>,
     /// Where the device has all charts.
     made: Option<Made>,
+    loaded: Loaded,
     /// Known by its address.
     identity: Arc<()>,
 }
@@ -61,6 +62,8 @@ struct Made {
     blocks: Blocks,
     entry: Buffer<u32>,
     source: Buffer<u32>,
+    /// The blocks before any is made, if some are fixed.
+    fixed: Option<Buffer<f64>>,
 }
 
 /// Realised blocks in a device's memory, as its kernels read them. They belong to the [`DevicePlan`] that made them.
@@ -114,12 +117,14 @@ impl DevicePlan {
         let made = match Blocks::new(plan, &schedule) {
             Some(blocks) => {
                 let (entry, source) = (stream.upload(&blocks.entry)?, stream.upload(&blocks.source)?);
-                Some(Made { blocks, entry, source })
+                let fixed = blocks.fixed.as_ref().map(|fixed| stream.upload(fixed)).transpose()?;
+                Some(Made { blocks, entry, source, fixed })
             }
             None => None,
         };
         Ok(Self {
             made,
+            loaded: Loaded::default(),
             identity: Arc::default(),
             forward,
             backward: verbs::tile(&schedule, shared, 2),
@@ -164,20 +169,21 @@ impl DevicePlan {
             check_length("entries of factors", self.plan.num_entries(), factors.entries().len())?;
         }
         let entries = self.stream.upload(factors.entries())?;
-        let numbers = self.stream.zeros(self.schedule.numbers.len())?;
+        let numbers = self.stream.scratch(self.schedule.numbers.len())?;
         if let Some(call) = verbs::gather(&self.schedule) {
             let named =
                 [("entries", entries.address()), ("source", self.source.address()), ("numbers", numbers.address())];
             self.run(&[call], &named)?;
         }
-        self.packed(numbers, Origin::Host(factors.clone()))
+        let packed = self.packed(&numbers)?;
+        Ok(DeviceFactors { numbers, packed, origin: Origin::Host(factors.clone()), plan: self.identity.clone() })
     }
 
-    fn packed(&self, numbers: Buffer<f32>, origin: Origin) -> Result<DeviceFactors> {
-        let packed = self.stream.zeros(4 * self.schedule.packed * self.schedule.parts())?;
+    fn packed(&self, numbers: &Buffer<f32>) -> Result<Buffer<u32>> {
+        let packed = self.stream.scratch(4 * self.schedule.packed * self.schedule.parts())?;
         let named = [("numbers", numbers.address()), ("packed", packed.address())];
         self.run(&verbs::pack(&self.schedule), &named)?;
-        Ok(DeviceFactors { numbers, packed, origin, plan: self.identity.clone() })
+        Ok(packed)
     }
 
     /// The blocks at θ (length [`num_params`](Plan::num_params)), made on the device in double precision and rounded
@@ -191,11 +197,11 @@ impl DevicePlan {
         check_length("theta", self.plan.num_params(), theta.len())?;
         self.stream.check_same("theta", theta.stream())?;
         if let Some(made) = &self.made {
-            let wide = match &made.blocks.fixed {
-                Some(fixed) => self.stream.upload(fixed)?,
-                None => self.stream.zeros(self.plan.num_entries())?,
-            };
-            let (numbers, status) = (self.stream.zeros(self.schedule.numbers.len())?, self.stream.zeros::<i32>(1)?);
+            let mut wide = self.stream.scratch::<f64>(self.plan.num_entries())?;
+            if let Some(fixed) = &made.fixed {
+                wide.copy_from(fixed)?;
+            }
+            let (numbers, status) = (self.stream.scratch(self.schedule.numbers.len())?, self.stream.zeros::<i32>(1)?);
             let named = [
                 ("theta", theta.address()),
                 ("wide", wide.address()),
@@ -204,8 +210,14 @@ impl DevicePlan {
                 ("status", status.address()),
             ];
             self.run(&made.blocks.realize(), &named)?;
+            let packed = self.packed(&numbers)?; // before the device is waited for
             if status.download()? == [0] {
-                return self.packed(numbers, Origin::Device(wide));
+                return Ok(DeviceFactors {
+                    numbers,
+                    packed,
+                    origin: Origin::Device(wide),
+                    plan: self.identity.clone(),
+                });
             }
         }
         self.upload(&self.plan.realize(&theta.download()?)?)
@@ -287,10 +299,10 @@ impl DevicePlan {
         op: Op,
     ) -> Result<()> {
         let call = verbs::apply(&self.schedule, self.forward, stored, transposes(op), x, y);
-        let calls: Vec<Call> = call.into_iter().collect();
         let (numbers, packed) = (factors.numbers.address(), factors.packed.address());
         let index = self.index.address();
-        self.run(&calls, &[("x", x_at), ("y", y_at), ("numbers", numbers), ("packed", packed), ("index", index)])
+        let named = [("x", x_at), ("y", y_at), ("numbers", numbers), ("packed", packed), ("index", index)];
+        self.run(call.as_slice(), &named)
     }
 
     /// The adjoint of the derivative of y = op(Q) x: `gx`, if wanted, ← op(Q)ᵀ gy; `d_factors` (length
@@ -340,7 +352,7 @@ impl DevicePlan {
         let tile = self.backward.clone()?;
         let wanted = Wanted { from_input, gx: gx.is_some(), gradient: d_factors.is_some() };
         let size = self.schedule.numbers.len();
-        let scratch = self.stream.scratch(match d_factors {
+        let scratch = self.stream.scratch::<f32>(match d_factors {
             Some(_) => verbs::scratch(&self.schedule, tile, gy.batch()),
             None => 0,
         })?;
@@ -375,7 +387,7 @@ impl DevicePlan {
     /// As [`apply`](Self::apply).
     pub fn dense<E: Number>(&self, factors: &DeviceFactors) -> Result<Dense<E>> {
         let n = self.plan.n();
-        let mut columns = self.stream.zeros::<E>(n * n)?;
+        let mut columns = self.stream.scratch::<E>(n * n)?;
         self.run(&[verbs::identity(n, stored::<E>())], &[("x", columns.address())])?;
         self.apply_in_place(factors, BatchMut::rows(&mut columns, n)?, Op::None)?;
         Ok(Dense { n, columns })
@@ -390,13 +402,13 @@ impl DevicePlan {
     }
 
     /// Puts these calls into the queue.
-    fn run(&self, calls: &[Call], addresses: &[(&str, u64)]) -> Result<()> {
+    fn run(&self, calls: &[Call<'_>], addresses: &[(&str, u64)]) -> Result<()> {
         for call in calls {
             let address = |name: &str| addresses.iter().find(|(n, _)| *n == name).map_or(0, |(_, address)| *address);
             // SAFETY: the verbs have checked that every batch is memory of this stream with n numbers in each of its
             // rows, that what is written is not read elsewhere, and that tables and numbers are those of the schedule
             // the call was made of. All buffers belong to this stream, so none is given back before the call has run.
-            unsafe { self.stream.launch(call, address)? };
+            unsafe { self.stream.launch(&self.loaded, call, address)? };
         }
         Ok(())
     }

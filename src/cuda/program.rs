@@ -250,9 +250,8 @@ pub(super) fn turn(turn: &Turn, tile: Tile, stored: Stored, aligned: bool, back:
     Program { kernel: "turn_all", source }
 }
 
-/// Entries of a pass as tensor cores take them, and how many threads that takes.
-pub(super) fn pack(schedule: &Schedule, pass: &Pass) -> Option<(Program, usize)> {
-    let packed = pass.packed?;
+/// Entries of a pass as tensor cores take them, from `packed` on.
+pub(super) fn pack(schedule: &Schedule, pass: &Pass, packed: usize) -> Program {
     let mut source = String::new();
     for (name, value) in [
         ("STORED", 0),
@@ -269,7 +268,7 @@ pub(super) fn pack(schedule: &Schedule, pass: &Pass) -> Option<(Program, usize)>
     for text in [PRELUDE, NUMBERS, TENSOR, PACK] {
         source.push_str(text);
     }
-    Some((Program { kernel: "pack", source }, pass.packed_len() / 2 * schedule.parts()))
+    Program { kernel: "pack", source }
 }
 
 /// The identity matrix.

@@ -6,8 +6,9 @@ use std::format;
 use std::vec::Vec;
 
 use super::buffer::{BatchMut, Buffer, Number, stored};
-use super::call::{Argument, Call};
+use super::call::{Argument, Call, Kernel, text};
 use super::device::Stream;
+use super::loaded::Loaded;
 use super::program::{self, Stored, Tile, Turn};
 use super::verbs::Rows;
 use crate::error::{Error, Result, check_length};
@@ -23,6 +24,7 @@ pub struct DeviceRotation {
     turn: Turn,
     tile: Tile,
     data: Buffer<u32>,
+    loaded: Loaded,
 }
 
 impl DeviceRotation {
@@ -34,7 +36,7 @@ impl DeviceRotation {
     pub fn new(stream: &Stream, rotation: &RandomRotation<f32>) -> Result<Self> {
         let (turn, data) = drawn(rotation.n(), rotation.seed(), rotation.rounds());
         let tile = tile(&turn, stream.device().shared())?;
-        Ok(Self { stream: stream.clone(), turn, tile, data: stream.upload(&data)? })
+        Ok(Self { stream: stream.clone(), turn, tile, data: stream.upload(&data)?, loaded: Loaded::default() })
     }
 
     /// Every vector x ← Q x, or Qᵀ x, computed in `f32` and rounded once.
@@ -51,7 +53,7 @@ impl DeviceRotation {
         let address = |name: &str| if name == "x" { x.address() } else { self.data.address() };
         // SAFETY: the view was checked when it was made, its rows have n numbers, nothing else of this stream writes to
         // it meanwhile, and the data are those of this rotation.
-        unsafe { self.stream.launch(&call, address) }
+        unsafe { self.stream.launch(&self.loaded, &call, address) }
     }
 }
 
@@ -97,10 +99,12 @@ pub(super) fn tile(turn: &Turn, shared: usize) -> Result<Tile> {
 }
 
 /// Vectors turned in place.
-pub(super) fn call(turn: &Turn, tile: Tile, stored: Stored, back: bool, x: Rows) -> Option<Call> {
+pub(super) fn call<'a>(turn: &Turn, tile: Tile, stored: Stored, back: bool, x: Rows) -> Option<Call<'a>> {
     use Argument::{Buffer, Integer};
+    let (turn, aligned) = (*turn, x.aligned && turn.n.is_multiple_of(4));
     (x.batch > 0).then(|| Call {
-        program: program::turn(turn, tile, stored, x.aligned && turn.n.is_multiple_of(4), back),
+        kernel: Kernel::Turn { tile, stored, aligned, back },
+        program: text(move || program::turn(&turn, tile, stored, aligned, back)),
         blocks: x.batch.div_ceil(tile.vectors()),
         threads: tile.threads,
         shared: tile.bytes(turn.n),

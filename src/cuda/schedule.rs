@@ -174,14 +174,7 @@ impl Schedule {
             schedule.push(these, &windows.unwrap_or_else(|| single(&these[0])), &mut filled);
             at += count;
         }
-        let numbers = schedule.numbers.len().saturating_mul(schedule.parts());
-        if numbers >= HALF as usize {
-            return unsupported(
-                "plan on a device",
-                "fewer than 2^30 numbers, shared blocks once for each",
-                format!("{numbers}"),
-            );
-        }
+        check_numbers(schedule.numbers.len().saturating_mul(schedule.parts()))?;
         schedule.fill(plan.num_entries(), &stages, &filled);
         schedule.swizzle = schedule.best_swizzle();
         Ok(schedule)
@@ -315,6 +308,15 @@ impl Schedule {
             shifts().flat_map(|a| shifts().filter(move |b| *b > a || (a == 31 && *b == 31)).map(move |b| [a, b]));
         pairs.min_by_key(|pair| cost(*pair)).unwrap_or([31; 2])
     }
+}
+
+/// Places of numbers leave two bits of 32 to flags.
+pub(super) fn check_numbers(numbers: usize) -> Result<()> {
+    if numbers < HALF as usize {
+        return Ok(());
+    }
+    let (what, expected) = ("plan on a device", "fewer than 2^30 numbers, shared blocks once for each");
+    Err(Error::Unsupported { what, expected, got: format!("{numbers}") })
 }
 
 /// Charts of two coordinates that only make rotations to the last bit; and fixed blocks that are such.

@@ -3,7 +3,7 @@
 use std::format;
 use std::vec::Vec;
 
-use super::call::{Argument, Call};
+use super::call::{Argument, Call, Kernel, text};
 use super::program::{self, Stored, Tile, Wanted};
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
@@ -53,14 +53,15 @@ pub(super) fn apply(
     transposed: bool,
     x: Rows,
     y: Rows,
-) -> Option<Call> {
+) -> Option<Call<'_>> {
     use Argument::{Buffer, Integer};
     if x.batch == 0 {
         return None;
     }
     let aligned = x.aligned && y.aligned && schedule.length.is_multiple_of(4);
     Some(Call {
-        program: program::apply(schedule, tile, stored, aligned, transposed),
+        kernel: Kernel::Apply { tile, stored, aligned, transposed },
+        program: text(move || program::apply(schedule, tile, stored, aligned, transposed)),
         blocks: x.batch.div_ceil(tile.vectors()) * schedule.parts(),
         threads: tile.threads,
         shared: tile.bytes(schedule.length),
@@ -102,7 +103,7 @@ pub(super) fn vjp(
     transposed: bool,
     wanted: Wanted,
     [saved, gy, gx]: [Rows; 3],
-) -> Vec<Call> {
+) -> Vec<Call<'_>> {
     use Argument::{Buffer, Integer, Nothing};
     let mut calls = Vec::new();
     if gy.batch > 0 && (wanted.gx || wanted.gradient) {
@@ -110,7 +111,8 @@ pub(super) fn vjp(
         let slots = slots(schedule, tile, gy.batch);
         let optional = |there: bool, name| if there { Buffer(name) } else { Nothing };
         calls.push(Call {
-            program: program::vjp(schedule, tile, stored, aligned, transposed, wanted),
+            kernel: Kernel::Vjp { tile, stored, aligned, transposed, wanted },
+            program: text(move || program::vjp(schedule, tile, stored, aligned, transposed, wanted)),
             blocks: slots * schedule.parts(),
             threads: tile.threads,
             shared: 2 * tile.bytes(schedule.length),
@@ -142,7 +144,7 @@ pub(super) fn vjp(
 }
 
 /// `numbers` ← `entries` as windows want them.
-pub(super) fn gather(schedule: &Schedule) -> Option<Call> {
+pub(super) fn gather(schedule: &Schedule) -> Option<Call<'_>> {
     use Argument::{Buffer, Integer};
     let count = schedule.numbers.len();
     let arguments = [Buffer("entries"), Buffer("source"), Buffer("numbers"), Integer(count as i64)];
@@ -150,24 +152,30 @@ pub(super) fn gather(schedule: &Schedule) -> Option<Call> {
 }
 
 /// `packed` ← `numbers` as tensor cores take them.
-pub(super) fn pack(schedule: &Schedule) -> Vec<Call> {
+pub(super) fn pack(schedule: &Schedule) -> Vec<Call<'_>> {
     use Argument::{Buffer, Integer};
-    let packs = schedule.passes.iter().filter_map(|pass| program::pack(schedule, pass));
-    let call = |(program, count): (program::Program, usize)| {
-        let arguments = Vec::from([Buffer("numbers"), Buffer("packed"), Integer(count as i64)]);
-        Call { program, blocks: count.div_ceil(256), threads: 256, shared: 0, arguments }
-    };
-    packs.map(call).collect()
+    let packs = schedule.passes.iter().enumerate().filter_map(|(at, pass)| Some((at, pass, pass.packed?)));
+    packs
+        .map(|(at, pass, packed)| {
+            let count = pass.packed_len() / 2 * schedule.parts();
+            let arguments = Vec::from([Buffer("numbers"), Buffer("packed"), Integer(count as i64)]);
+            let program = text(move || program::pack(schedule, pass, packed));
+            Call { kernel: Kernel::Pack(at), program, blocks: count.div_ceil(256), threads: 256, shared: 0, arguments }
+        })
+        .collect()
 }
 
-fn threads_of_256(kernel: &'static str, count: usize, arguments: Vec<Argument>) -> Call {
-    Call { program: program::gather(kernel), blocks: count.div_ceil(256), threads: 256, shared: 0, arguments }
+/// A thread for each of `count` numbers.
+pub(super) fn threads_of_256<'a>(kernel: &'static str, count: usize, arguments: Vec<Argument>) -> Call<'a> {
+    let program = text(move || program::gather(kernel));
+    Call { kernel: Kernel::Plain(kernel), program, blocks: count.div_ceil(256), threads: 256, shared: 0, arguments }
 }
 
 /// The identity as n rows.
-pub(super) fn identity(n: usize, stored: Stored) -> Call {
+pub(super) fn identity<'a>(n: usize, stored: Stored) -> Call<'a> {
     let arguments = Vec::from([Argument::Buffer("x"), Argument::Integer(n as i64)]);
-    Call { program: program::identity(stored), blocks: n, threads: 256, shared: 0, arguments }
+    let program = text(move || program::identity(stored));
+    Call { kernel: Kernel::Identity(stored), program, blocks: n, threads: 256, shared: 0, arguments }
 }
 
 /// Multiply-adds of one vector.

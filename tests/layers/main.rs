@@ -45,6 +45,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("cuda/device.rs", "launches of kernels, and a framework's streams"),
     ("cuda/driver.rs", "CUDA's libraries are loaded and NVRTC is called"),
     ("cuda/plan.rs", "launches: what the verbs have checked"),
+    ("cuda/pool.rs", "attributes of the driver's memory pool"),
     ("cuda/random.rs", "likewise"),
     ("interop/faer.rs", "views of a library become batches: a pointer and strides"),
     ("interop/nalgebra.rs", "likewise"),

@@ -4,7 +4,8 @@
     python3 tests/peers/time_peft_cuda.py            # --d 4096 --tokens 2048 --b 8 --m 4; needs torch, and peft for its row
     cargo run --release --features cuda --example cuda_bench -- --quick    # papilio's row
 
-Prints milliseconds (median of the runs that fit) and the peak of the memory that torch allocated. Where PEFT's kernel does not build, PEFT
+Prints milliseconds (median of the runs that fit) and the peak of the memory that torch allocated; papilio's rotation is to be compared with
+PEFT's layer less the linear layer that it is around, which has a row of its own. Where PEFT's kernel does not build, PEFT
 falls back to one factor; then the function it would call is given to it in plain torch, as its own gradient function wants it.
 """
 import argparse, statistics, time, warnings
@@ -62,6 +63,7 @@ class BlocksOnTheDiagonal:
 
 
 def row(name, build):
+    """Prints a row and gives its numbers, or None."""
     try:
         torch.cuda.empty_cache()
         module = build()
@@ -81,7 +83,9 @@ def row(name, build):
             step()
             times.append(time.perf_counter() - t)
         peak = (torch.cuda.max_memory_allocated() - before) / 2**20
-        print(f"| {name} | {1e3 * statistics.median(times):.3f} | {peak:.0f} |", flush=True)
+        milliseconds = 1e3 * statistics.median(times)
+        print(f"| {name} | {milliseconds:.3f} | {peak:.0f} |", flush=True)
+        return milliseconds, peak
     except Exception as error:  # what a peer cannot do is a result
         print(f"| {name} | {type(error).__name__}: {str(error)[:200]} | |", flush=True)
 
@@ -104,16 +108,18 @@ def peft_layer(b, m, ours):
     config = peft.BOFTConfig(boft_block_size=b, boft_n_butterfly_factor=m, target_modules=["lin"])
     model = peft.get_peft_model(Net().to(device), config)
     factors = next(p for name, p in model.named_parameters() if "boft_R" in name).shape[0]
-    print(f"<!-- PEFT {peft.__version__}: {factors} factors -->")
+    print(f"<!-- PEFT {peft.__version__}: {factors} factors -->", flush=True)
     return model
 
 
 print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; d = {a.d}, {a.tokens} tokens, b = {a.b}, m = {a.m}, float32\n")
-print("| step, forward and backward | ms | peak MiB |\n|---|---|---|")
+print("| step, forward and backward | ms | peak MiB |\n|---|---|---|", flush=True)
 torch.backends.cuda.matmul.allow_tf32 = False
 row("torch, rotation of activations", lambda: OnActivations(a.d, a.b, a.m))
 linear = lambda: nn.Linear(a.d, a.d, device=device).requires_grad_(False)
-row("frozen linear layer alone", linear)
+alone = row("frozen linear layer alone", linear)
 row("torch, rotation of activations and linear layer", lambda: nn.Sequential(OnActivations(a.d, a.b, a.m), linear()))
-row("PEFT's BOFT layer as it is", lambda: peft_layer(a.b, a.m, False))
-row("PEFT's BOFT layer, blocks placed by torch", lambda: peft_layer(a.b, a.m, True))
+for name, ours in [("PEFT's BOFT layer as it is", False), ("PEFT's BOFT layer, blocks placed by torch", True)]:
+    layer = row(name, lambda: peft_layer(a.b, a.m, ours))
+    if alone and layer:
+        print(f"| {name}, less the frozen linear layer | {layer[0] - alone[0]:.3f} | {layer[1] - alone[1]:.0f} |", flush=True)

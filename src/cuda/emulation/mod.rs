@@ -115,7 +115,7 @@ fn compiled(call: &Call) -> PathBuf {
     static DONE: Mutex<Option<HashMap<u64, &'static OnceLock<PathBuf>>>> = Mutex::new(None);
     let mut hasher = DefaultHasher::new();
     let more = env::var("PAPILIO_EMULATION_FLAGS").unwrap_or_default();
-    (&call.program, SHIM, &more, compiler()).hash(&mut hasher);
+    (&*call.program, SHIM, &more, compiler()).hash(&mut hasher);
     let key = hasher.finish();
     let once = {
         let mut done = DONE.lock().unwrap();

@@ -2,6 +2,7 @@
 
 mod apply;
 mod blocks;
+mod calls;
 mod compile;
 mod gradients;
 mod random_rotations;
@@ -91,6 +92,7 @@ fn same(a: &[f32], b: &[f32]) -> bool {
 /// The largest difference in units of eps times the largest number.
 fn ratio(a: &[f32], b: &[f32]) -> f32 {
     let size = b.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-    let miss = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |m: f32, d| if d <= m { m } else { d });
+    let miss =
+        a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |m: f32, d| if d <= m || m.is_nan() { m } else { d });
     if miss == 0.0 { 0.0 } else { miss / (size * f32::EPSILON) }
 }
