@@ -92,18 +92,27 @@ fn crossover(stream: &Stream, cases: &[&Ready]) -> Result<()> {
 }
 
 /// Other tiles and windows for the cases that matter.
-fn tune<E: Number>(stream: &Stream, cases: &[&Ready]) -> Result<()> {
+fn tune<E: Number>(stream: &Stream, cases: &[&Ready], gradient: bool) -> Result<()> {
     let mut batches = Batches::<E>::large(stream)?;
     let copy = batches.copy(stream)?;
-    println!("\ntiles, {}: share of the copy\n", name::<E>());
-    println!("| plan | window | chunk, planes, together, threads | ahead | of the copy |\n|---|---|---|---|---|");
+    let what = if gradient { "copies a gradient takes" } else { "share of the copy" };
+    println!("\ntiles, {}: {what}\n", name::<E>());
+    println!("| plan | window | chunk, planes, together, threads | {what} |\n|---|---|---|---|");
     for ready in cases {
         let (n, tuning) = (ready.case.plan.n(), ready.case.tuning);
         let (batch, bytes) = (batches.x.len() / n, (2 * batches.x.len() * size_of::<E>()) as f64);
-        let applied = time(stream, 0.005, || ready.apply(&mut batches, batch, Op::None));
-        let share = applied.map_or_else(|e| e.to_string(), |t| format!("{:.0} %", 100.0 * bytes / t / copy));
-        let (window, tile) = (tuning.window.unwrap_or_default(), tuning.tile.unwrap_or_default());
-        println!("| {} | {window} | {tile:?} | {} | {share} |", ready.case.name, tuning.ahead);
+        let mut d = ready.gradient(stream)?;
+        let time = time(stream, 0.004, || match gradient {
+            true => ready.vjp(&mut batches, batch, Op::None, false, &mut d),
+            false => ready.apply(&mut batches, batch, Op::None),
+        });
+        let text = |t: f64| match gradient {
+            true => format!("{:.2}", t * copy / bytes),
+            false => format!("{:.0} %", 100.0 * bytes / t / copy),
+        };
+        let tile = tuning.tile.or(tuning.gradient_tile).unwrap_or_default();
+        let (name, window) = (&ready.case.name, tuning.window.unwrap_or_default());
+        println!("| {name} | {window} | {tile:?} | {} |", time.map_or_else(|e| e.to_string(), text));
     }
     Ok(())
 }
@@ -165,12 +174,18 @@ fn main() -> Result<()> {
     match mode.as_str() {
         "--once" => return once(&stream, some),
         "--tune" => {
-            let cases = kept(tunings(device.multiprocessors())?);
-            let kernels: &[Kernel] = &[Kernel::Apply(false), Kernel::Apply(true)];
-            let ready = compile(&stream, cases.into_iter().map(|case| (case, kernels)).collect());
-            let ready: Vec<&Ready> = ready.iter().flatten().collect(); // where there is such a tile
-            tune::<f32>(&stream, &ready)?;
-            return tune::<bf16>(&stream, &ready);
+            for gradient in [false, true] {
+                let kernels: &[Kernel] = match gradient {
+                    false => &[Kernel::Apply(false), Kernel::Apply(true)],
+                    true => &[Kernel::Vjp(false), Kernel::Vjp(true)],
+                };
+                let cases = kept(tunings(gradient)?);
+                let ready = compile(&stream, cases.into_iter().map(|case| (case, kernels)).collect());
+                let ready: Vec<&Ready> = ready.iter().flatten().collect(); // where there is such a tile
+                tune::<f32>(&stream, &ready, gradient)?;
+                tune::<bf16>(&stream, &ready, gradient)?;
+            }
+            return Ok(());
         }
         _ => {}
     }

@@ -57,23 +57,122 @@ pub(crate) fn sizes() -> Result<Vec<Case>> {
     Ok(all)
 }
 
-/// The cases that matter with other tiles and windows.
-pub(crate) fn tunings(multiprocessors: usize) -> Result<Vec<Case>> {
+/// The cases that matter with other tiles and windows: of `apply`, or of its gradient.
+pub(crate) fn tunings(gradient: bool) -> Result<Vec<Case>> {
+    // Windows, and chunk, chunks, chunks of a thread, threads.
+    type Tiles = &'static [(usize, [usize; 4])];
+    let apply: [Tiles; 4] = [
+        &[
+            (8, [4, 1, 1, 128]),
+            (8, [4, 2, 2, 128]),
+            (8, [4, 2, 1, 256]),
+            (8, [4, 2, 1, 128]),
+            (8, [2, 2, 2, 128]),
+            (16, [4, 1, 1, 64]),
+            (16, [4, 2, 1, 64]),
+            (16, [4, 2, 1, 128]),
+            (16, [4, 4, 1, 256]),
+            (16, [2, 1, 1, 64]),
+            (16, [2, 2, 1, 128]),
+            (16, [2, 2, 2, 64]),
+            (32, [2, 2, 1, 64]),
+            (32, [2, 4, 1, 128]),
+        ],
+        &[
+            (8, [4, 1, 1, 512]),
+            (8, [4, 1, 1, 256]),
+            (8, [4, 2, 2, 512]),
+            (8, [4, 2, 2, 256]),
+            (8, [4, 2, 1, 1024]),
+            (8, [4, 2, 1, 512]),
+            (8, [4, 3, 3, 512]),
+            (8, [2, 3, 3, 256]),
+            (8, [2, 3, 3, 512]),
+            (8, [2, 2, 2, 512]),
+            (16, [4, 1, 1, 256]),
+            (16, [4, 2, 1, 512]),
+            (16, [4, 3, 1, 256]),
+            (16, [2, 2, 1, 512]),
+            (16, [2, 2, 2, 256]),
+            (16, [2, 3, 3, 256]),
+            (32, [2, 2, 1, 256]),
+            (32, [2, 4, 1, 512]),
+        ],
+        &[
+            (8, [4, 16, 1, 128]),
+            (8, [4, 16, 1, 64]),
+            (8, [4, 8, 1, 64]),
+            (8, [4, 4, 1, 32]),
+            (8, [4, 32, 1, 256]),
+            (8, [4, 16, 2, 64]),
+            (8, [4, 32, 2, 128]),
+            (8, [2, 32, 1, 256]),
+            (8, [2, 16, 1, 128]),
+            (8, [2, 32, 2, 128]),
+            (8, [4, 64, 1, 256]),
+        ],
+        &[
+            (8, [4, 8, 1, 128]),
+            (8, [4, 8, 1, 64]),
+            (8, [4, 16, 1, 256]),
+            (8, [4, 16, 1, 128]),
+            (8, [4, 16, 1, 64]),
+            (8, [4, 32, 1, 256]),
+            (8, [4, 32, 1, 128]),
+            (8, [4, 4, 1, 64]),
+            (8, [4, 12, 1, 192]),
+        ],
+    ];
+    let gradients: [Tiles; 4] = [
+        &[
+            (8, [4, 1, 1, 128]),
+            (8, [4, 2, 1, 128]),
+            (8, [4, 2, 1, 256]),
+            (8, [4, 2, 2, 128]),
+            (8, [2, 1, 1, 128]),
+            (8, [2, 2, 2, 128]),
+            (8, [2, 4, 4, 128]),
+            (16, [2, 1, 1, 64]),
+            (16, [4, 2, 1, 64]),
+        ],
+        &[
+            (8, [4, 1, 1, 512]),
+            (8, [4, 1, 1, 256]),
+            (8, [2, 1, 1, 512]),
+            (8, [2, 3, 3, 512]),
+            (8, [2, 2, 2, 256]),
+            (8, [1, 6, 6, 512]),
+            (16, [2, 2, 1, 256]),
+            (16, [2, 1, 1, 256]),
+            (16, [2, 3, 3, 256]),
+        ],
+        &[
+            (8, [4, 16, 1, 128]),
+            (8, [4, 16, 2, 64]),
+            (8, [4, 16, 4, 32]),
+            (8, [4, 8, 1, 64]),
+            (8, [4, 8, 2, 32]),
+            (8, [4, 4, 1, 32]),
+            (8, [2, 16, 2, 64]),
+            (8, [2, 16, 4, 32]),
+            (8, [4, 32, 4, 64]),
+        ],
+        &[
+            (8, [4, 8, 1, 128]),
+            (8, [4, 8, 2, 128]),
+            (8, [4, 8, 4, 128]),
+            (8, [4, 16, 2, 128]),
+            (8, [4, 16, 4, 128]),
+            (8, [4, 16, 4, 256]),
+            (8, [4, 32, 8, 128]),
+        ],
+    ];
     let mut all = Vec::new();
-    for case in cases(true)? {
-        // A butterfly belongs together as a whole; BOFT falls into parts of 64 coordinates.
-        let pairs = case.name.starts_with("b = 2,");
-        let (windows, planes) = match pairs {
-            true => (&[8, 16][..], [(1, 1), (2, 1), (2, 2), (4, 2)]),
-            false => (&[8][..], [(8, 1), (16, 1), (16, 2), (32, 2)]),
-        };
-        for (&window, (planes, together)) in windows.iter().flat_map(|w| planes.map(|p| (w, p))) {
-            for (threads, ahead) in [(128, 0), (256, 0), (512, 0), (512, 2 * multiprocessors)] {
-                if threads > 128 || !pairs {
-                    let tuning = Tuning { window: Some(window), tile: Some([4, planes, together, threads]), ahead };
-                    all.push(Case { tuning, ..case.clone() });
-                }
-            }
+    for (case, tiles) in cases(true)?.into_iter().zip(if gradient { gradients } else { apply }) {
+        for (window, tile) in tiles {
+            let mut tuning = Tuning { window: Some(*window), ..Tuning::default() };
+            *if gradient { &mut tuning.gradient_tile } else { &mut tuning.tile } = Some(*tile);
+            all.push(Case { tuning, ..case.clone() });
         }
     }
     Ok(all)

@@ -30,6 +30,8 @@ pub struct Tuning {
     pub window: Option<usize>,
     /// Of the tile of `apply`: vectors of a chunk (1, 2, 4), chunks, chunks of a thread (a divisor), threads.
     pub tile: Option<[usize; 4]>,
+    /// Likewise of the tiles of `apply_vjp`, of which there are two.
+    pub gradient_tile: Option<[usize; 4]>,
     /// With a tile: blocks of threads ahead whose vectors are fetched to the second-level cache, about as many as run
     /// at a time; 0: none.
     pub ahead: usize,
@@ -104,15 +106,21 @@ impl DevicePlan {
         // What cannot be undone is computed again, stage by stage.
         let schedule = Schedule::new(plan, if plan.is_exact() { window } else { 1 })?;
         let shared = stream.device().shared();
-        let forward = match tuning.tile {
-            None => verbs::tile(&schedule, shared, 1)?,
-            Some(sizes) => Tile::new(sizes, tuning.ahead)
-                .filter(|tile| tile.bytes(schedule.length) <= shared)
-                .ok_or_else(|| Error::Size {
+        let given = |sizes, tiles| {
+            Tile::new(sizes, tuning.ahead).filter(|tile| tiles * tile.bytes(schedule.length) <= shared).ok_or_else(
+                || Error::Size {
                     what: "tile",
-                    expected: format!("chunks of 1, 2 or 4, a divisor, at most 1024 threads, {shared} bytes"),
+                    expected: format!(
+                        "chunks of 1, 2 or 4, a divisor, at most 1024 threads, {shared} bytes for {tiles}"
+                    ),
                     got: format!("{sizes:?}"),
-                })?,
+                },
+            )
+        };
+        let forward = tuning.tile.map_or_else(|| verbs::tile(&schedule, shared, 1), |sizes| given(sizes, 1))?;
+        let backward = match tuning.gradient_tile {
+            None => verbs::tile(&schedule, shared, 2),
+            Some(sizes) => Ok(given(sizes, 2)?),
         };
         let made = match Blocks::new(plan, &schedule) {
             Some(blocks) => {
@@ -127,7 +135,7 @@ impl DevicePlan {
             loaded: Loaded::default(),
             identity: Arc::default(),
             forward,
-            backward: verbs::tile(&schedule, shared, 2),
+            backward,
             index: stream.upload(&schedule.index)?,
             source: stream.upload(&schedule.numbers)?,
             starts: stream.upload(&schedule.starts)?,

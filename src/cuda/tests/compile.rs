@@ -105,32 +105,3 @@ fn other_kernels_compile_for_gpus() {
     }
     calls.iter().for_each(|call| compile("others", call, "sm_80"));
 }
-
-#[test]
-fn variants() {
-    if !has_compiler() {
-        return;
-    }
-    let of = |n| Plan::<f32>::new(n, &Butterfly::classic(2), Givens).unwrap();
-    for (n, window, tile) in [
-        (4096, 8, [4, 1, 1, 512]),
-        (4096, 8, [4, 2, 2, 512]),
-        (4096, 8, [4, 2, 1, 1024]),
-        (4096, 8, [2, 3, 3, 256]),
-        (4096, 16, [4, 1, 1, 256]),
-        (4096, 16, [2, 2, 1, 512]),
-        (1024, 8, [4, 1, 1, 128]),
-        (1024, 8, [4, 2, 2, 128]),
-        (1024, 16, [4, 1, 1, 64]),
-        (1024, 16, [4, 2, 1, 128]),
-        (1024, 16, [2, 1, 1, 64]),
-        (1024, 32, [2, 4, 1, 128]),
-    ] {
-        let schedule = Schedule::new(&of(n), window).unwrap();
-        let rows = Rows { batch: 1 << 16, stride: n, aligned: true };
-        for stored in [Stored::F32, Stored::Bf16] {
-            let apply = verbs::apply(&schedule, Tile::new(tile, 0).unwrap(), stored, false, rows, rows).unwrap();
-            compile(&std::format!("v {n} {window} {tile:?} {stored:?}"), &apply, "sm_90");
-        }
-    }
-}
