@@ -155,11 +155,11 @@ fn main() -> Result<()> {
     }
     let keeps = |case: &Case| patterns.is_empty() || patterns.iter().any(|pattern| case.name.contains(pattern));
     let kept = |cases: Vec<Case>| cases.into_iter().filter(keeps).collect::<Vec<_>>();
-    let (quick, full) = (mode == "--quick", mode.is_empty());
-    let some = kept(if mode == "--tune" { Vec::new() } else { cases(quick)? });
+    let (quick, tuned, full) = (mode == "--quick", mode == "--tune", mode.is_empty());
+    let some = kept(cases(quick || tuned)?);
     let steps = kept(if quick || full { vec![training()?] } else { Vec::new() });
     let sizes = kept(if full { sizes()? } else { Vec::new() });
-    if mode != "--tune" && some.is_empty() && steps.is_empty() && sizes.is_empty() {
+    if some.is_empty() && steps.is_empty() && sizes.is_empty() {
         refuse(&format!("no case's name contains any of {patterns:?}"));
     }
     let device = match Device::open(0) {

@@ -391,3 +391,20 @@ fn what_does_not_fit_is_refused() {
     let reflectors = Plan::from_stages(8, [(StageLayout::contiguous(8, 1), Source::reflectors(1))]).unwrap();
     assert!(matches!(DevicePlan::new(&stream, &reflectors), Err(Error::Unsupported { .. })));
 }
+
+#[test]
+fn the_peak_of_memory_counts_what_is_there_at_one_time() {
+    let Some(stream) = stream() else { return };
+    if is_small() {
+        return println!("skipped: PAPILIO_SMALL"); // such tools allocate themselves
+    }
+    let peak = stream.peak_memory(|| {
+        let both = [stream.zeros::<f32>(1 << 20)?, stream.zeros::<f32>(1 << 20)?];
+        drop(both);
+        stream.zeros::<f32>(1 << 20).map(|_| ())
+    });
+    // Other tests may allocate meanwhile, so there is no upper bound.
+    let peak = peak.unwrap();
+    println!("two buffers of 4 MiB: {peak} bytes");
+    assert!(peak >= 8 << 20, "{peak} bytes");
+}
