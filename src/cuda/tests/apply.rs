@@ -145,7 +145,7 @@ fn first_and_last_passes_go_without_the_tile() {
         let schedule = Schedule::new(plan, 8).unwrap();
         let tile = verbs::tile(&schedule, 100 << 10, 1).unwrap();
         let rows = Rows { batch: 5, stride: plan.n(), aligned };
-        let source = verbs::apply(&schedule, tile, stored, transposed, rows, rows).unwrap().program.source;
+        let source = verbs::apply(&schedule, tile, stored, transposed, rows, rows).unwrap().program.source.clone();
         ["FIRST_READS", "LAST_WRITES"].map(|name| {
             let at = source.find(&std::format!("#define {name} ")).unwrap();
             source[at..].split_whitespace().nth(2).unwrap().parse::<usize>().unwrap()
