@@ -97,14 +97,13 @@ pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bo
     // Whole warps, and eight vectors for each.
     let eights = tile.chunk == 4 && tile.planes.is_multiple_of(2) && tile.threads.is_multiple_of(32);
     let tensor = stored != Stored::F32 && eights && schedule.packed > 0;
-    let direct = !tile.is_across();
     let ends = |pass: Option<&Pass>| match pass {
-        Some(pass) if direct && !(tensor && pass.packed.is_some()) => Direct::of(pass, schedule, stored, aligned),
+        Some(pass) if !(tensor && pass.packed.is_some()) => Direct::of(pass, schedule, stored, aligned),
         _ => Direct::Not,
     };
     let [reads, writes] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
     let writes = writes.written(stored);
-    let ways = Ways { tensor, across: tile.is_across(), reads, writes };
+    let ways = Ways { tensor, reads, writes };
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     _ = writeln!(source, "#define SIDE_BY_SIDE {}", tile.side_by_side(schedule));
     source.push_str(APPLY);
@@ -115,8 +114,6 @@ pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bo
 struct Ways {
     /// Large blocks on tensor cores.
     tensor: bool,
-    /// Neighbouring threads take the same window of neighbouring planes.
-    across: bool,
     reads: Direct,
     writes: Direct,
 }
@@ -185,7 +182,7 @@ pub(super) fn vjp(
     let ends = |pass: Option<&Pass>| pass.map_or(Direct::Not, |pass| Direct::of(pass, schedule, stored, aligned));
     // Backwards from the last pass.
     let [writes, reads] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
-    let ways = Ways { tensor: false, across: false, reads, writes: writes.written(stored) };
+    let ways = Ways { tensor: false, reads, writes: writes.written(stored) };
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     let saved = if schedule.exact && !wanted.from_input { reads } else { Direct::Not };
     for (name, value) in [
@@ -232,7 +229,6 @@ pub(super) fn turn(turn: &Turn, tile: Tile, stored: Stored, aligned: bool, back:
         ("SWIZZLE_A", 3),
         ("SWIZZLE_B", 31),
         ("ALIGNED", usize::from(aligned)),
-        ("ACROSS", 0),
         ("BLOCK", turn.block),
         ("UNIT", turn.unit),
         ("BLOCKS", turn.blocks),
@@ -332,8 +328,7 @@ pub(super) fn chart(chart: Chart, kernel: &'static str) -> Program {
 /// What all kernels on tiles begin with.
 fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool, ways: Ways) -> String {
     let Tile { chunk, planes, together, threads, ahead } = tile;
-    // Where neighbours take planes, every row is in another bank.
-    let [a, b] = if ways.across { [31; 2] } else { schedule.swizzle };
+    let [a, b] = schedule.swizzle;
     let mut source = String::new();
     for (name, value) in [
         ("STORED", stored as usize),
@@ -351,7 +346,6 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
         ("PASSES", schedule.passes.len()),
         ("PACKED_PART", schedule.packed),
         ("TENSOR", usize::from(ways.tensor)),
-        ("ACROSS", usize::from(ways.across)),
         ("FIRST_READS", ways.reads as usize),
         ("LAST_WRITES", ways.writes as usize),
     ] {

@@ -126,8 +126,7 @@ __device__ inline void give(const Chunk (&x)[P::WINDOW][K], unsigned w, int grou
     }
 }
 
-// All windows of a pass, in registers; K planes are a thread's. ACROSS: neighbouring threads take the same window of
-// other planes, which reads its numbers once for all of them.
+// All windows of a pass, in registers; K planes are a thread's.
 template <class P, bool T, bool WIDE, int READS, int WRITES> struct Pass {
     __device__ static inline void run(
         Chunk* tile, const float* __restrict__ numbers, const unsigned short* __restrict__ index, const Outside& outside) {
@@ -135,8 +134,7 @@ template <class P, bool T, bool WIDE, int READS, int WRITES> struct Pass {
         for (unsigned n = 0; n < (items + THREADS - 1) / THREADS; n++) {
             const unsigned item = thread() + n * THREADS;
             if (items % THREADS != 0 && item >= items) break;
-            const unsigned w = ACROSS ? item / (PLANES / K) : item % P::COUNT;
-            const unsigned group = ACROSS ? item % (PLANES / K) : item / P::COUNT;
+            const unsigned w = item % P::COUNT, group = item / P::COUNT;
             Chunk* planes = tile + group * ROWS;
             Chunk x[P::WINDOW][K];
             unsigned at[P::WINDOW];
@@ -172,7 +170,6 @@ template <class P, bool T> struct Pass<P, T, true, 0, 0> {
     };
     __device__ static inline Item item_of(unsigned item) {
         const unsigned quads = (P::Only::B + 3) / 4;
-        if (ACROSS) return {item / PLANES / quads, item / PLANES % quads, item % PLANES};
         return {item % P::COUNT, item / P::COUNT % quads, item / P::COUNT / quads};
     }
 

@@ -41,14 +41,12 @@ __device__ inline unsigned thread() {
     return number;
 }
 
-// Thread number g of those that fill or empty a tile: which plane, and from which coordinate on it takes four. ACROSS:
-// eight neighbours take as many planes, and so as many banks.
+// Thread number g of those that fill or empty a tile: which plane, and from which coordinate on it takes four.
 struct Part {
     unsigned plane, c;
 };
 __device__ inline Part part_of(unsigned g) {
     const unsigned fours = (N + 3) / 4;
-    if (ACROSS) return {g / (8 * fours) * 8 + g % 8, g / 8 % fours * 4};
     return {g / fours, g % fours * 4};
 }
 
