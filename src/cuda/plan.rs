@@ -358,15 +358,16 @@ impl DevicePlan {
             });
         }
         let tile = self.backward.clone()?;
+        let multiprocessors = self.stream.device().multiprocessors();
         let wanted = Wanted { from_input, gx: gx.is_some(), gradient: d_factors.is_some() };
         let size = self.schedule.numbers.len();
         let scratch = self.stream.scratch::<f32>(match d_factors {
-            Some(_) => verbs::scratch(&self.schedule, tile, gy.batch()),
+            Some(_) => verbs::scratch(&self.schedule, tile, multiprocessors, gy.batch()),
             None => 0,
         })?;
         let sums = scratch.len().saturating_sub(size);
         let shapes = [kept.shape(), gy.shape(), gx.as_ref().map_or(gy.shape(), Batch::shape)];
-        let calls = verbs::vjp(&self.schedule, tile, stored::<E>(), transposes(op), wanted, shapes);
+        let calls = verbs::vjp(&self.schedule, tile, stored::<E>(), transposes(op), wanted, multiprocessors, shapes);
         self.run(
             &calls,
             &[

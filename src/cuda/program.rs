@@ -57,6 +57,45 @@ impl Tile {
         (threads / self.threads).min((227 << 10) / self.bytes(schedule.length).max(1)).max(1)
     }
 
+    /// Likewise for gradients, for which a thread takes its planes one after the other: with 128 registers for a thread
+    /// that only adds up as it goes, up to 200 for one that keeps 64 sums.
+    pub(super) fn gradients_side_by_side(&self, schedule: &Schedule) -> usize {
+        let windows = || schedule.passes.iter().filter(|pass| !pass.is_wide());
+        let values = windows().map(|pass| 2 * pass.window * self.chunk).max().unwrap_or(0);
+        let sums = windows().map(|pass| pass.size).max().unwrap_or(0);
+        let threads = match values + if self.together > 1 { sums } else { 0 } {
+            ..=64 if !schedule.has_large_windows() => 512,
+            ..=96 => 384,
+            _ => 320,
+        };
+        (threads / self.threads).min((227 << 10) / (2 * self.bytes(schedule.length)).max(1)).max(1)
+    }
+
+    /// Threads of a warp that have the same window, where that is so for every pass, and that can share its numbers.
+    pub(super) fn merges(&self, schedule: &Schedule) -> usize {
+        let groups = self.planes / self.together;
+        let of = |pass: &Pass| match 32usize.checked_div(pass.count) {
+            Some(many)
+                if !pass.is_wide()
+                    && many * pass.count == 32
+                    && many.is_power_of_two()
+                    && groups.is_multiple_of(many)
+                    && self.threads.is_multiple_of(32)
+                    && pass.size.is_multiple_of(4 * many) =>
+            {
+                many
+            }
+            _ => 1,
+        };
+        let first = schedule.passes.first().map_or(1, of);
+        if schedule.passes.iter().all(|pass| of(pass) == first) { first } else { 1 }
+    }
+
+    /// Copies of the gradients that a block of threads has.
+    pub(super) fn copies(&self, schedule: &Schedule) -> usize {
+        self.planes / self.together / self.merges(schedule)
+    }
+
     /// Bytes of shared memory for vectors of length n.
     pub(super) fn bytes(&self, n: usize) -> usize {
         let rows = n.next_multiple_of(8) + usize::from(self.planes > 1);
@@ -103,7 +142,7 @@ pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bo
     };
     let [reads, writes] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
     let writes = writes.written(stored);
-    let ways = Ways { tensor, reads, writes };
+    let ways = Ways { tensor, together: tile.together, streamed: false, reads, writes };
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     _ = writeln!(source, "#define SIDE_BY_SIDE {}", tile.side_by_side(schedule));
     source.push_str(APPLY);
@@ -114,6 +153,10 @@ pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bo
 struct Ways {
     /// Large blocks on tensor cores.
     tensor: bool,
+    /// Planes of a thread at a time.
+    together: usize,
+    /// Vectors leave the second-level cache to what is read again.
+    streamed: bool,
     reads: Direct,
     writes: Direct,
 }
@@ -182,10 +225,13 @@ pub(super) fn vjp(
     let ends = |pass: Option<&Pass>| pass.map_or(Direct::Not, |pass| Direct::of(pass, schedule, stored, aligned));
     // Backwards from the last pass.
     let [writes, reads] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
-    let ways = Ways { tensor: false, reads, writes: writes.written(stored) };
+    let ways = Ways { tensor: false, together: 1, streamed: true, reads, writes: writes.written(stored) };
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     let saved = if schedule.exact && !wanted.from_input { reads } else { Direct::Not };
     for (name, value) in [
+        ("L", tile.together),
+        ("MERGE", tile.merges(schedule)),
+        ("SIDE_BY_SIDE", tile.gradients_side_by_side(schedule)),
         ("SAVED_READS", saved as usize),
         ("EXACT", usize::from(schedule.exact)),
         ("FROM_INPUT", usize::from(wanted.from_input)),
@@ -327,7 +373,7 @@ pub(super) fn chart(chart: Chart, kernel: &'static str) -> Program {
 
 /// What all kernels on tiles begin with.
 fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, transposed: bool, ways: Ways) -> String {
-    let Tile { chunk, planes, together, threads, ahead } = tile;
+    let Tile { chunk, planes, threads, ahead, .. } = tile;
     let [a, b] = schedule.swizzle;
     let mut source = String::new();
     for (name, value) in [
@@ -337,7 +383,8 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
         ("PART", schedule.part()),
         ("C", chunk),
         ("PLANES", planes),
-        ("K", together),
+        ("K", ways.together),
+        ("STREAMED", usize::from(ways.streamed)),
         ("THREADS", threads),
         ("AHEAD", ahead),
         ("SWIZZLE_A", a as usize),
@@ -368,11 +415,11 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
 
 /// A pass as constants and small functions.
 fn describe(at: usize, pass: &Pass, source: &mut String) {
-    let Pass { window, count, numbers, .. } = pass;
+    let Pass { window, count, numbers, size, .. } = pass;
     _ = writeln!(
         source,
         "struct Pass{at} {{\n    enum {{ AT = {at}, WINDOW = {window}, COUNT = {count}, NUMBERS = {numbers}, \
-         PACKED = {} }};\n    static const bool WIDE = {}, TENSOR_CORES = {};",
+         SIZE = {size}, PACKED = {} }};\n    static const bool WIDE = {}, TENSOR_CORES = {};",
         pass.packed.unwrap_or(0),
         pass.is_wide(),
         pass.packed.is_some()

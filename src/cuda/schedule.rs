@@ -63,6 +63,8 @@ pub(super) struct Pass {
     pub(super) place: Place,
     /// Where its numbers start.
     pub(super) numbers: usize,
+    /// Numbers of a window.
+    pub(super) size: usize,
     /// Where they start as tensor cores take them, if its blocks are whole tiles of 16.
     pub(super) packed: Option<usize>,
     pub(super) stages: Vec<Local>,
@@ -205,7 +207,8 @@ impl Schedule {
                 Place::Table { first }
             });
         let before: usize = self.passes.iter().map(|pass| pass.stages.len()).sum();
-        let mut pass = Pass { window, count, place, numbers: self.numbers.len(), packed: None, stages: Vec::new() };
+        let numbers = self.numbers.len();
+        let mut pass = Pass { window, count, place, numbers, size: 0, packed: None, stages: Vec::new() };
         if wide && window.is_multiple_of(16) && window <= MOST_ON_TENSOR_CORES {
             pass.packed = Some(self.packed);
             self.packed += pass.packed_len();
@@ -219,6 +222,7 @@ impl Schedule {
             number += (windows.blocks[s][0].len() * local.size(wide)).next_multiple_of(4);
             pass.stages.push(local);
         }
+        pass.size = number;
         self.numbers.resize(pass.numbers + number * count, NONE);
         for (s, local) in pass.stages.iter().enumerate() {
             let b = local.block;

@@ -78,21 +78,26 @@ pub(super) fn apply(
     })
 }
 
-/// How many times the numbers the gradient of the entries is added up in, by the shape of the batch and of the tile: as
-/// many as there are tiles, at most so many that there are 512 blocks of threads, and no more than 32 MiB, that they
-/// stay in the device's second-level cache, unless that would leave fewer than 128 blocks; but never more than 1 GiB
-/// where one is less.
-pub(super) fn slots(schedule: &Schedule, tile: Tile, batch: usize) -> usize {
-    let bytes = (4 * (tile.planes / tile.together) * schedule.numbers.len()).max(1);
-    let [least, most] = [128, 512].map(|blocks: usize| blocks.div_ceil(schedule.parts()));
-    let slots = ((32 << 20) / bytes).clamp(least, most).min((1 << 30) / bytes).max(1);
-    batch.div_ceil(tile.vectors()).min(slots)
+/// How many times the numbers the gradient of the entries is added up in, by the shape of the batch and of the tile, and
+/// by how many blocks of threads run at a time: the fewest that keep the device as busy as can be, but no more than
+/// there are tiles, nor than 1 GiB unless one is more.
+pub(super) fn slots(schedule: &Schedule, tile: Tile, multiprocessors: usize, batch: usize) -> usize {
+    let bytes = (4 * tile.copies(schedule) * schedule.numbers.len()).max(1);
+    let (parts, resident) = (schedule.parts(), multiprocessors * tile.gradients_side_by_side(schedule));
+    // The share of the device that works, in the mean.
+    let share = |slots: usize| {
+        let blocks = slots * parts;
+        blocks as f64 / blocks.next_multiple_of(resident) as f64
+    };
+    let most = (resident / parts).max(1) + 3;
+    let best = (1..=most).map(share).fold(0.0, f64::max);
+    let slots = (1..=most).find(|slots| share(*slots) >= 0.999 * best).unwrap_or(1);
+    slots.min(batch.div_ceil(tile.vectors())).min((1 << 30) / bytes).max(1)
 }
 
 /// Numbers of scratch memory for the slots, and for their sum behind them.
-pub(super) fn scratch(schedule: &Schedule, tile: Tile, batch: usize) -> usize {
-    let groups = tile.planes / tile.together;
-    (slots(schedule, tile, batch) * groups + 1) * schedule.numbers.len()
+pub(super) fn scratch(schedule: &Schedule, tile: Tile, multiprocessors: usize, batch: usize) -> usize {
+    (slots(schedule, tile, multiprocessors, batch) * tile.copies(schedule) + 1) * schedule.numbers.len()
 }
 
 /// The adjoint of its derivative: gx ← op(Q)ᵀ gy, `slots` ← gradients of windows.
@@ -102,13 +107,14 @@ pub(super) fn vjp(
     stored: Stored,
     transposed: bool,
     wanted: Wanted,
+    multiprocessors: usize,
     [saved, gy, gx]: [Rows; 3],
 ) -> Vec<Call<'_>> {
     use Argument::{Buffer, Integer, Nothing};
     let mut calls = Vec::new();
     if gy.batch > 0 && (wanted.gx || wanted.gradient) {
         let aligned = [saved, gy, gx].iter().all(|rows| rows.aligned) && schedule.length.is_multiple_of(4);
-        let slots = slots(schedule, tile, gy.batch);
+        let slots = slots(schedule, tile, multiprocessors, gy.batch);
         let optional = |there: bool, name| if there { Buffer(name) } else { Nothing };
         calls.push(Call {
             kernel: Kernel::Vjp { tile, stored, aligned, transposed, wanted },
@@ -131,7 +137,7 @@ pub(super) fn vjp(
         });
         if wanted.gradient && !schedule.numbers.is_empty() {
             let size = schedule.numbers.len();
-            let many = slots * (tile.planes / tile.together);
+            let many = slots * tile.copies(schedule);
             let sums = Buffer("sums");
             let arguments = [Buffer("slots"), Integer(size as i64), Integer(many as i64), sums.clone()];
             calls.push(threads_of_256("add_slots", size, Vec::from(arguments)));

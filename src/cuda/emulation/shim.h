@@ -29,7 +29,12 @@ struct alignas(16) float4 {
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
 template <class T> static inline T __ldg(const T* p) { return *p; }
+template <class T> static inline T __ldcs(const T* p) { return *p; }
+template <class T> static inline void __stcs(T* p, T x) { *p = x; }
 
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fadd_rn(float a, float b) { return a + b; }
@@ -105,6 +110,16 @@ static void emulated_mma(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, u
         d[n] = (float)(d[n] + sum);
     }
     __syncwarp();
+}
+
+// What another thread of the warp has.
+static float shuffle(float x, int bit) {
+    const unsigned warp = running / 32, lane = running % 32;
+    held[warp][lane][0] = __float_as_uint(x);
+    __syncwarp();
+    const unsigned other = held[warp][lane ^ bit][0];
+    __syncwarp();
+    return __uint_as_float(other);
 }
 
 struct Value {

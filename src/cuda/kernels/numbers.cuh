@@ -47,31 +47,50 @@ __device__ inline stored store(float x) {
 struct __align__(16) Four {
     float v[4];
 };
-struct __align__(4 * sizeof(stored)) FourStored {
-    stored v[4];
-};
 
-struct __align__(8) Two {
-    word v[2];
-};
+// Batches in the device's memory. STREAMED: what is read or written will not be wanted soon, and something else should
+// stay in the second-level cache.
+#ifndef STREAMED
+#define STREAMED 0
+#endif
+template <class A> __device__ inline A read(const A* from) { return STREAMED ? __ldcs(from) : *from; }
+template <class A> __device__ inline void write(A* to, A x) {
+    if (STREAMED)
+        __stcs(to, x);
+    else
+        *to = x;
+}
 
-// And as batches have them.
-__device__ inline void load(const stored* from, float (&x)[4]) {
-#if STORED == 1
-    const Two four = *reinterpret_cast<const Two*>(from);
-    x[0] = __uint_as_float(four.v[0] << 16);
-    x[1] = __uint_as_float(four.v[0] & 0xffff0000u);
-    x[2] = __uint_as_float(four.v[1] << 16);
-    x[3] = __uint_as_float(four.v[1] & 0xffff0000u);
+// Four neighbouring numbers.
+#if STORED == 0
+__device__ inline void read_four(const stored* from, float (&x)[4]) {
+    const float4 four = read(reinterpret_cast<const float4*>(from));
+    x[0] = four.x;
+    x[1] = four.y;
+    x[2] = four.z;
+    x[3] = four.w;
+}
+__device__ inline void write_four(const float (&x)[4], stored* to) {
+    const float4 four = {x[0], x[1], x[2], x[3]};
+    write(reinterpret_cast<float4*>(to), four);
+}
 #else
-    const FourStored four = *reinterpret_cast<const FourStored*>(from);
-#pragma unroll
-    for (int i = 0; i < 4; i++) x[i] = load(four.v[i]);
+__device__ inline void read_four(const stored* from, float (&x)[4]) {
+    const uint2 four = read(reinterpret_cast<const uint2*>(from));
+#if STORED == 1
+    x[0] = __uint_as_float(four.x << 16);
+    x[1] = __uint_as_float(four.x & 0xffff0000u);
+    x[2] = __uint_as_float(four.y << 16);
+    x[3] = __uint_as_float(four.y & 0xffff0000u);
+#else
+    x[0] = load(stored(four.x));
+    x[1] = load(stored(four.x >> 16));
+    x[2] = load(stored(four.y));
+    x[3] = load(stored(four.y >> 16));
 #endif
 }
-__device__ inline void store(const float (&x)[4], stored* to) {
-    FourStored four;
-#pragma unroll
-    for (int i = 0; i < 4; i++) four.v[i] = store(x[i]);
-    *reinterpret_cast<FourStored*>(to) = four;
+__device__ inline void write_four(const float (&x)[4], stored* to) {
+    const uint2 four = {store(x[0]) | word(store(x[1])) << 16, store(x[2]) | word(store(x[3])) << 16};
+    write(reinterpret_cast<uint2*>(to), four);
 }
+#endif

@@ -88,13 +88,13 @@ __device__ inline void take(Chunk (&x)[P::WINDOW][K], unsigned w, int group, con
 #pragma unroll
                 for (int i = 0; i + 3 < P::WINDOW; i += 4) {
                     float four[4];
-                    load(from + P::offset(i), four);
+                    read_four(from + P::offset(i), four);
 #pragma unroll
                     for (int j = 0; j < 4; j++) x[i + j][p].v[v] = four[j];
                 }
             } else {
 #pragma unroll
-                for (int i = 0; i < P::WINDOW; i++) x[i][p].v[v] = load(from[P::offset(i)]);
+                for (int i = 0; i < P::WINDOW; i++) x[i][p].v[v] = load(read(from + P::offset(i)));
             }
             from += ZEROS || row + v + 1 < o.left ? o.x_stride : 0;
         }
@@ -114,11 +114,11 @@ __device__ inline void give(const Chunk (&x)[P::WINDOW][K], unsigned w, int grou
 #pragma unroll
                     for (int i = 0; i + 3 < P::WINDOW; i += 4) {
                         const float four[4] = {x[i][p].v[v], x[i + 1][p].v[v], x[i + 2][p].v[v], x[i + 3][p].v[v]};
-                        store(four, to + P::offset(i));
+                        write_four(four, to + P::offset(i));
                     }
                 } else {
 #pragma unroll
-                    for (int i = 0; i < P::WINDOW; i++) to[P::offset(i)] = store(x[i][p].v[v]);
+                    for (int i = 0; i < P::WINDOW; i++) write(to + P::offset(i), store(x[i][p].v[v]));
                 }
             }
             to += o.y_stride;

@@ -74,10 +74,10 @@ __device__ inline void fill(Chunk* tile, const stored* x, long long stride, int 
                 for (int i = 0; i < 4; i++) t[v][i] = 0.0f;
             } else {
 #if ALIGNED
-                load(from, t[v]);
+                read_four(from, t[v]);
 #else
 #pragma unroll
-                for (int i = 0; i < 4; i++) t[v][i] = c + i < N ? load(from[i]) : 0.0f;
+                for (int i = 0; i < 4; i++) t[v][i] = c + i < N ? load(read(from + i)) : 0.0f;
 #endif
             }
             from += ZEROS || row + v + 1 < left ? stride : 0;
@@ -113,11 +113,11 @@ __device__ inline void empty(const Chunk* tile, stored* y, long long stride, int
             if (row + v < left) {
 #if ALIGNED
                 const float four[4] = {chunk[0].v[v], chunk[1].v[v], chunk[2].v[v], chunk[3].v[v]};
-                store(four, to);
+                write_four(four, to);
 #else
 #pragma unroll
                 for (int i = 0; i < 4; i++)
-                    if (c + i < N) to[i] = store(chunk[i].v[v]);
+                    if (c + i < N) write(to + i, store(chunk[i].v[v]));
 #endif
             }
             to += stride;

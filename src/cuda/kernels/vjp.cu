@@ -3,69 +3,90 @@
 // one stage, and its input is computed from x again.
 //
 // FROM_INPUT: `saved` is x, not y. HAS_GX, HAS_GRADIENT: what is wanted. A part of the vector and a slot belong to a
-// block of threads: it takes every so many-th tile and adds its gradients, in this order, to the slot; each group of K
-// planes has its own.
+// block of threads: it takes every so many-th tile and adds its gradients, in this order, to the slot. A thread takes
+// its window of L planes, one after the other, and keeps the sums; MERGE threads of a warp that have the same window
+// add up theirs, and each then has some of the window's numbers. The others, GROUPS, have a copy in the slot each.
+
+#define GROUPS (PLANES / L / MERGE)
+
+// The numbers of a window from `from` up to `to` are added to those of the slot. All of them are whole fours.
+template <class P>
+__device__ inline void add(const float (&sums)[P::SIZE], int from, int to, float* slot, unsigned w, bool begins) {
+#pragma unroll
+    for (int e = 0; e < P::SIZE; e += 4) {
+        if (e < from || e >= to) continue;
+        Four* at = reinterpret_cast<Four*>(slot + P::NUMBERS) + e / 4 * P::COUNT + w;
+        Four four;
+#pragma unroll
+        for (int n = 0; n < 4; n++) four.v[n] = sums[e + n];
+        if (!begins) {
+            const Four before = *at;
+#pragma unroll
+            for (int n = 0; n < 4; n++) four.v[n] = __fadd_rn(before.v[n], four.v[n]);
+        }
+        *at = four;
+    }
+}
 
 // Stage S backwards in the registers of a window: a is its output and becomes its input (EXACT), g likewise for
 // gradients.
 template <class P, class S, bool T>
 __device__ inline void stage_back(
-    Chunk (&a)[P::WINDOW][K], Chunk (&g)[P::WINDOW][K], const float* __restrict__ numbers, float* gradients, unsigned w, bool first) {
+    Chunk (&a)[P::WINDOW][K], Chunk (&g)[P::WINDOW][K], const float* __restrict__ numbers, float (&sums)[P::SIZE], unsigned w) {
     const bool flip = T != S::ADJOINT;
     if (EXACT) stage<P, S, !T>(a, numbers, w);
     if (HAS_GRADIENT) {
         const int each = S::ROTATION ? 2 : S::B * S::B;
 #pragma unroll
-        for (int e = 0; e < S::BLOCKS * each; e += 4) {
-            Four* to = reinterpret_cast<Four*>(gradients + P::NUMBERS) + ((S::NUMBER + e) / 4) * P::COUNT + w;
-            Four sum;
+        for (int e = 0; e < S::BLOCKS * each; e++) {
+            const int q = e / each, i = e % each / S::B, k = e % each % S::B;
+            float sum = sums[S::NUMBER + e];
 #pragma unroll
-            for (int n = 0; n < 4; n++) {
-                sum.v[n] = 0.0f;
-                if (e + n < S::BLOCKS * each) {
-                    const int q = (e + n) / each, i = (e + n) % each / S::B, k = (e + n) % each % S::B;
-#pragma unroll
-                    for (int p = 0; p < K; p++)
-#pragma unroll
-                        for (int v = 0; v < C; v++) {
-                            if (S::ROTATION) {
-                                // p or q: see schedule.rs.
-                                const Chunk(&l)[P::WINDOW][K] = flip ? a : g, (&r)[P::WINDOW][K] = flip ? g : a;
-                                const float l0 = l[S::at(q, 0)][p].v[v], l1 = l[S::at(q, 1)][p].v[v];
-                                const float r0 = r[S::at(q, 0)][p].v[v], r1 = r[S::at(q, 1)][p].v[v];
-                                if ((e + n) % 2 == 0) {
-                                    sum.v[n] = __fmaf_rn(l1, r1, __fmaf_rn(l0, r0, sum.v[n]));
-                                } else {
-                                    sum.v[n] = __fmaf_rn(-l0, r1, __fmaf_rn(l1, r0, sum.v[n]));
-                                }
-                            } else {
-                                const float left = g[S::at(q, flip ? k : i)][p].v[v], right = a[S::at(q, flip ? i : k)][p].v[v];
-                                sum.v[n] = __fmaf_rn(left, right, sum.v[n]);
-                            }
-                        }
+            for (int v = 0; v < C; v++) {
+                if (S::ROTATION) {
+                    // p or q: see schedule.rs.
+                    const Chunk(&l)[P::WINDOW][K] = flip ? a : g, (&r)[P::WINDOW][K] = flip ? g : a;
+                    const float l0 = l[S::at(q, 0)][0].v[v], l1 = l[S::at(q, 1)][0].v[v];
+                    const float r0 = r[S::at(q, 0)][0].v[v], r1 = r[S::at(q, 1)][0].v[v];
+                    if (e % 2 == 0) {
+                        sum = __fmaf_rn(l1, r1, __fmaf_rn(l0, r0, sum));
+                    } else {
+                        sum = __fmaf_rn(-l0, r1, __fmaf_rn(l1, r0, sum));
+                    }
+                } else {
+                    sum = __fmaf_rn(g[S::at(q, flip ? k : i)][0].v[v], a[S::at(q, flip ? i : k)][0].v[v], sum);
                 }
             }
-            if (!first) {
-                const Four before = *to;
-#pragma unroll
-                for (int n = 0; n < 4; n++) sum.v[n] = __fadd_rn(before.v[n], sum.v[n]);
-            }
-            *to = sum;
+            sums[S::NUMBER + e] = sum;
         }
     }
     stage<P, S, !T>(g, numbers, w);
 }
 
+// Of one plane only: the slot is added to stage by stage, so that no sum waits.
+template <class P, class S>
+__device__ inline void add_stage(const float (&sums)[P::SIZE], float* slot, unsigned w, bool begins) {
+    const int size = S::BLOCKS * (S::ROTATION ? 2 : S::B * S::B);
+    if (HAS_GRADIENT && L == 1 && MERGE == 1) add<P>(sums, S::NUMBER, S::NUMBER + size, slot, w, begins);
+}
+
 template <class P, bool T>
-__device__ inline void stages_back(List<>, Chunk (&)[P::WINDOW][K], Chunk (&)[P::WINDOW][K], const float*, float*, unsigned, bool) {}
+__device__ inline void stages_back(
+    List<>, Chunk (&)[P::WINDOW][K], Chunk (&)[P::WINDOW][K], const float*, float (&)[P::SIZE], float*, unsigned, bool) {}
 
 template <class P, bool T, class S, class... Rest>
 __device__ inline void stages_back(
-    List<S, Rest...>, Chunk (&a)[P::WINDOW][K], Chunk (&g)[P::WINDOW][K], const float* __restrict__ numbers, float* gradients, int w,
-    bool first) {
-    if (T) stage_back<P, S, T>(a, g, numbers, gradients, w, first);
-    stages_back<P, T>(List<Rest...>(), a, g, numbers, gradients, w, first);
-    if (!T) stage_back<P, S, T>(a, g, numbers, gradients, w, first);
+    List<S, Rest...>, Chunk (&a)[P::WINDOW][K], Chunk (&g)[P::WINDOW][K], const float* __restrict__ numbers, float (&sums)[P::SIZE],
+    float* slot, unsigned w, bool begins) {
+    if (T) {
+        stage_back<P, S, T>(a, g, numbers, sums, w);
+        add_stage<P, S>(sums, slot, w, begins);
+    }
+    stages_back<P, T>(List<Rest...>(), a, g, numbers, sums, slot, w, begins);
+    if (!T) {
+        stage_back<P, S, T>(a, g, numbers, sums, w);
+        add_stage<P, S>(sums, slot, w, begins);
+    }
 }
 
 // What is outside: saved batch, gradients of outputs and of inputs; SAVED_READS, FIRST_READS and LAST_WRITES say
@@ -75,41 +96,72 @@ struct Outsides {
 };
 
 template <class P, bool T, bool WIDE> struct Back {
+    static constexpr int first = T ? 0 : PASSES - 1, last = PASSES - 1 - first;
+
+    // The window of one plane.
+    __device__ static inline void plane(
+        Chunk* a_tile, Chunk* g_tile, const float* __restrict__ numbers, float (&sums)[P::SIZE], float* slot,
+        const unsigned short* __restrict__ index, unsigned w, unsigned plane, bool begins, const Outsides& outsides) {
+        constexpr int reads_a = P::AT == first ? SAVED_READS : 0, reads_g = P::AT == first ? FIRST_READS : 0;
+        constexpr int writes = HAS_GX && P::AT == last ? LAST_WRITES : 0;
+        Chunk a[P::WINDOW][K], g[P::WINDOW][K];
+        unsigned bytes[P::WINDOW];
+#pragma unroll
+        for (int i = 0; i < P::WINDOW; i++) bytes[i] = bytes_of<P>(w, i, index);
+        if constexpr (reads_a != 0) take<P, reads_a, true>(a, w, plane, outsides.saved);
+        if constexpr (reads_g != 0) take<P, reads_g, true>(g, w, plane, outsides.g);
+#pragma unroll
+        for (int i = 0; i < P::WINDOW; i++) {
+            if (!reads_a) a[i][0] = chunk_at(a_tile + plane * ROWS, bytes[i]);
+            if (!reads_g) g[i][0] = chunk_at(g_tile + plane * ROWS, bytes[i]);
+        }
+        stages_back<P, T>(typename P::Stages(), a, g, numbers, sums, slot, w, begins);
+        if constexpr (writes != 0) give<P, writes>(g, w, plane, outsides.g);
+#pragma unroll
+        for (int i = 0; i < P::WINDOW; i++) {
+            if (EXACT && P::AT != last) chunk_at(a_tile + plane * ROWS, bytes[i]) = a[i][0];
+            if (!writes && (HAS_GX || P::AT != last)) chunk_at(g_tile + plane * ROWS, bytes[i]) = g[i][0];
+        }
+    }
+
+    // What threads with the same window have summed up, each number in one of them: from number `begin` on a
+    // MERGE-th.
+    __device__ static inline int merge(float (&sums)[P::SIZE], unsigned lane) {
+        int begin = 0;
+#pragma unroll
+        for (int bit = P::COUNT, half = P::SIZE / 2; bit < P::COUNT * MERGE; bit *= 2, half /= 2) {
+            const bool upper = lane & bit;
+#pragma unroll
+            for (int e = 0; e < half; e++) {
+                const float other = shuffle(upper ? sums[e] : sums[e + half], bit);
+                sums[e] = __fadd_rn(upper ? sums[e + half] : sums[e], other);
+            }
+            begin += upper ? half : 0;
+        }
+        return begin;
+    }
+
     __device__ static inline void run(
         Chunk* a_tile, Chunk* g_tile, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index,
         bool begins, const Outsides& outsides) {
-        constexpr int first = T ? 0 : PASSES - 1, last = PASSES - 1 - first;
-        constexpr int reads_a = P::AT == first ? SAVED_READS : 0, reads_g = P::AT == first ? FIRST_READS : 0;
-        constexpr int writes = HAS_GX && P::AT == last ? LAST_WRITES : 0;
-        const unsigned items = P::COUNT * (PLANES / K);
+        const unsigned items = P::COUNT * (PLANES / L);
         for (unsigned n = 0; n < (items + THREADS - 1) / THREADS; n++) {
             const unsigned item = thread() + n * THREADS;
             if (items % THREADS != 0 && item >= items) break;
             const unsigned w = item % P::COUNT, group = item / P::COUNT;
-            Chunk a[P::WINDOW][K], g[P::WINDOW][K];
-            unsigned bytes[P::WINDOW];
+            float* slot = gradients + (long long)(group / MERGE) * (PARTS * PART);
+            float sums[P::SIZE];
 #pragma unroll
-            for (int i = 0; i < P::WINDOW; i++) bytes[i] = bytes_of<P>(w, i, index);
-            if constexpr (reads_a != 0) take<P, reads_a, true>(a, w, group, outsides.saved);
-            if constexpr (reads_g != 0) take<P, reads_g, true>(g, w, group, outsides.g);
-#pragma unroll
-            for (int i = 0; i < P::WINDOW; i++)
-#pragma unroll
-                for (int p = 0; p < K; p++) {
-                    const int plane = (group + p * (PLANES / K)) * ROWS;
-                    if (!reads_a) a[i][p] = chunk_at(a_tile + plane, bytes[i]);
-                    if (!reads_g) g[i][p] = chunk_at(g_tile + plane, bytes[i]);
-                }
-            stages_back<P, T>(typename P::Stages(), a, g, numbers, gradients + (long long)group * (PARTS * PART), w, begins);
-            if constexpr (writes != 0) give<P, writes>(g, w, group, outsides.g);
-#pragma unroll
-            for (int i = 0; i < P::WINDOW; i++)
-#pragma unroll
-                for (int p = 0; p < K; p++) {
-                    const int plane = (group + p * (PLANES / K)) * ROWS;
-                    if (EXACT && P::AT != last) chunk_at(a_tile + plane, bytes[i]) = a[i][p];
-                    if (!writes && (HAS_GX || P::AT != last)) chunk_at(g_tile + plane, bytes[i]) = g[i][p];
-                }
+            for (int e = 0; e < P::SIZE; e++) sums[e] = 0.0f;
+#pragma unroll 1
+            for (int p = 0; p < L; p++)
+                plane(a_tile, g_tile, numbers, sums, slot, index, w, group + p * (PLANES / L), begins, outsides);
+            if (HAS_GRADIENT && MERGE > 1) {
+                const int begin = merge(sums, thread() % 32);
+                add<P>(sums, 0, P::SIZE / MERGE, slot + begin * P::COUNT, w, begins);
+            } else if (HAS_GRADIENT && L > 1) {
+                add<P>(sums, 0, P::SIZE, slot, w, begins);
+            }
         }
         __syncthreads();
     }
@@ -130,16 +182,16 @@ template <class P, bool T> struct Back<P, T, true> {
             const bool flip = T != S::ADJOINT;
             const Chunk *left = flip ? a : g, *right = flip ? g : a;
             const int B = S::B, quads = (B + 3) / 4;
-            for (unsigned item = thread(); item < P::COUNT * quads * (PLANES / K); item += THREADS) {
+            for (unsigned item = thread(); item < P::COUNT * quads * (PLANES / L); item += THREADS) {
                 const unsigned w = item % P::COUNT, quad = item / P::COUNT % quads, group = item / P::COUNT / quads;
                 Four* to = reinterpret_cast<Four*>(gradients + (long long)group * (PARTS * PART) + P::NUMBERS) + quad * B * P::COUNT + w;
-                Chunk rows[4][K];
+                Chunk rows[4][L];
 #pragma unroll
                 for (int i = 0; i < 4; i++)
 #pragma unroll
-                    for (int p = 0; p < K; p++) {
+                    for (int p = 0; p < L; p++) {
                         const int at = 4 * quad + i < B ? 4 * quad + i : 0;
-                        rows[i][p] = left[(group + p * (PLANES / K)) * ROWS + row_of<P>(w, at, index)];
+                        rows[i][p] = left[(group + p * (PLANES / L)) * ROWS + row_of<P>(w, at, index)];
                     }
                 for (int k = 0; k < B; k++) {
                     Four sum;
@@ -147,8 +199,8 @@ template <class P, bool T> struct Back<P, T, true> {
 #pragma unroll
                     for (int i = 0; i < 4; i++) sum.v[i] = 0.0f;
 #pragma unroll
-                    for (int p = 0; p < K; p++) {
-                        const Chunk x = right[(group + p * (PLANES / K)) * ROWS + at];
+                    for (int p = 0; p < L; p++) {
+                        const Chunk x = right[(group + p * (PLANES / L)) * ROWS + at];
 #pragma unroll
                         for (int i = 0; i < 4; i++)
 #pragma unroll
@@ -193,7 +245,7 @@ __device__ inline void passes_back(
     if (!T) back<T, P>(a, g, numbers, gradients, index, begins, outsides);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) apply_vjp(
+extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply_vjp(
     const stored* saved, long long saved_stride, const stored* gy, long long gy_stride, stored* gx, long long gx_stride,
     long long batch, const float* __restrict__ numbers, const unsigned short* __restrict__ index, float* slots) {
     SHARED(Chunk, a);
@@ -201,7 +253,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) apply_vjp(
     const unsigned part = blockIdx.x % PARTS, slot = blockIdx.x / PARTS;
     const long long step = (long long)(gridDim.x / PARTS) * (C * PLANES);
     numbers += (long long)part * PART;
-    float* gradients = slots + ((long long)slot * (PLANES / K) * PARTS + part) * PART;
+    float* gradients = slots + ((long long)slot * GROUPS * PARTS + part) * PART;
     bool begins = true;
     for (long long first = (long long)slot * (C * PLANES); first < batch; first += step) {
         const int left = vectors_left(batch, first);

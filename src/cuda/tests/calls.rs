@@ -40,7 +40,7 @@ fn kernels_that_are_called_the_same_are_the_same() {
                 for bits in 0..8 {
                     let [from_input, gx, gradient] = [1, 2, 4].map(|bit| bits & bit != 0);
                     let wanted = Wanted { from_input, gx, gradient };
-                    calls.extend(verbs::vjp(&schedule, tiles[1], stored, transposed, wanted, [rows; 3]));
+                    calls.extend(verbs::vjp(&schedule, tiles[1], stored, transposed, wanted, 9, [rows; 3]));
                 }
             }
         }

@@ -67,7 +67,7 @@ fn kernels_on_tiles_compile_for_gpus() {
             compile(&std::format!("{name}, {stored:?}"), &apply, "sm_90");
         }
         let tile = verbs::tile(&schedule, shared, 2).unwrap();
-        for call in verbs::vjp(&schedule, tile, Stored::F32, false, wanted, [rows; 3]) {
+        for call in verbs::vjp(&schedule, tile, Stored::F32, false, wanted, 132, [rows; 3]) {
             compile(&std::format!("{name}, F32"), &call, "sm_90");
         }
     }
@@ -94,7 +94,7 @@ fn other_kernels_compile_for_gpus() {
     let rows = Rows { batch: 100, stride: 97, aligned: false };
     let (one, two) = (verbs::tile(&schedule, 99 << 10, 1).unwrap(), verbs::tile(&schedule, 99 << 10, 2).unwrap());
     let wanted = Wanted { from_input: true, gx: false, gradient: true };
-    let mut calls = verbs::vjp(&schedule, two, Stored::F16, true, wanted, [rows; 3]);
+    let mut calls = verbs::vjp(&schedule, two, Stored::F16, true, wanted, 132, [rows; 3]);
     calls.extend(verbs::apply(&schedule, one, Stored::F16, true, rows, rows));
     calls.extend(verbs::pack(&schedule));
     calls.extend([Stored::F32, Stored::Bf16, Stored::F16].map(|stored| verbs::identity(96, stored)));
