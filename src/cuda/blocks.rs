@@ -7,8 +7,7 @@ use std::vec::Vec;
 
 use super::call::{Argument, Call, Kernel, text};
 use super::program::{self, Chart};
-use super::schedule::{NONE, Schedule};
-use super::verbs;
+use super::schedule::NONE;
 use crate::plan::{Plan, Source};
 
 /// The charts of a plan, where devices have all of them, and the tables that go with it.
@@ -17,8 +16,8 @@ pub(super) struct Blocks {
     stages: Vec<Made>,
     /// The plan's entry that each number of the blocks is.
     pub(super) entry: Vec<u32>,
-    /// The number of the blocks that each number of windows is.
-    pub(super) source: Vec<u32>,
+    /// The number of the blocks that each of the plan's entries is.
+    pub(super) wide_at: Vec<u32>,
     /// The blocks before any is made: the fixed ones, if there are any.
     pub(super) fixed: Option<Vec<f64>>,
 }
@@ -35,10 +34,10 @@ struct Made {
 
 impl Blocks {
     /// `None` if a chart of the plan is not one of a device's.
-    pub(super) fn new(plan: &Plan<f32>, schedule: &Schedule) -> Option<Self> {
+    pub(super) fn new(plan: &Plan<f32>) -> Option<Self> {
         let mut stages = Vec::new();
         let mut entry = std::vec![NONE; plan.num_entries()];
-        let mut wide = std::vec![NONE; plan.num_entries()];
+        let mut wide_at = std::vec![NONE; plan.num_entries()];
         let mut fixed = None;
         for stage in plan.stages() {
             let (b, count, start) = (stage.layout().block_size(), stage.num_groups(), stage.entries().start);
@@ -62,24 +61,15 @@ impl Blocks {
             }
             for at in 0..count * b * b {
                 let e = stage.entry(at / (b * b), at / b % b, at % b);
-                (entry[start + at], wide[e]) = (e as u32, (start + at) as u32);
+                (entry[start + at], wide_at[e]) = (e as u32, (start + at) as u32);
             }
         }
-        let source = schedule.numbers.iter().map(|e| if *e == NONE { NONE } else { wide[*e as usize] }).collect();
-        Some(Self { stages, entry, source, fixed })
+        Some(Self { stages, entry, wide_at, fixed })
     }
 
-    /// `wide` ← the blocks at `theta`, `numbers` ← those of windows; `status` is set where the host has to do it.
+    /// `wide` ← the blocks at `theta`; `status` is set where the host has to do it.
     pub(super) fn realize(&self) -> Vec<Call<'_>> {
-        use Argument::Buffer;
-        let mut calls: Vec<_> =
-            self.stages.iter().map(|made| made.call("realize", Vec::from([Buffer("status")]))).collect();
-        let count = self.source.len();
-        if count > 0 {
-            let arguments = [Buffer("wide"), Buffer("wide_source"), Buffer("numbers"), Argument::Integer(count as i64)];
-            calls.push(verbs::threads_of_256("gather_wide", count, arguments.into()));
-        }
-        calls
+        self.stages.iter().map(|made| made.call("realize", Vec::from([Argument::Buffer("status")]))).collect()
     }
 
     /// `d_theta` += the adjoint of its derivative at `d_factors`.

@@ -18,15 +18,12 @@ use super::verbs::{self, Rows};
 use crate::error::{Error, Result, check_length};
 use crate::plan::{Factors, Op, Plan};
 
-/// Coordinates that stages share in a thread's registers.
-const WINDOW: usize = 8;
-
 /// How kernels are cut, where it should not be what the sizes suggest: for measurements. Bits of
 /// [`apply`](DevicePlan::apply) do not depend on it, but for blocks of 16 to 64 in half precision: tensor cores take only tiles
 /// of whole warps, an even number of chunks and four vectors in a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Tuning {
-    /// Coordinates that stages share in a thread's registers: 8 unless given.
+    /// Coordinates that stages share in a thread's registers, up to 32.
     pub window: Option<usize>,
     /// Of the tile of `apply`: vectors of a chunk (1, 2, 4), chunks, chunks of a thread (a divisor), threads.
     pub tile: Option<[usize; 4]>,
@@ -43,12 +40,12 @@ pub struct Tuning {
 pub struct DevicePlan {
     stream: Stream,
     plan: Plan<f32>,
-    schedule: Schedule,
-    forward: Tile,
+    forward: Way,
+    /// Of gradients, where they are cut otherwise.
+    backward: Option<Way>,
+    tile: Tile,
     /// Of two tiles at once, if they fit.
-    backward: Result<Tile>,
-    index: Buffer<u16>,
-    source: Buffer<u32>,
+    gradient_tile: Result<Tile>,
     starts: Buffer<u32>,
     places: Buffer<u32>,
     /// Where the device has all charts.
@@ -58,12 +55,27 @@ pub struct DevicePlan {
     identity: Arc<()>,
 }
 
+/// How stages are cut into passes, with the tables that go with it.
+#[derive(Debug)]
+struct Way {
+    schedule: Schedule,
+    index: Buffer<u16>,
+    source: Buffer<u32>,
+}
+
+impl Way {
+    fn new(stream: &Stream, plan: &Plan<f32>, window: usize) -> Result<Self> {
+        let schedule = Schedule::new(plan, window)?;
+        Ok(Self { index: stream.upload(&schedule.index)?, source: stream.upload(&schedule.numbers)?, schedule })
+    }
+}
+
 /// How the device makes blocks.
 #[derive(Debug)]
 struct Made {
     blocks: Blocks,
     entry: Buffer<u32>,
-    source: Buffer<u32>,
+    wide_at: Buffer<u32>,
     /// The blocks before any is made, if some are fixed.
     fixed: Option<Buffer<f64>>,
 }
@@ -72,6 +84,8 @@ struct Made {
 #[derive(Debug)]
 pub struct DeviceFactors {
     numbers: Buffer<f32>,
+    /// Likewise for gradients, where they are cut otherwise.
+    gradient_numbers: Option<Buffer<f32>>,
     /// As tensor cores take them, if they do.
     packed: Buffer<u32>,
     origin: Origin,
@@ -102,9 +116,17 @@ impl DevicePlan {
     /// # Errors
     /// As [`new`](Self::new); [`Error::Size`] for a tile that is none.
     pub fn tuned(stream: &Stream, plan: &Plan<f32>, tuning: Tuning) -> Result<Self> {
-        let window = tuning.window.unwrap_or(WINDOW).clamp(1, 32);
         // What cannot be undone is computed again, stage by stage.
-        let schedule = Schedule::new(plan, if plan.is_exact() { window } else { 1 })?;
+        let [window, gradient_window] = match plan.is_exact() {
+            true => tuning.window.map_or_else(|| verbs::windows(plan), |window| [window.clamp(1, 32); 2]),
+            false => [1; 2],
+        };
+        let forward = Way::new(stream, plan, window)?;
+        let backward = match gradient_window == window {
+            true => None,
+            false => Some(Way::new(stream, plan, gradient_window)?),
+        };
+        let (schedule, back) = (&forward.schedule, &backward.as_ref().unwrap_or(&forward).schedule);
         let shared = stream.device().shared();
         let given = |sizes, tiles| {
             Tile::new(sizes, tuning.ahead).filter(|tile| tiles * tile.bytes(schedule.length) <= shared).ok_or_else(
@@ -117,16 +139,16 @@ impl DevicePlan {
                 },
             )
         };
-        let forward = tuning.tile.map_or_else(|| verbs::tile(&schedule, shared, 1), |sizes| given(sizes, 1))?;
-        let backward = match tuning.gradient_tile {
-            None => verbs::tile(&schedule, shared, 2),
+        let tile = tuning.tile.map_or_else(|| verbs::tile(schedule, shared), |sizes| given(sizes, 1))?;
+        let gradient_tile = match tuning.gradient_tile {
+            None => verbs::gradient_tile(back, shared),
             Some(sizes) => Ok(given(sizes, 2)?),
         };
-        let made = match Blocks::new(plan, &schedule) {
+        let made = match Blocks::new(plan) {
             Some(blocks) => {
-                let (entry, source) = (stream.upload(&blocks.entry)?, stream.upload(&blocks.source)?);
+                let (entry, wide_at) = (stream.upload(&blocks.entry)?, stream.upload(&blocks.wide_at)?);
                 let fixed = blocks.fixed.as_ref().map(|fixed| stream.upload(fixed)).transpose()?;
-                Some(Made { blocks, entry, source, fixed })
+                Some(Made { blocks, entry, wide_at, fixed })
             }
             None => None,
         };
@@ -134,15 +156,14 @@ impl DevicePlan {
             made,
             loaded: Loaded::default(),
             identity: Arc::default(),
-            forward,
-            backward,
-            index: stream.upload(&schedule.index)?,
-            source: stream.upload(&schedule.numbers)?,
-            starts: stream.upload(&schedule.starts)?,
-            places: stream.upload(&schedule.places)?,
+            tile,
+            gradient_tile,
+            starts: stream.upload(&back.starts)?,
+            places: stream.upload(&back.places)?,
             stream: stream.clone(),
             plan: plan.clone(),
-            schedule,
+            forward,
+            backward,
         })
     }
 
@@ -152,11 +173,15 @@ impl DevicePlan {
     }
 
     pub(super) fn schedule(&self) -> &Schedule {
-        &self.schedule
+        &self.forward.schedule
     }
 
-    pub(super) fn forward(&self) -> Tile {
-        self.forward
+    pub(super) fn tile(&self) -> Tile {
+        self.tile
+    }
+
+    fn backward(&self) -> &Way {
+        self.backward.as_ref().unwrap_or(&self.forward)
     }
 
     pub(super) fn speeds(&self) -> Speeds {
@@ -177,21 +202,28 @@ impl DevicePlan {
             check_length("entries of factors", self.plan.num_entries(), factors.entries().len())?;
         }
         let entries = self.stream.upload(factors.entries())?;
-        let numbers = self.stream.scratch(self.schedule.numbers.len())?;
-        if let Some(call) = verbs::gather(&self.schedule) {
-            let named =
-                [("entries", entries.address()), ("source", self.source.address()), ("numbers", numbers.address())];
-            self.run(&[call], &named)?;
-        }
-        let packed = self.packed(&numbers)?;
-        Ok(DeviceFactors { numbers, packed, origin: Origin::Host(factors.clone()), plan: self.identity.clone() })
+        self.factors(verbs::gather, &[("entries", entries.address())], Origin::Host(factors.clone()))
     }
 
-    fn packed(&self, numbers: &Buffer<f32>) -> Result<Buffer<u32>> {
-        let packed = self.stream.scratch(4 * self.schedule.packed * self.schedule.parts())?;
-        let named = [("numbers", numbers.address()), ("packed", packed.address())];
-        self.run(&verbs::pack(&self.schedule), &named)?;
-        Ok(packed)
+    /// The numbers of both ways, by this call.
+    fn factors(
+        &self,
+        gather: impl Fn(&Schedule) -> Option<Call<'_>>,
+        named: &[(&'static str, u64)],
+        origin: Origin,
+    ) -> Result<DeviceFactors> {
+        let numbers = |way: &Way| {
+            let numbers = self.stream.scratch(way.schedule.numbers.len())?;
+            let mut named = named.to_vec();
+            named.extend([("source", way.source.address()), ("numbers", numbers.address())]);
+            self.run(gather(&way.schedule).as_slice(), &named)?;
+            Ok(numbers)
+        };
+        let gradient_numbers = self.backward.as_ref().map(&numbers).transpose()?;
+        let (numbers, schedule) = (numbers(&self.forward)?, &self.forward.schedule);
+        let packed = self.stream.scratch(4 * schedule.packed * schedule.parts())?;
+        self.run(&verbs::pack(schedule), &[("numbers", numbers.address()), ("packed", packed.address())])?;
+        Ok(DeviceFactors { numbers, gradient_numbers, packed, origin, plan: self.identity.clone() })
     }
 
     /// The blocks at θ (length [`num_params`](Plan::num_params)), made on the device in double precision and rounded
@@ -209,23 +241,15 @@ impl DevicePlan {
             if let Some(fixed) = &made.fixed {
                 wide.copy_from(fixed)?;
             }
-            let (numbers, status) = (self.stream.scratch(self.schedule.numbers.len())?, self.stream.zeros::<i32>(1)?);
-            let named = [
-                ("theta", theta.address()),
-                ("wide", wide.address()),
-                ("wide_source", made.source.address()),
-                ("numbers", numbers.address()),
-                ("status", status.address()),
-            ];
+            let status = self.stream.zeros::<i32>(1)?;
+            let at = wide.address();
+            let named = [("theta", theta.address()), ("wide", at), ("status", status.address())];
             self.run(&made.blocks.realize(), &named)?;
-            let packed = self.packed(&numbers)?; // before the device is waited for
+            let named = [("wide", at), ("wide_at", made.wide_at.address())];
+            let factors = self.factors(verbs::gather_wide, &named, Origin::Device(wide))?;
+            // Only now, that the device is not waited for before.
             if status.download()? == [0] {
-                return Ok(DeviceFactors {
-                    numbers,
-                    packed,
-                    origin: Origin::Device(wide),
-                    plan: self.identity.clone(),
-                });
+                return Ok(factors);
             }
         }
         self.upload(&self.plan.realize(&theta.download()?)?)
@@ -306,9 +330,9 @@ impl DevicePlan {
         stored: super::program::Stored,
         op: Op,
     ) -> Result<()> {
-        let call = verbs::apply(&self.schedule, self.forward, stored, transposes(op), x, y);
+        let call = verbs::apply(&self.forward.schedule, self.tile, stored, transposes(op), x, y);
         let (numbers, packed) = (factors.numbers.address(), factors.packed.address());
-        let index = self.index.address();
+        let index = self.forward.index.address();
         let named = [("x", x_at), ("y", y_at), ("numbers", numbers), ("packed", packed), ("index", index)];
         self.run(call.as_slice(), &named)
     }
@@ -357,25 +381,26 @@ impl DevicePlan {
                 got: "a plan with other fixed blocks or approximate charts".into(),
             });
         }
-        let tile = self.backward.clone()?;
+        let (tile, way) = (self.gradient_tile.clone()?, self.backward());
+        let numbers = factors.gradient_numbers.as_ref().unwrap_or(&factors.numbers);
         let multiprocessors = self.stream.device().multiprocessors();
         let wanted = Wanted { from_input, gx: gx.is_some(), gradient: d_factors.is_some() };
-        let size = self.schedule.numbers.len();
+        let size = way.schedule.numbers.len();
         let scratch = self.stream.scratch::<f32>(match d_factors {
-            Some(_) => verbs::scratch(&self.schedule, tile, multiprocessors, gy.batch()),
+            Some(_) => verbs::scratch(&way.schedule, tile, multiprocessors, gy.batch()),
             None => 0,
         })?;
         let sums = scratch.len().saturating_sub(size);
         let shapes = [kept.shape(), gy.shape(), gx.as_ref().map_or(gy.shape(), Batch::shape)];
-        let calls = verbs::vjp(&self.schedule, tile, stored::<E>(), transposes(op), wanted, multiprocessors, shapes);
+        let calls = verbs::vjp(&way.schedule, tile, stored::<E>(), transposes(op), wanted, multiprocessors, shapes);
         self.run(
             &calls,
             &[
                 ("saved", kept.address()),
                 ("gy", gy.address()),
                 ("gx", gx.as_ref().map_or(0, Batch::address)),
-                ("numbers", factors.numbers.address()),
-                ("index", self.index.address()),
+                ("numbers", numbers.address()),
+                ("index", way.index.address()),
                 ("slots", scratch.address()),
                 ("sums", scratch.address() + 4 * sums as u64),
                 ("starts", self.starts.address()),

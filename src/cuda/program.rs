@@ -101,11 +101,6 @@ impl Tile {
         let rows = n.next_multiple_of(8) + usize::from(self.planes > 1);
         rows * 4 * self.vectors()
     }
-
-    /// Whether there are planes enough that neighbouring threads can take them.
-    fn is_across(&self) -> bool {
-        (self.planes / self.together).is_multiple_of(8)
-    }
 }
 
 /// A kernel, ready to be compiled.

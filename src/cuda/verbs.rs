@@ -7,6 +7,7 @@ use super::call::{Argument, Call, Kernel, text};
 use super::program::{self, Stored, Tile, Wanted};
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 
 /// Rows of a batch: how many, how far apart, and whether they start at multiples of four numbers.
 #[derive(Debug, Clone, Copy)]
@@ -16,11 +17,27 @@ pub(super) struct Rows {
     pub(super) aligned: bool,
 }
 
-/// The tile for vectors of length n where a block of threads has that much shared memory, with `tiles` of them.
+/// Coordinates that stages share in a thread's registers, and likewise for gradients, which hold twice as many numbers
+/// and their sums besides: 16 and 8 for blocks of two, 8 for larger ones, which need their outputs beside their inputs.
+pub(super) fn windows(plan: &Plan<f32>) -> [usize; 2] {
+    let pairs = plan.stages().iter().all(|stage| stage.num_groups() == 0 || stage.layout().block_size() <= 2);
+    [if pairs { 16 } else { 8 }, 8]
+}
+
+/// The tile for vectors of length n where a block of threads has that much shared memory.
 ///
 /// Chunks of four vectors, or fewer where they do not fit; planes until there are windows for 128 threads, each of
-/// which takes one window of one plane.
-pub(super) fn tile(schedule: &Schedule, shared: usize, tiles: usize) -> Result<Tile> {
+/// which takes one window of one plane, or for a warp, where that is less than what belongs together.
+pub(super) fn tile(schedule: &Schedule, shared: usize) -> Result<Tile> {
+    tiles(schedule, shared, 1)
+}
+
+/// The two tiles for gradients.
+pub(super) fn gradient_tile(schedule: &Schedule, shared: usize) -> Result<Tile> {
+    tiles(schedule, shared, 2)
+}
+
+fn tiles(schedule: &Schedule, shared: usize, tiles: usize) -> Result<Tile> {
     let n = schedule.length;
     let cut = |chunk, planes| Tile { chunk, planes, together: 1, threads: 32, ahead: 0 };
     let fits = |chunk, planes, most: usize| tiles * cut(chunk, planes).bytes(n) <= most;
@@ -40,7 +57,9 @@ pub(super) fn tile(schedule: &Schedule, shared: usize, tiles: usize) -> Result<T
     while windows * planes < 128 && fits(chunk, 2 * planes, shared.min(33 << 10)) {
         planes *= 2;
     }
-    let most = if schedule.has_large_windows() { 256 } else { 512 };
+    // A thread that holds 64 numbers has 128 registers.
+    let many = schedule.passes.iter().any(|pass| !pass.is_wide() && pass.window * chunk > 32);
+    let most = if many || schedule.has_large_windows() { 256 } else { 512 };
     let threads = (windows * planes).next_multiple_of(32).clamp(32, most);
     Ok(Tile { threads, ..cut(chunk, planes) })
 }
@@ -155,6 +174,14 @@ pub(super) fn gather(schedule: &Schedule) -> Option<Call<'_>> {
     let count = schedule.numbers.len();
     let arguments = [Buffer("entries"), Buffer("source"), Buffer("numbers"), Integer(count as i64)];
     (count > 0).then(|| threads_of_256("gather", count, Vec::from(arguments)))
+}
+
+/// `numbers` ← the blocks that charts have made.
+pub(super) fn gather_wide(schedule: &Schedule) -> Option<Call<'_>> {
+    use Argument::{Buffer, Integer};
+    let count = schedule.numbers.len();
+    let arguments = [Buffer("wide"), Buffer("wide_at"), Buffer("source"), Buffer("numbers"), Integer(count as i64)];
+    (count > 0).then(|| threads_of_256("gather_wide", count, Vec::from(arguments)))
 }
 
 /// `packed` ← `numbers` as tensor cores take them.

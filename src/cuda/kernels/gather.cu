@@ -7,11 +7,12 @@ extern "C" __global__ void __launch_bounds__(256) gather(
     if (d < count) numbers[d] = source[d] == 0xffffffffu ? 0.0f : entries[source[d]];
 }
 
-// Likewise from blocks in double precision, rounded once.
+// Likewise from blocks in double precision, where entry e is number at[e]; rounded once.
 extern "C" __global__ void __launch_bounds__(256) gather_wide(
-    const double* __restrict__ entries, const word* __restrict__ source, float* __restrict__ numbers, long long count) {
+    const double* __restrict__ wide, const word* __restrict__ at, const word* __restrict__ source, float* __restrict__ numbers,
+    long long count) {
     const long long d = (long long)blockIdx.x * 256 + threadIdx.x;
-    if (d < count) numbers[d] = source[d] == 0xffffffffu ? 0.0f : (float)entries[source[d]];
+    if (d < count) numbers[d] = source[d] == 0xffffffffu ? 0.0f : (float)wide[at[source[d]]];
 }
 
 // sums[d] = slots[0][d] + slots[1][d] + …, in this order.

@@ -5,16 +5,17 @@ use super::*;
 /// θ, the emulated blocks in double precision and as numbers of windows, and whether the host has to make them.
 fn emulated_realize(plan: &Plan<f32>, theta: &[f32]) -> (Memory, Schedule, Blocks) {
     let schedule = Schedule::new(plan, 8).unwrap();
-    let blocks = Blocks::new(plan, &schedule).unwrap();
+    let blocks = Blocks::new(plan).unwrap();
     let wide = blocks.fixed.clone().unwrap_or_else(|| std::vec![f64::NAN; plan.num_entries()]);
     let mut memory = Memory::default()
         .with("theta", theta)
         .with("wide", &wide)
-        .with("wide_source", &blocks.source)
+        .with("wide_at", &blocks.wide_at)
+        .with("source", &schedule.numbers)
         .with("entry", &blocks.entry)
         .with("numbers", &std::vec![f32::NAN; schedule.numbers.len()])
         .with("status", &[0i32]);
-    for call in blocks.realize() {
+    for call in blocks.realize().into_iter().chain(verbs::gather_wide(&schedule)) {
         memory.run(&call);
     }
     (memory, schedule, blocks)

@@ -22,11 +22,12 @@ fn kernels_that_are_called_the_same_are_the_same() {
     all.extend(super::blocks::plans_of_charts());
     for (name, plan) in all {
         let schedule = Schedule::new(&plan, 8).unwrap();
-        let blocks = Blocks::new(&plan, &schedule).unwrap();
-        let tiles = [verbs::tile(&schedule, 100 << 10, 1).unwrap(), verbs::tile(&schedule, 20 << 10, 2).unwrap()];
+        let blocks = Blocks::new(&plan).unwrap();
+        let tiles = [verbs::tile(&schedule, 100 << 10).unwrap(), verbs::gradient_tile(&schedule, 20 << 10).unwrap()];
         let mut calls = verbs::pack(&schedule);
         calls.extend(verbs::gather(&schedule));
         calls.extend(blocks.realize());
+        calls.extend(verbs::gather_wide(&schedule));
         calls.extend(blocks.realize_vjp());
         for (batch, aligned) in [(1, true), (1000, true), (3, false)] {
             let rows = Rows { batch, stride: plan.n() + batch, aligned };

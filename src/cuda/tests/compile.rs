@@ -61,12 +61,12 @@ fn kernels_on_tiles_compile_for_gpus() {
         println!("{name}: windows and stages {passes:?}, swizzle {:?}", schedule.swizzle);
         let rows = Rows { batch: 1 << 16, stride: plan.n(), aligned: true };
         let wanted = Wanted { from_input: false, gx: true, gradient: true };
-        let tile = verbs::tile(&schedule, shared, 1).unwrap();
+        let tile = verbs::tile(&schedule, shared).unwrap();
         for stored in [Stored::F32, Stored::Bf16] {
             let apply = verbs::apply(&schedule, tile, stored, false, rows, rows).unwrap();
             compile(&std::format!("{name}, {stored:?}"), &apply, "sm_90");
         }
-        let tile = verbs::tile(&schedule, shared, 2).unwrap();
+        let tile = verbs::gradient_tile(&schedule, shared).unwrap();
         for call in verbs::vjp(&schedule, tile, Stored::F32, false, wanted, 132, [rows; 3]) {
             compile(&std::format!("{name}, F32"), &call, "sm_90");
         }
@@ -82,8 +82,9 @@ fn other_kernels_compile_for_gpus() {
     let mut seen = std::collections::HashSet::new();
     for (name, plan) in plans_of_charts() {
         let schedule = Schedule::new(&plan, 8).unwrap();
-        let blocks = Blocks::new(&plan, &schedule).unwrap();
-        for call in blocks.realize().iter().chain(&blocks.realize_vjp()).chain(&verbs::gather(&schedule)) {
+        let blocks = Blocks::new(&plan).unwrap();
+        let gathers = [verbs::gather(&schedule), verbs::gather_wide(&schedule)];
+        for call in blocks.realize().iter().chain(&blocks.realize_vjp()).chain(gathers.iter().flatten()) {
             if seen.insert(call.program.clone()) {
                 compile(name, call, "sm_80");
             }
@@ -92,7 +93,7 @@ fn other_kernels_compile_for_gpus() {
     let plan = Plan::new(96, &BlockDiagonal::new(32), CayleyNeumann { order: 3 }).unwrap();
     let schedule = Schedule::new(&plan, 1).unwrap();
     let rows = Rows { batch: 100, stride: 97, aligned: false };
-    let (one, two) = (verbs::tile(&schedule, 99 << 10, 1).unwrap(), verbs::tile(&schedule, 99 << 10, 2).unwrap());
+    let (one, two) = (verbs::tile(&schedule, 99 << 10).unwrap(), verbs::gradient_tile(&schedule, 99 << 10).unwrap());
     let wanted = Wanted { from_input: true, gx: false, gradient: true };
     let mut calls = verbs::vjp(&schedule, two, Stored::F16, true, wanted, 132, [rows; 3]);
     calls.extend(verbs::apply(&schedule, one, Stored::F16, true, rows, rows));
