@@ -186,18 +186,19 @@ fn apply_has_the_bits_of_the_cpu() {
     });
 }
 
-/// The part of gradients that rotations can feel: see `DevicePlan::apply_vjp`.
-fn project(plan: &Plan<f32>, d: &mut [f32]) {
-    let is_rotation = |stage: &&papilio::Stage<f32>| {
-        let Source::Chart { chart, .. } = stage.source() else { return false };
-        stage.layout().block_size() == 2 && ["Cayley", "Givens", "Exponential"].contains(&chart.name())
-    };
-    for stage in plan.stages().iter().filter(is_rotation) {
+/// The part of gradients that orthogonal blocks can feel: see `DevicePlan::apply_vjp`.
+fn project(plan: &Plan<f32>, factors: &Factors<f32>, d: &mut [f32]) {
+    for stage in plan.stages().iter().filter(|stage| plan.is_exact() && stage.layout().block_size() <= 8) {
+        let b = stage.layout().block_size();
         for g in 0..stage.num_groups() {
             let at = |i, k| stage.entry(g, i, k);
-            let [a, b, c, e] = [at(0, 0), at(0, 1), at(1, 0), at(1, 1)];
-            let (p, q) = (d[a] + d[e], d[c] - d[b]);
-            (d[a], d[b], d[c], d[e]) = (0.5 * p, -0.5 * q, 0.5 * q, 0.5 * p);
+            let q = |i, k| f64::from(factors.entries()[at(i, k)]);
+            let whole: Vec<f64> = (0..b * b).map(|e| f64::from(d[at(e / b, e % b)])).collect();
+            let inner = |i: usize, k: usize| (0..b).map(|l| q(l, i) * whole[l * b + k]).sum::<f64>();
+            for (i, k) in (0..b).flat_map(|i| (0..b).map(move |k| (i, k))) {
+                let sum: f64 = (0..b).map(|l| q(i, l) * (inner(l, k) - inner(k, l))).sum();
+                d[at(i, k)] = (0.5 * sum) as f32;
+            }
         }
     }
 }
@@ -226,9 +227,9 @@ fn gradients_are_those_of_the_cpu() {
             let (to, workspace) = (BatchMut::rows(&mut gx, n).unwrap(), &mut Workspace::new());
             host.apply_vjp(&factors, kept, op, rows(&gy), Some(to), Some(&mut d), Parallelism::Rayon, workspace)
                 .unwrap();
-            project(&host, &mut d);
             let mut d_theta = vec![0.5f32; theta.len()];
             host.realize_vjp(&theta, &factors, &d, &mut d_theta).unwrap();
+            project(&host, &factors, &mut d);
 
             let (saved, gy) = (stream.upload(&saved).unwrap(), stream.upload(&gy).unwrap());
             let run = || {

@@ -85,37 +85,28 @@ pub(crate) fn tunings(gradient: bool) -> Result<Vec<Case>> {
         ],
     ];
     let gradients: [Tiles; 4] = [
-        &[
-            (8, [4, 1, 1, 128]),
-            (8, [4, 2, 2, 128]),
-            (8, [4, 4, 4, 128]),
-            (8, [2, 2, 2, 128]),
-            (8, [2, 4, 4, 128]),
-            (8, [2, 6, 6, 128]),
-            (8, [2, 8, 8, 128]),
-            (16, [2, 2, 2, 64]),
-        ],
+        &[(8, [4, 1, 1, 128]), (8, [4, 2, 2, 128]), (8, [2, 2, 2, 128]), (8, [2, 4, 4, 128]), (16, [2, 2, 2, 64])],
         &[
             (8, [4, 1, 1, 512]),
             (8, [2, 2, 2, 512]),
             (8, [2, 3, 3, 512]),
-            (8, [2, 2, 2, 256]),
             (8, [1, 6, 6, 512]),
             (16, [2, 2, 2, 256]),
+            (16, [2, 3, 3, 256]),
         ],
         &[
             (8, [4, 4, 1, 32]),
             (8, [4, 8, 2, 32]),
             (8, [4, 16, 4, 32]),
+            (8, [4, 16, 1, 128]),
             (8, [4, 16, 2, 64]),
             (8, [4, 32, 4, 64]),
+            (8, [4, 32, 2, 128]),
             (8, [2, 8, 2, 32]),
             (8, [2, 16, 4, 32]),
-            (8, [2, 32, 8, 32]),
             (8, [2, 32, 4, 64]),
-            (8, [4, 8, 1, 64]),
         ],
-        &[(8, [4, 8, 1, 128]), (8, [4, 8, 4, 128]), (8, [4, 16, 4, 128])],
+        &[(8, [4, 8, 4, 128]), (8, [4, 16, 4, 128])],
     ];
     let mut all = Vec::new();
     for (case, tiles) in cases(true)?.into_iter().zip(if gradient { gradients } else { apply }) {
@@ -123,6 +114,10 @@ pub(crate) fn tunings(gradient: bool) -> Result<Vec<Case>> {
             let mut tuning = Tuning { window: Some(*window), ..Tuning::default() };
             *if gradient { &mut tuning.gradient_tile } else { &mut tuning.tile } = Some(*tile);
             all.push(Case { tuning, ..case.clone() });
+            if gradient {
+                tuning.ahead = 1;
+                all.push(Case { tuning, ..case.clone() });
+            }
         }
     }
     Ok(all)

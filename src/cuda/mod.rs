@@ -45,6 +45,7 @@ mod driver;
 #[cfg(test)]
 mod emulation;
 mod estimate;
+mod gradients;
 mod loaded;
 mod plan;
 mod pool;

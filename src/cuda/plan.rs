@@ -46,8 +46,7 @@ pub struct DevicePlan {
     tile: Tile,
     /// Of two tiles at once, if they fit.
     gradient_tile: Result<Tile>,
-    starts: Buffer<u32>,
-    places: Buffer<u32>,
+    gradients: Gradients,
     /// Where the device has all charts.
     made: Option<Made>,
     loaded: Loaded,
@@ -67,6 +66,33 @@ impl Way {
     fn new(stream: &Stream, plan: &Plan<f32>, window: usize) -> Result<Self> {
         let schedule = Schedule::new(plan, window)?;
         Ok(Self { index: stream.upload(&schedule.index)?, source: stream.upload(&schedule.numbers)?, schedule })
+    }
+}
+
+/// Where gradients go: see [`Schedule`].
+#[derive(Debug)]
+struct Gradients {
+    starts: Buffer<u32>,
+    places: Buffer<u32>,
+    moment_starts: Buffer<u32>,
+    moment_places: Buffer<u32>,
+    numbers: Buffer<u32>,
+    order: Buffer<u32>,
+    stages: Buffer<u32>,
+}
+
+impl Gradients {
+    fn new(stream: &Stream, schedule: &Schedule) -> Result<Self> {
+        let tangents = &schedule.tangents;
+        Ok(Self {
+            starts: stream.upload(&schedule.entries.starts)?,
+            places: stream.upload(&schedule.entries.places)?,
+            moment_starts: stream.upload(&tangents.sums.starts)?,
+            moment_places: stream.upload(&tangents.sums.places)?,
+            numbers: stream.upload(&tangents.numbers)?,
+            order: stream.upload(&tangents.order)?,
+            stages: stream.upload(tangents.stages.as_flattened())?,
+        })
     }
 }
 
@@ -158,8 +184,7 @@ impl DevicePlan {
             identity: Arc::default(),
             tile,
             gradient_tile,
-            starts: stream.upload(&back.starts)?,
-            places: stream.upload(&back.places)?,
+            gradients: Gradients::new(stream, back)?,
             stream: stream.clone(),
             plan: plan.clone(),
             forward,
@@ -339,9 +364,10 @@ impl DevicePlan {
 
     /// The adjoint of the derivative of y = op(Q) x: `gx`, if wanted, ← op(Q)ᵀ gy; `d_factors` (length
     /// [`num_entries`](Plan::num_entries), in the plan's order) += the gradient of all entries. As [`Plan::apply_vjp`],
-    /// with sums over the batch in an order that the shape of the batch and the size of the shared memory decide. Of a
-    /// 2×2 rotation (c, −s; s, c) the gradient G of its entries is given as ½(p, −q; q, p) with p = G₀₀ + G₁₁, q = G₁₀
-    /// − G₀₁: its part that moves rotations, from which the same ∂θ follows.
+    /// with sums over the batch in an order that the shape of the batch and the device decide (its shared memory and
+    /// its number of multiprocessors). Where [`is_exact`](Plan::is_exact), of a block Q of up to eight rows the tangent
+    /// Q·½(QᵀG − GᵀQ) of its gradient G is given: what moves Q among orthogonal matrices, from which the same ∂θ
+    /// follows.
     ///
     /// # Errors
     /// As [`apply`](Self::apply), and [`Error::Unsupported`] for a saved output unless [`is_exact`](Plan::is_exact),
@@ -385,12 +411,17 @@ impl DevicePlan {
         let numbers = factors.gradient_numbers.as_ref().unwrap_or(&factors.numbers);
         let multiprocessors = self.stream.device().multiprocessors();
         let wanted = Wanted { from_input, gx: gx.is_some(), gradient: d_factors.is_some() };
-        let size = way.schedule.numbers.len();
+        let size = verbs::sums(&way.schedule);
         let scratch = self.stream.scratch::<f32>(match d_factors {
             Some(_) => verbs::scratch(&way.schedule, tile, multiprocessors, gy.batch()),
             None => 0,
         })?;
         let sums = scratch.len().saturating_sub(size);
+        let moments = self.stream.scratch::<f64>(match d_factors {
+            Some(_) => way.schedule.tangents.moments,
+            None => 0,
+        })?;
+        let gradients = &self.gradients;
         let shapes = [kept.shape(), gy.shape(), gx.as_ref().map_or(gy.shape(), Batch::shape)];
         let calls = verbs::vjp(&way.schedule, tile, stored::<E>(), transposes(op), wanted, multiprocessors, shapes);
         self.run(
@@ -403,8 +434,14 @@ impl DevicePlan {
                 ("index", way.index.address()),
                 ("slots", scratch.address()),
                 ("sums", scratch.address() + 4 * sums as u64),
-                ("starts", self.starts.address()),
-                ("places", self.places.address()),
+                ("starts", gradients.starts.address()),
+                ("places", gradients.places.address()),
+                ("moment_starts", gradients.moment_starts.address()),
+                ("moment_places", gradients.moment_places.address()),
+                ("moments", moments.address()),
+                ("entry_numbers", gradients.numbers.address()),
+                ("order", gradients.order.address()),
+                ("stages", gradients.stages.address()),
                 ("d_factors", d_factors.map_or(0, |d| d.address())),
             ],
         )

@@ -62,7 +62,7 @@ impl Tile {
     pub(super) fn gradients_side_by_side(&self, schedule: &Schedule) -> usize {
         let windows = || schedule.passes.iter().filter(|pass| !pass.is_wide());
         let values = windows().map(|pass| 2 * pass.window * self.chunk).max().unwrap_or(0);
-        let sums = windows().map(|pass| pass.size).max().unwrap_or(0);
+        let sums = windows().map(|pass| pass.gradient_size).max().unwrap_or(0);
         let threads = match values + if self.together > 1 { sums } else { 0 } {
             ..=64 if !schedule.has_large_windows() => 512,
             ..=96 => 384,
@@ -71,29 +71,9 @@ impl Tile {
         (threads / self.threads).min((227 << 10) / (2 * self.bytes(schedule.length)).max(1)).max(1)
     }
 
-    /// Threads of a warp that have the same window, where that is so for every pass, and that can share its numbers.
-    pub(super) fn merges(&self, schedule: &Schedule) -> usize {
-        let groups = self.planes / self.together;
-        let of = |pass: &Pass| match 32usize.checked_div(pass.count) {
-            Some(many)
-                if !pass.is_wide()
-                    && many * pass.count == 32
-                    && many.is_power_of_two()
-                    && groups.is_multiple_of(many)
-                    && self.threads.is_multiple_of(32)
-                    && pass.size.is_multiple_of(4 * many) =>
-            {
-                many
-            }
-            _ => 1,
-        };
-        let first = schedule.passes.first().map_or(1, of);
-        if schedule.passes.iter().all(|pass| of(pass) == first) { first } else { 1 }
-    }
-
     /// Copies of the gradients that a block of threads has.
-    pub(super) fn copies(&self, schedule: &Schedule) -> usize {
-        self.planes / self.together / self.merges(schedule)
+    pub(super) fn copies(&self) -> usize {
+        self.planes / self.together
     }
 
     /// Bytes of shared memory for vectors of length n.
@@ -223,9 +203,12 @@ pub(super) fn vjp(
     let ways = Ways { tensor: false, together: 1, streamed: true, reads, writes: writes.written(stored) };
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     let saved = if schedule.exact && !wanted.from_input { reads } else { Direct::Not };
+    if tile.ahead > 0 {
+        source.insert_str(0, "#define RED\n");
+    }
     for (name, value) in [
         ("L", tile.together),
-        ("MERGE", tile.merges(schedule)),
+        ("GRADIENTS_OF_PART", schedule.gradients),
         ("SIDE_BY_SIDE", tile.gradients_side_by_side(schedule)),
         ("SAVED_READS", saved as usize),
         ("EXACT", usize::from(schedule.exact)),
@@ -410,11 +393,11 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
 
 /// A pass as constants and small functions.
 fn describe(at: usize, pass: &Pass, source: &mut String) {
-    let Pass { window, count, numbers, size, .. } = pass;
+    let Pass { window, count, numbers, gradients, gradient_size, .. } = pass;
     _ = writeln!(
         source,
         "struct Pass{at} {{\n    enum {{ AT = {at}, WINDOW = {window}, COUNT = {count}, NUMBERS = {numbers}, \
-         SIZE = {size}, PACKED = {} }};\n    static const bool WIDE = {}, TENSOR_CORES = {};",
+         GRADIENTS = {gradients}, SIZE = {gradient_size}, PACKED = {} }};\n    static const bool WIDE = {}, TENSOR_CORES = {};",
         pass.packed.unwrap_or(0),
         pass.is_wide(),
         pass.packed.is_some()
@@ -455,10 +438,14 @@ fn describe(at: usize, pass: &Pass, source: &mut String) {
         let value = if pass.is_wide() { "i".into() } else { format!("at[q * {b} + i]") };
         _ = writeln!(
             source,
-            "    struct Stage{s} {{\n        enum {{ B = {b}, BLOCKS = {blocks}, NUMBER = {} }};\n        \
+            "    struct Stage{s} {{\n        enum {{ B = {b}, BLOCKS = {blocks}, NUMBER = {}, GRADIENT = {}, SIZE = {} }};\n        \
              static const bool ROTATION = {}, ADJOINT = {};\n        \
              __device__ static inline constexpr int at(int q, int i) {{ {at}return {value}; }}\n    }};",
-            local.number, local.rotation, local.adjoint
+            local.number,
+            local.gradient,
+            local.gradient_size(pass),
+            local.rotation,
+            local.adjoint
         );
     }
     let names: std::vec::Vec<_> = (0..pass.stages.len()).map(|s| format!("Stage{s}")).collect();

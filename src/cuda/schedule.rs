@@ -12,6 +12,7 @@
 use std::format;
 use std::vec::Vec;
 
+use super::gradients::{Sums, Tangents, pair};
 use super::windows::{Split, Windows, cut, formula, single, split, together};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Source, Stage};
@@ -35,10 +36,10 @@ pub(super) struct Schedule {
     pub(super) numbers: Vec<u32>,
     /// Sixteen bytes of a part's entries as tensor cores take them (`kernels/tensor.cuh`).
     pub(super) packed: usize,
-    /// Gradients of windows lie as their numbers do. That of entry e of the plan is the sum of those at
-    /// `places`[`starts`[e]..`starts`[e + 1]]; see [`HALF`], [`MINUS`].
-    pub(super) starts: Vec<u32>,
-    pub(super) places: Vec<u32>,
+    /// Numbers of a part's gradients, and where those of all parts go.
+    pub(super) gradients: usize,
+    pub(super) entries: Sums,
+    pub(super) tangents: Tangents,
     /// Rows of a tile are exchanged by row ^ ((row >> a ^ row >> b) & 7).
     pub(super) swizzle: [u32; 2],
     /// Whether every block is orthogonal up to rounding.
@@ -48,10 +49,7 @@ pub(super) struct Schedule {
 /// No entry.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Of a rotation (c, −s; s, c) two numbers of the gradient G are kept, in the places of c and s: p = G₀₀ + G₁₁ and q =
-/// G₁₀ − G₀₁. All that moves c and s is in them. As entries they are ½(p, −q; q, p), the part of G that rotations can
-/// feel: the nearest such matrix.
-pub(super) const HALF: u32 = 1 << 30;
+/// The number is minus the entry.
 pub(super) const MINUS: u32 = 1 << 31;
 
 #[derive(Debug)]
@@ -63,8 +61,11 @@ pub(super) struct Pass {
     pub(super) place: Place,
     /// Where its numbers start.
     pub(super) numbers: usize,
-    /// Numbers of a window.
-    pub(super) size: usize,
+    /// Where its gradients start, and how many a window has.
+    pub(super) gradients: usize,
+    pub(super) gradient_size: usize,
+    /// Gradients are tangents: see [`Tangents`].
+    pub(super) tangent: bool,
     /// Where they start as tensor cores take them, if its blocks are whole tiles of 16.
     pub(super) packed: Option<usize>,
     pub(super) stages: Vec<Local>,
@@ -101,8 +102,9 @@ pub(super) struct Local {
     pub(super) rotation: bool,
     /// Blocks act transposed.
     pub(super) adjoint: bool,
-    /// Its first number in the window.
+    /// Its first number in the window, and the first of its gradient.
     pub(super) number: usize,
+    pub(super) gradient: usize,
 }
 
 impl Pass {
@@ -114,10 +116,15 @@ impl Pass {
     pub(super) fn is_wide(&self) -> bool {
         self.window > MOST_IN_REGISTERS && self.stages.len() == 1
     }
+
+    /// Whether blocks of this size are alone in its windows, and large.
+    fn is_wide_of(&self, b: usize) -> bool {
+        self.window > MOST_IN_REGISTERS && self.window == b
+    }
 }
 
 impl Local {
-    /// Numbers of a block, as they are stored, and of its gradient.
+    /// Numbers of a block, as they are stored.
     fn size(&self, wide: bool) -> usize {
         let b = self.block;
         match (self.rotation, wide) {
@@ -126,16 +133,25 @@ impl Local {
             _ => b * b,
         }
     }
+
+    /// Numbers of its gradient.
+    pub(super) fn gradient_size(&self, pass: &Pass) -> usize {
+        let b = self.block;
+        match (pass.tangent, pass.is_wide_of(b)) {
+            (true, _) => b * (b - 1) / 2,
+            (_, true) => b.next_multiple_of(4) * b,
+            _ => b * b,
+        }
+    }
 }
 
-/// What a number of a part is: entry (i, k) of a block of a stage, and how its gradient is one.
+/// What a number of a part is, or one of its gradients: entry (i, k) of a block of a stage.
 struct Filled {
     stage: usize,
     block: usize,
     i: usize,
     k: usize,
     at: usize,
-    flags: u32,
 }
 
 impl Schedule {
@@ -164,12 +180,13 @@ impl Schedule {
             index: Vec::new(),
             numbers: Vec::new(),
             packed: 0,
-            starts: Vec::new(),
-            places: Vec::new(),
+            gradients: 0,
+            entries: Sums::default(),
+            tangents: Tangents::default(),
             swizzle: [31; 2],
             exact: plan.is_exact(),
         };
-        let (mut at, mut filled) = (0, Vec::new());
+        let (mut at, mut filled) = (0, [Vec::new(), Vec::new()]);
         for count in cut(length, &stages, window) {
             let these = &stages[at..at + count];
             let windows = if count > 1 { together(length, these, window) } else { None };
@@ -193,7 +210,7 @@ impl Schedule {
     }
 
     /// One more pass, of these stages, which are the next ones; `filled` tells what its numbers are.
-    fn push(&mut self, stages: &[Split<'_>], windows: &Windows, filled: &mut Vec<Filled>) {
+    fn push(&mut self, stages: &[Split<'_>], windows: &Windows, filled: &mut [Vec<Filled>; 2]) {
         let count = windows.coordinates.len();
         let window = windows.coordinates[0].len();
         let wide = window > MOST_IN_REGISTERS && stages.len() == 1;
@@ -208,38 +225,58 @@ impl Schedule {
             });
         let before: usize = self.passes.iter().map(|pass| pass.stages.len()).sum();
         let numbers = self.numbers.len();
-        let mut pass = Pass { window, count, place, numbers, size: 0, packed: None, stages: Vec::new() };
+        let gradients = self.gradients;
+        let tangent = self.exact && !wide;
+        let mut pass = Pass {
+            window,
+            count,
+            place,
+            numbers,
+            gradients,
+            gradient_size: 0,
+            tangent,
+            packed: None,
+            stages: Vec::new(),
+        };
         if wide && window.is_multiple_of(16) && window <= MOST_ON_TENSOR_CORES {
             pass.packed = Some(self.packed);
             self.packed += pass.packed_len();
         }
-        let mut number = 0;
+        let (mut number, mut gradient) = (0, 0);
         for (s, split) in stages.iter().enumerate() {
             let position = |c: &usize| windows.coordinates[0].iter().position(|x| x == c).unwrap_or(0);
             let at = windows.blocks[s][0].iter().flat_map(|j| split.blocks[*j].iter().map(position)).collect();
             let (stage, block) = (split.stage, split.stage.layout().block_size());
-            let local = Local { block, rotation: is_rotation(stage), adjoint: stage.is_adjoint(), at, number };
-            number += (windows.blocks[s][0].len() * local.size(wide)).next_multiple_of(4);
+            let (rotation, adjoint) = (is_rotation(stage), stage.is_adjoint());
+            let local = Local { block, rotation, adjoint, at, number, gradient };
+            let blocks = windows.blocks[s][0].len();
+            number += (blocks * local.size(wide)).next_multiple_of(4);
+            gradient += (blocks * local.gradient_size(&pass)).next_multiple_of(4);
             pass.stages.push(local);
         }
-        pass.size = number;
         self.numbers.resize(pass.numbers + number * count, NONE);
+        pass.gradient_size = gradient.max(4); // of blocks of one, nothing: but room
+        self.gradients += pass.gradient_size * count;
+        let [numbers, gradients] = filled;
         for (s, local) in pass.stages.iter().enumerate() {
             let b = local.block;
-            let size = local.size(wide);
+            let sizes = [local.size(wide), local.gradient_size(&pass)];
             for (w, blocks) in windows.blocks[s].iter().enumerate() {
-                let lane = |e: usize| pass.numbers + (e / 4 * count + w) * 4 + e % 4;
+                let lane = |first: usize, e: usize| first + (e / 4 * count + w) * 4 + e % 4;
                 for (q, j) in blocks.iter().enumerate() {
                     for (i, k) in (0..b).flat_map(|i| (0..b).map(move |k| (i, k))) {
-                        let e = if wide { i / 4 * 4 * b + k * 4 + i % 4 } else { i * b + k };
-                        // c and s are the entries of the first column; p and q of the gradient go there as well.
-                        let e = if local.rotation { usize::from(i != k) } else { e };
-                        let flags = match local.rotation {
-                            true => HALF | if i < k { MINUS } else { 0 },
-                            false => 0,
+                        let whole = if wide { i / 4 * 4 * b + k * 4 + i % 4 } else { i * b + k };
+                        // c and s are the entries of the first column.
+                        let e = if local.rotation { usize::from(i != k) } else { whole };
+                        let at = lane(pass.numbers, local.number + q * sizes[0] + e);
+                        numbers.push(Filled { stage: before + s, block: *j, i, k, at });
+                        let e = match pass.tangent {
+                            true if i < k => pair(b, i, k),
+                            true => continue,
+                            false => whole,
                         };
-                        let at = lane(local.number + q * size + e);
-                        filled.push(Filled { stage: before + s, block: *j, i, k, at, flags });
+                        let at = lane(pass.gradients, local.gradient + q * sizes[1] + e);
+                        gradients.push(Filled { stage: before + s, block: *j, i, k, at });
                     }
                 }
             }
@@ -248,26 +285,37 @@ impl Schedule {
     }
 
     /// Numbers and gradients of all parts, from what those of one are.
-    fn fill(&mut self, entries: usize, stages: &[Split<'_>], filled: &[Filled]) {
-        let part = self.numbers.len();
-        self.numbers = std::vec![NONE; part * self.parts()];
-        let mut places = Vec::with_capacity(filled.len() * self.parts());
+    fn fill(&mut self, entries: usize, stages: &[Split<'_>], [numbers, gradients]: &[Vec<Filled>; 2]) {
+        let of_part = self.numbers.len();
+        self.numbers = std::vec![NONE; of_part * self.parts()];
+        let tangent: Vec<bool> = self.passes.iter().flat_map(|pass| pass.stages.iter().map(|_| pass.tangent)).collect();
+        let mut tangents = Tangents::new(stages, &tangent);
+        let (mut sums, mut moments) = (Vec::new(), Vec::new());
         for p in 0..self.parts() {
-            for Filled { stage, block, i, k, at, flags } in filled {
-                let split = &stages[*stage];
-                let group = split.stage.group_of(split.owners[p][*block]);
-                let (entry, at) = (split.stage.entry(group, *i, *k) as u32, p * part + at);
-                if *flags == 0 || *k == 0 {
-                    self.numbers[at] = entry;
+            let group = |stage: usize, block: usize| stages[stage].stage.group_of(stages[stage].owners[p][block]);
+            for Filled { stage, block, i, k, at } in numbers {
+                let (of, group, at) = (stages[*stage].stage, group(*stage, *block), (p * of_part + at) as u32);
+                let rotation = is_rotation(of);
+                if !rotation || *k == 0 {
+                    self.numbers[at as usize] = of.entry(group, *i, *k) as u32;
                 }
-                places.push((entry, at as u32 | flags));
+                if tangent[*stage] {
+                    let unit = tangents.unit(*stage, group, *i, *k);
+                    tangents.order[unit] = of.entry(group, *i, *k) as u32;
+                    tangents.numbers[unit] = at | if rotation && i < k { MINUS } else { 0 };
+                }
+            }
+            for Filled { stage, block, i, k, at } in gradients {
+                let (of, group, at) = (stages[*stage].stage, group(*stage, *block), p * self.gradients + at);
+                match tangent[*stage] {
+                    true => moments.push((tangents.moment(*stage, group, *i, *k), at as u32)),
+                    false => sums.push((of.entry(group, *i, *k) as u32, at as u32)),
+                }
             }
         }
-        places.sort_unstable_by_key(|(entry, at)| (*entry, at & !(HALF | MINUS)));
-        self.starts = std::vec![0; entries + 1];
-        places.iter().for_each(|(entry, _)| self.starts[*entry as usize + 1] += 1);
-        (0..entries).for_each(|e| self.starts[e + 1] += self.starts[e]);
-        self.places = places.into_iter().map(|(_, at)| at).collect();
+        self.entries = Sums::new(entries, sums);
+        tangents.sums = Sums::new(tangents.moments, moments);
+        self.tangents = tangents;
     }
 
     /// Whether there are blocks of more than two coordinates in registers.
@@ -316,7 +364,7 @@ impl Schedule {
 
 /// Places of numbers leave two bits of 32 to flags.
 pub(super) fn check_numbers(numbers: usize) -> Result<()> {
-    if numbers < HALF as usize {
+    if numbers < 1 << 30 {
         return Ok(());
     }
     let (what, expected) = ("plan on a device", "fewer than 2^30 numbers, shared blocks once for each");

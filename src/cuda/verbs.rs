@@ -101,7 +101,7 @@ pub(super) fn apply(
 /// by how many blocks of threads run at a time: the fewest that keep the device as busy as can be, but no more than
 /// there are tiles, nor than 1 GiB unless one is more.
 pub(super) fn slots(schedule: &Schedule, tile: Tile, multiprocessors: usize, batch: usize) -> usize {
-    let bytes = (4 * tile.copies(schedule) * schedule.numbers.len()).max(1);
+    let bytes = (4 * tile.copies() * sums(schedule)).max(1);
     let (parts, resident) = (schedule.parts(), multiprocessors * tile.gradients_side_by_side(schedule));
     // The share of the device that works, in the mean.
     let share = |slots: usize| {
@@ -114,9 +114,14 @@ pub(super) fn slots(schedule: &Schedule, tile: Tile, multiprocessors: usize, bat
     slots.min(batch.div_ceil(tile.vectors())).min((1 << 30) / bytes).max(1)
 }
 
+/// Sums over the batch that gradients are made of.
+pub(super) fn sums(schedule: &Schedule) -> usize {
+    schedule.gradients * schedule.parts()
+}
+
 /// Numbers of scratch memory for the slots, and for their sum behind them.
 pub(super) fn scratch(schedule: &Schedule, tile: Tile, multiprocessors: usize, batch: usize) -> usize {
-    (slots(schedule, tile, multiprocessors, batch) * tile.copies(schedule) + 1) * schedule.numbers.len()
+    (slots(schedule, tile, multiprocessors, batch) * tile.copies() + 1) * sums(schedule)
 }
 
 /// The adjoint of its derivative: gx ← op(Q)ᵀ gy, `slots` ← gradients of windows.
@@ -154,16 +159,36 @@ pub(super) fn vjp(
                 optional(wanted.gradient, "slots"),
             ]),
         });
-        if wanted.gradient && !schedule.numbers.is_empty() {
-            let size = schedule.numbers.len();
-            let many = slots * tile.copies(schedule);
-            let sums = Buffer("sums");
-            let arguments = [Buffer("slots"), Integer(size as i64), Integer(many as i64), sums.clone()];
+        let size = sums(schedule);
+        if wanted.gradient && size > 0 {
+            let many = slots * tile.copies();
+            let arguments = [Buffer("slots"), Integer(size as i64), Integer(many as i64), Buffer("sums")];
             calls.push(threads_of_256("add_slots", size, Vec::from(arguments)));
-            let entries = schedule.starts.len() - 1;
-            let arguments = [sums, Buffer("starts"), Buffer("places"), Buffer("d_factors"), Integer(entries as i64)];
-            calls.push(threads_of_256("scatter", entries, Vec::from(arguments)));
+            calls.extend(add_gradients(schedule, transposed));
         }
+    }
+    calls
+}
+
+/// `d_factors` += what the `sums` are of.
+fn add_gradients(schedule: &Schedule, transposed: bool) -> Vec<Call<'_>> {
+    use Argument::{Buffer, Integer};
+    let mut calls = Vec::new();
+    if !schedule.entries.places.is_empty() {
+        let count = schedule.entries.count();
+        let named = ["sums", "starts", "places", "d_factors"].map(Buffer);
+        let arguments = named.into_iter().chain([Integer(count as i64)]).collect();
+        calls.push(threads_of_256("scatter", count, arguments));
+    }
+    let tangents = &schedule.tangents;
+    if tangents.moments > 0 {
+        let named = ["sums", "moment_starts", "moment_places", "moments"].map(Buffer);
+        let arguments = named.into_iter().chain([Integer(tangents.moments as i64)]).collect();
+        calls.push(threads_of_256("add_moments", tangents.moments, arguments));
+        let (count, stages) = (tangents.order.len(), tangents.stages.len() as i64);
+        let named = ["moments", "numbers", "entry_numbers", "order", "stages"].map(Buffer);
+        let more = [Integer(stages), Integer(i64::from(transposed)), Buffer("d_factors"), Integer(count as i64)];
+        calls.push(threads_of_256("add_tangents", count, named.into_iter().chain(more).collect()));
     }
     calls
 }

@@ -5,7 +5,4 @@
     extern __shared__ __align__(16) unsigned char memory_[]; \
     type* name = reinterpret_cast<type*>(memory_)
 #define ASSUME(what) __builtin_assume(what)
-
-// The number that the thread of the warp has whose number differs in this bit.
-__device__ inline float shuffle(float x, int bit) { return __shfl_xor_sync(0xffffffffu, x, bit); }
 #endif

@@ -4,10 +4,10 @@
 //
 // FROM_INPUT: `saved` is x, not y. HAS_GX, HAS_GRADIENT: what is wanted. A part of the vector and a slot belong to a
 // block of threads: it takes every so many-th tile and adds its gradients, in this order, to the slot. A thread takes
-// its window of L planes, one after the other, and keeps the sums; MERGE threads of a warp that have the same window
-// add up theirs, and each then has some of the window's numbers. The others, GROUPS, have a copy in the slot each.
+// its window of L planes, one after the other, and keeps the sums; threads that have the same window of other planes
+// have a copy of the slot each, COPIES.
 
-#define GROUPS (PLANES / L / MERGE)
+#define COPIES (PLANES / L)
 
 // The numbers of a window from `from` up to `to` are added to those of the slot. All of them are whole fours.
 template <class P>
@@ -15,59 +15,51 @@ __device__ inline void add(const float (&sums)[P::SIZE], int from, int to, float
 #pragma unroll
     for (int e = 0; e < P::SIZE; e += 4) {
         if (e < from || e >= to) continue;
-        Four* at = reinterpret_cast<Four*>(slot + P::NUMBERS) + e / 4 * P::COUNT + w;
+        Four* at = reinterpret_cast<Four*>(slot + P::GRADIENTS) + e / 4 * P::COUNT + w;
         Four four;
 #pragma unroll
         for (int n = 0; n < 4; n++) four.v[n] = sums[e + n];
-        if (!begins) {
-            const Four before = *at;
-#pragma unroll
-            for (int n = 0; n < 4; n++) four.v[n] = __fadd_rn(before.v[n], four.v[n]);
-        }
-        *at = four;
+        if (begins)
+            *at = four;
+        else
+            add_four(at, four);
     }
 }
 
-// Stage S backwards in the registers of a window: a is its output and becomes its input (EXACT), g likewise for
-// gradients.
+// Stage S backwards in the registers of a window. Orthogonal blocks (EXACT): a is its output and becomes its input, g
+// likewise for gradients; what is added up are moments (gradients.rs). Otherwise a is its input, and the gradient of
+// entry (i, k) of a block that acts as it is stored is g_i·a_k; of one that acts transposed, g_k·a_i.
 template <class P, class S, bool T>
 __device__ inline void stage_back(
     Chunk (&a)[P::WINDOW][K], Chunk (&g)[P::WINDOW][K], const float* __restrict__ numbers, float (&sums)[P::SIZE], unsigned w) {
     const bool flip = T != S::ADJOINT;
-    if (EXACT) stage<P, S, !T>(a, numbers, w);
+    const Chunk(&l)[P::WINDOW][K] = flip ? a : g, (&r)[P::WINDOW][K] = flip ? g : a;
+    if (EXACT) {
+        stage<P, S, !T>(a, numbers, w);
+        stage<P, S, !T>(g, numbers, w);
+    }
     if (HAS_GRADIENT) {
-        const int each = S::ROTATION ? 2 : S::B * S::B;
 #pragma unroll
-        for (int e = 0; e < S::BLOCKS * each; e++) {
-            const int q = e / each, i = e % each / S::B, k = e % each % S::B;
-            float sum = sums[S::NUMBER + e];
+        for (int q = 0; q < S::BLOCKS; q++) {
+            int e = S::GRADIENT + q * S::SIZE;
 #pragma unroll
-            for (int v = 0; v < C; v++) {
-                if (S::ROTATION) {
-                    // p or q: see schedule.rs.
-                    const Chunk(&l)[P::WINDOW][K] = flip ? a : g, (&r)[P::WINDOW][K] = flip ? g : a;
-                    const float l0 = l[S::at(q, 0)][0].v[v], l1 = l[S::at(q, 1)][0].v[v];
-                    const float r0 = r[S::at(q, 0)][0].v[v], r1 = r[S::at(q, 1)][0].v[v];
-                    if (e % 2 == 0) {
-                        sum = __fmaf_rn(l1, r1, __fmaf_rn(l0, r0, sum));
-                    } else {
-                        sum = __fmaf_rn(-l0, r1, __fmaf_rn(l1, r0, sum));
+            for (int i = 0; i < S::B; i++)
+#pragma unroll
+                for (int k = EXACT ? i + 1 : 0; k < S::B; k++, e++)
+#pragma unroll
+                    for (int v = 0; v < C; v++) {
+                        sums[e] = __fmaf_rn(l[S::at(q, i)][0].v[v], r[S::at(q, k)][0].v[v], sums[e]);
+                        if (EXACT) sums[e] = __fmaf_rn(-l[S::at(q, k)][0].v[v], r[S::at(q, i)][0].v[v], sums[e]);
                     }
-                } else {
-                    sum = __fmaf_rn(g[S::at(q, flip ? k : i)][0].v[v], a[S::at(q, flip ? i : k)][0].v[v], sum);
-                }
-            }
-            sums[S::NUMBER + e] = sum;
         }
     }
-    stage<P, S, !T>(g, numbers, w);
+    if (!EXACT) stage<P, S, !T>(g, numbers, w);
 }
 
 // Of one plane only: the slot is added to stage by stage, so that no sum waits.
 template <class P, class S>
 __device__ inline void add_stage(const float (&sums)[P::SIZE], float* slot, unsigned w, bool begins) {
-    const int size = S::BLOCKS * (S::ROTATION ? 2 : S::B * S::B);
-    if (HAS_GRADIENT && L == 1 && MERGE == 1) add<P>(sums, S::NUMBER, S::NUMBER + size, slot, w, begins);
+    if (HAS_GRADIENT && L == 1) add<P>(sums, S::GRADIENT, S::GRADIENT + S::BLOCKS * S::SIZE, slot, w, begins);
 }
 
 template <class P, bool T>
@@ -124,23 +116,6 @@ template <class P, bool T, bool WIDE> struct Back {
         }
     }
 
-    // What threads with the same window have summed up, each number in one of them: from number `begin` on a
-    // MERGE-th.
-    __device__ static inline int merge(float (&sums)[P::SIZE], unsigned lane) {
-        int begin = 0;
-#pragma unroll
-        for (int bit = P::COUNT, half = P::SIZE / 2; bit < P::COUNT * MERGE; bit *= 2, half /= 2) {
-            const bool upper = lane & bit;
-#pragma unroll
-            for (int e = 0; e < half; e++) {
-                const float other = shuffle(upper ? sums[e] : sums[e + half], bit);
-                sums[e] = __fadd_rn(upper ? sums[e + half] : sums[e], other);
-            }
-            begin += upper ? half : 0;
-        }
-        return begin;
-    }
-
     __device__ static inline void run(
         Chunk* a_tile, Chunk* g_tile, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index,
         bool begins, const Outsides& outsides) {
@@ -149,19 +124,14 @@ template <class P, bool T, bool WIDE> struct Back {
             const unsigned item = thread() + n * THREADS;
             if (items % THREADS != 0 && item >= items) break;
             const unsigned w = item % P::COUNT, group = item / P::COUNT;
-            float* slot = gradients + (long long)(group / MERGE) * (PARTS * PART);
+            float* slot = gradients + (long long)group * (PARTS * GRADIENTS_OF_PART);
             float sums[P::SIZE];
 #pragma unroll
             for (int e = 0; e < P::SIZE; e++) sums[e] = 0.0f;
 #pragma unroll 1
             for (int p = 0; p < L; p++)
                 plane(a_tile, g_tile, numbers, sums, slot, index, w, group + p * (PLANES / L), begins, outsides);
-            if (HAS_GRADIENT && MERGE > 1) {
-                const int begin = merge(sums, thread() % 32);
-                add<P>(sums, 0, P::SIZE / MERGE, slot + begin * P::COUNT, w, begins);
-            } else if (HAS_GRADIENT && L > 1) {
-                add<P>(sums, 0, P::SIZE, slot, w, begins);
-            }
+            if (HAS_GRADIENT && L > 1) add<P>(sums, 0, P::SIZE, slot, w, begins);
         }
         __syncthreads();
     }
@@ -184,7 +154,7 @@ template <class P, bool T> struct Back<P, T, true> {
             const int B = S::B, quads = (B + 3) / 4;
             for (unsigned item = thread(); item < P::COUNT * quads * (PLANES / L); item += THREADS) {
                 const unsigned w = item % P::COUNT, quad = item / P::COUNT % quads, group = item / P::COUNT / quads;
-                Four* to = reinterpret_cast<Four*>(gradients + (long long)group * (PARTS * PART) + P::NUMBERS) + quad * B * P::COUNT + w;
+                Four* to = reinterpret_cast<Four*>(gradients + (long long)group * (PARTS * GRADIENTS_OF_PART) + P::GRADIENTS) + quad * B * P::COUNT + w;
                 Chunk rows[4][L];
 #pragma unroll
                 for (int i = 0; i < 4; i++)
@@ -253,7 +223,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply_vjp(
     const unsigned part = blockIdx.x % PARTS, slot = blockIdx.x / PARTS;
     const long long step = (long long)(gridDim.x / PARTS) * (C * PLANES);
     numbers += (long long)part * PART;
-    float* gradients = slots + ((long long)slot * GROUPS * PARTS + part) * PART;
+    float* gradients = slots + ((long long)slot * COPIES * PARTS + part) * GRADIENTS_OF_PART;
     bool begins = true;
     for (long long first = (long long)slot * (C * PLANES); first < batch; first += step) {
         const int left = vectors_left(batch, first);
