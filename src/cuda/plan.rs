@@ -104,7 +104,8 @@ impl DevicePlan {
     pub fn tuned(stream: &Stream, plan: &Plan<f32>, tuning: Tuning) -> Result<Self> {
         let window = tuning.window.unwrap_or(WINDOW).clamp(1, 32);
         // What cannot be undone is computed again, stage by stage.
-        let schedule = Schedule::new(plan, if plan.is_exact() { window } else { 1 })?;
+        let mut schedule = Schedule::new(plan, if plan.is_exact() { window } else { 1 })?;
+        schedule.chain = schedule.chain.filter(|_| tuning.tile.is_none()); // it has no tile
         let shared = stream.device().shared();
         let given = |sizes, tiles| {
             Tile::new(sizes, tuning.ahead).filter(|tile| tiles * tile.bytes(schedule.length) <= shared).ok_or_else(

@@ -12,6 +12,7 @@
 use std::format;
 use std::vec::Vec;
 
+use super::chain::Chain;
 use super::windows::{Split, Windows, cut, formula, single, split, together};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Source, Stage};
@@ -33,8 +34,10 @@ pub(super) struct Schedule {
     pub(super) index: Vec<u16>,
     /// The plan's entry that each number is, part after part; [`NONE`] fills fours up.
     pub(super) numbers: Vec<u32>,
-    /// Sixteen bytes of a part's entries as tensor cores take them (`kernels/tensor.cuh`).
+    /// Sixteen bytes of a part's entries as tensor cores take them (`kernels/tensor.cuh`, `kernels/chain_pack.cu`).
     pub(super) packed: usize,
+    /// How vectors of half precision stay in registers, where they can.
+    pub(super) chain: Option<Chain>,
     /// Gradients of windows lie as their numbers do. That of entry e of the plan is the sum of those at
     /// `places`[`starts`[e]..`starts`[e + 1]]; see [`HALF`], [`MINUS`].
     pub(super) starts: Vec<u32>,
@@ -162,6 +165,7 @@ impl Schedule {
             index: Vec::new(),
             numbers: Vec::new(),
             packed: 0,
+            chain: None,
             starts: Vec::new(),
             places: Vec::new(),
             swizzle: [31; 2],
@@ -177,6 +181,7 @@ impl Schedule {
         check_numbers(schedule.numbers.len().saturating_mul(schedule.parts()))?;
         schedule.fill(plan.num_entries(), &stages, &filled);
         schedule.swizzle = schedule.best_swizzle();
+        schedule.chain = Chain::new(&schedule);
         Ok(schedule)
     }
 
