@@ -76,9 +76,8 @@ pub(crate) fn tunings(gradient: bool) -> Result<Vec<Case>> {
             (8, [2, 16, 4, 32]),
         ],
         &[
+            (0, [0; 4]),
             (8, [4, 8, 1, 128]),
-            (8, [4, 4, 1, 64]),
-            (8, [4, 4, 1, 32]),
             (8, [4, 8, 1, 64]),
             (8, [4, 12, 1, 96]),
             (8, [4, 16, 1, 128]),
@@ -111,8 +110,8 @@ pub(crate) fn tunings(gradient: bool) -> Result<Vec<Case>> {
     let mut all = Vec::new();
     for (case, tiles) in cases(true)?.into_iter().zip(if gradient { gradients } else { apply }) {
         for (window, tile) in tiles {
-            let mut tuning = Tuning { window: Some(*window), ..Tuning::default() };
-            *if gradient { &mut tuning.gradient_tile } else { &mut tuning.tile } = Some(*tile);
+            let mut tuning = Tuning { window: (*window > 0).then_some(*window), ..Tuning::default() };
+            *if gradient { &mut tuning.gradient_tile } else { &mut tuning.tile } = (*window > 0).then_some(*tile);
             all.push(Case { tuning, ..case.clone() });
             if gradient {
                 tuning.ahead = 1;

@@ -353,8 +353,8 @@ impl<E: Number> Batch<'_, E> {
     /// As kernels see it.
     pub(super) fn shape(&self) -> Rows {
         let (batch, stride) = (self.place.batch, self.place.stride);
-        let four = 4 * size_of::<E>() as u64;
-        Rows { batch, stride, aligned: self.address().is_multiple_of(four) && stride.is_multiple_of(4) }
+        let aligned = self.address().is_multiple_of(16) && (stride * size_of::<E>()).is_multiple_of(16);
+        Rows { batch, stride, aligned }
     }
 
     fn extent(&self) -> Range<u64> {

@@ -30,6 +30,12 @@ pub(super) enum Kernel {
         aligned: bool,
         transposed: bool,
     },
+    /// `apply` in registers, on tensor cores.
+    Chain {
+        stored: Stored,
+        aligned: bool,
+        transposed: bool,
+    },
     Vjp {
         tile: Tile,
         stored: Stored,

@@ -40,6 +40,7 @@ mod blas;
 mod blocks;
 mod buffer;
 mod call;
+mod chain;
 mod device;
 mod driver;
 #[cfg(test)]

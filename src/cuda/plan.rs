@@ -147,7 +147,8 @@ impl DevicePlan {
             true => tuning.window.map_or_else(|| verbs::windows(plan), |window| [window.clamp(1, 32); 2]),
             false => [1; 2],
         };
-        let forward = Way::new(stream, plan, window)?;
+        let mut forward = Way::new(stream, plan, window)?;
+        forward.schedule.chain = forward.schedule.chain.filter(|_| tuning.tile.is_none()); // it has no tile
         let backward = match gradient_window == window {
             true => None,
             false => Some(Way::new(stream, plan, gradient_window)?),

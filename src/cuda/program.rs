@@ -91,9 +91,10 @@ pub(super) struct Program {
     pub(super) source: String,
 }
 
-const PRELUDE: &str = include_str!("kernels/prelude.cuh");
-const NUMBERS: &str = include_str!("kernels/numbers.cuh");
+pub(super) const PRELUDE: &str = include_str!("kernels/prelude.cuh");
+pub(super) const NUMBERS: &str = include_str!("kernels/numbers.cuh");
 const TILE: &str = include_str!("kernels/tile.cuh");
+pub(super) const PRODUCTS: &str = include_str!("kernels/products.cuh");
 const TENSOR: &str = include_str!("kernels/tensor.cuh");
 const PACK: &str = include_str!("kernels/pack.cu");
 const STAGES: &str = include_str!("kernels/stages.cuh");
@@ -275,7 +276,6 @@ pub(super) fn pack(schedule: &Schedule, pass: &Pass, packed: usize) -> Program {
     let mut source = String::new();
     for (name, value) in [
         ("STORED", 0),
-        ("TENSOR", 0),
         ("B", pass.window),
         ("COUNT", pass.count),
         ("NUMBERS", pass.numbers),
@@ -285,7 +285,7 @@ pub(super) fn pack(schedule: &Schedule, pass: &Pass, packed: usize) -> Program {
     ] {
         _ = writeln!(source, "#define {name} {value}");
     }
-    for text in [PRELUDE, NUMBERS, TENSOR, PACK] {
+    for text in [PRELUDE, NUMBERS, PRODUCTS, PACK] {
         source.push_str(text);
     }
     Program { kernel: "pack", source }
@@ -380,7 +380,7 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
     source.push_str(PRELUDE);
     source.push_str(NUMBERS);
     source.push_str(TILE);
-    for text in [TENSOR, STAGES] {
+    for text in [PRODUCTS, TENSOR, STAGES] {
         source.push_str(text);
     }
     for (at, pass) in schedule.passes.iter().enumerate() {
@@ -452,7 +452,7 @@ fn describe(at: usize, pass: &Pass, source: &mut String) {
     _ = writeln!(source, "    typedef List<{}> Stages;\n    typedef Stage0 Only;\n}};", names.join(", "));
 }
 
-fn array(name: &str, values: &[usize]) -> String {
+pub(super) fn array(name: &str, values: &[usize]) -> String {
     let values: std::vec::Vec<_> = values.iter().map(|v| format!("{v}")).collect();
     format!("const int {name}[] = {{{}}}; ", values.join(", "))
 }

@@ -12,6 +12,7 @@
 use std::format;
 use std::vec::Vec;
 
+use super::chain::Chain;
 use super::gradients::{Sums, Tangents, pair};
 use super::windows::{Split, Windows, cut, formula, single, split, together};
 use crate::error::{Error, Result};
@@ -34,8 +35,10 @@ pub(super) struct Schedule {
     pub(super) index: Vec<u16>,
     /// The plan's entry that each number is, part after part; [`NONE`] fills fours up.
     pub(super) numbers: Vec<u32>,
-    /// Sixteen bytes of a part's entries as tensor cores take them (`kernels/tensor.cuh`).
+    /// Sixteen bytes of a part's entries as tensor cores take them (`kernels/tensor.cuh`, `kernels/chain_pack.cu`).
     pub(super) packed: usize,
+    /// How vectors of half precision stay in registers, where they can.
+    pub(super) chain: Option<Chain>,
     /// Numbers of a part's gradients, and where those of all parts go.
     pub(super) gradients: usize,
     pub(super) entries: Sums,
@@ -180,6 +183,7 @@ impl Schedule {
             index: Vec::new(),
             numbers: Vec::new(),
             packed: 0,
+            chain: None,
             gradients: 0,
             entries: Sums::default(),
             tangents: Tangents::default(),
@@ -196,6 +200,7 @@ impl Schedule {
         check_numbers(schedule.numbers.len().saturating_mul(schedule.parts()))?;
         schedule.fill(plan.num_entries(), &stages, &filled);
         schedule.swizzle = schedule.best_swizzle();
+        schedule.chain = Chain::new(&schedule);
         Ok(schedule)
     }
 

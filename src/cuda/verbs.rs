@@ -4,12 +4,13 @@ use std::format;
 use std::vec::Vec;
 
 use super::call::{Argument, Call, Kernel, text};
+use super::chain;
 use super::program::{self, Stored, Tile, Wanted};
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
-/// Rows of a batch: how many, how far apart, and whether they start at multiples of four numbers.
+/// Rows of a batch: how many, how far apart, and whether they start at multiples of 16 bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows {
     pub(super) batch: usize,
@@ -76,6 +77,9 @@ pub(super) fn apply(
     use Argument::{Buffer, Integer};
     if x.batch == 0 {
         return None;
+    }
+    if let (Some(chain), Stored::Bf16 | Stored::F16) = (&schedule.chain, stored) {
+        return Some(chain::apply(schedule, chain, stored, transposed, x, y));
     }
     let aligned = x.aligned && y.aligned && schedule.length.is_multiple_of(4);
     Some(Call {
@@ -212,6 +216,9 @@ pub(super) fn gather_wide(schedule: &Schedule) -> Option<Call<'_>> {
 /// `packed` ← `numbers` as tensor cores take them.
 pub(super) fn pack(schedule: &Schedule) -> Vec<Call<'_>> {
     use Argument::{Buffer, Integer};
+    if let Some(chain) = &schedule.chain {
+        return chain::pack(schedule, chain);
+    }
     let packs = schedule.passes.iter().enumerate().filter_map(|(at, pass)| Some((at, pass, pass.packed?)));
     packs
         .map(|(at, pass, packed)| {

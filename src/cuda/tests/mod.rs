@@ -6,6 +6,7 @@ mod calls;
 mod compile;
 mod gradients;
 mod random_rotations;
+mod tensor;
 
 use std::println;
 use std::vec::Vec;

@@ -1,0 +1,241 @@
+//! Large blocks of half precision on tensor cores, in registers from reading to writing (`kernels/chain.cu`): which
+//! plans go that way, and which thread has which coordinates.
+
+use std::fmt::Write;
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+use super::call::{Argument, Call, Kernel, text};
+use super::program::{self, Program, Stored};
+use super::schedule::{Pass, Schedule};
+use super::verbs::Rows;
+
+const CHAIN: &str = include_str!("kernels/chain.cu");
+const PACK: &str = include_str!("kernels/chain_pack.cu");
+
+/// Warps of a block of threads.
+const WARPS: usize = 4;
+
+/// Words that a thread holds for 16 vectors, at most: of a part, and of one more block.
+const MOST_WORDS: usize = 160;
+
+/// How a schedule's passes go through registers.
+#[derive(Debug)]
+pub(super) struct Chain {
+    /// Sixteens of vectors that a warp takes.
+    tiles: usize,
+    /// Blocks of threads that shall fit a multiprocessor side by side.
+    side_by_side: usize,
+    stages: Vec<Stage>,
+}
+
+/// Which coordinates threads have of a stage: between stages, and where it reads or writes device memory. Threads are
+/// numbered within fours.
+#[derive(Debug)]
+struct Stage {
+    /// The place of eight neighbours among a part's, for each eight of each block.
+    eights: Vec<usize>,
+    /// Neighbours that one thread has in memory.
+    run: usize,
+    /// The runs of each block that threads have there, in order, a byte for each thread.
+    order: Vec<u32>,
+    /// For runs side by side in memory: which of the part's each thread has, and the place of its registers.
+    at: Vec<u32>,
+    place: Vec<u32>,
+}
+
+impl Chain {
+    /// `None` where a pass is no single stage of blocks of 16, 32, 48 or 64 that cover a part in eights of neighbours, or
+    /// where a part is too long.
+    pub(super) fn new(schedule: &Schedule) -> Option<Self> {
+        let block = schedule.passes.iter().map(|pass| pass.window).max()?;
+        let words = |tiles: usize| tiles * (schedule.length + block) / 2;
+        let tiles = if words(2) <= 128 { 2 } else { 1 };
+        if words(tiles) > MOST_WORDS {
+            return None;
+        }
+        let stages: Option<Vec<_>> = schedule.passes.iter().map(|pass| Stage::new(schedule, pass)).collect();
+        let side_by_side = match words(tiles) {
+            0..=96 => 4,
+            97..=128 => 3,
+            _ => 2,
+        };
+        Some(Self { tiles, side_by_side, stages: stages? })
+    }
+}
+
+impl Stage {
+    fn new(schedule: &Schedule, pass: &Pass) -> Option<Self> {
+        let (b, length) = (pass.window, schedule.length);
+        if pass.packed.is_none() || pass.count * b != length {
+            return None;
+        }
+        // The places of runs of neighbours, block after block.
+        let places = |run: usize| -> Option<Vec<usize>> {
+            let coordinate = |c: usize| schedule.coordinate(pass, c / b, c % b);
+            let all: Vec<_> = (0..length).map(coordinate).collect();
+            let is_run = |c: &[usize]| c[0].is_multiple_of(run) && c.iter().enumerate().all(|(i, c0)| *c0 == c[0] + i);
+            all.chunks(run).map(|c| is_run(c).then_some(c[0] / run)).collect()
+        };
+        let eights = places(8)?;
+        let run = if b.is_multiple_of(32) { 8 } else { 4 };
+        let runs = places(run)?;
+        let mut block_of = std::vec![(0, 0); runs.len()];
+        runs.iter().enumerate().for_each(|(i, at)| block_of[*at] = (i / (b / run), i % (b / run)));
+        // Four runs that are neighbours are one each thread's, and every thread gets as many of each block.
+        let most = b / run / 4;
+        let mut owned = std::vec![[const { Vec::new() }; 4]; pass.count];
+        let (mut at, mut place) = (Vec::new(), Vec::new());
+        for four in 0..runs.len() / 4 {
+            let (mut at_word, mut place_word, mut free) = (0, 0, [true; 4]);
+            for r in 4 * four..4 * four + 4 {
+                let (w, within) = block_of[r];
+                let t = (0..4).filter(|t| free[*t]).min_by_key(|t| owned[w][*t].len())?;
+                if owned[w][t].len() == most {
+                    return None;
+                }
+                free[t] = false;
+                at_word |= (r as u32) << (8 * t);
+                place_word |= ((w * most + owned[w][t].len()) as u32) << (8 * t);
+                owned[w][t].push(within as u32);
+            }
+            at.push(at_word);
+            place.push(place_word);
+        }
+        let order = owned
+            .iter()
+            .flat_map(|threads| (0..most).map(move |q| (0..4).fold(0, |word, t| word | threads[t][q] << (8 * t))))
+            .collect();
+        Some(Self { eights, run, order, at, place })
+    }
+
+    /// As constants and small functions.
+    fn describe(&self, name: &str, pass: &Pass, packed: usize, source: &mut String) {
+        let (b, count, run) = (pass.window, pass.count, self.run);
+        _ = writeln!(
+            source,
+            "struct {name} {{\n    enum {{ B = {b}, COUNT = {count}, RUN = {run}, PACKED = {packed} }};"
+        );
+        let words = |all: &[u32]| all.iter().map(|word| *word as usize).collect::<Vec<_>>();
+        for (kind, function, values, index) in [
+            ("int", "eight(int w, int i)", self.eights.clone(), format!("w * {} + i", b / 8)),
+            ("unsigned", "at(int i)", words(&self.at), "i".into()),
+            ("unsigned", "place(int i)", words(&self.place), "i".into()),
+        ] {
+            let table = program::array("table", &values);
+            _ = writeln!(
+                source,
+                "    __device__ static inline constexpr {kind} {function} {{ {table}return table[{index}]; }}"
+            );
+        }
+        source.push_str("};\n");
+    }
+}
+
+fn define(constants: &[(&str, usize)], source: &mut String) {
+    for (name, value) in constants {
+        _ = writeln!(source, "#define {name} {value}");
+    }
+}
+
+/// y = op(Q) x.
+pub(super) fn apply<'a>(
+    schedule: &'a Schedule,
+    chain: &'a Chain,
+    stored: Stored,
+    transposed: bool,
+    x: Rows,
+    y: Rows,
+) -> Call<'a> {
+    use Argument::{Buffer, Integer};
+    let aligned = x.aligned && y.aligned;
+    Call {
+        kernel: Kernel::Chain { stored, aligned, transposed },
+        program: text(move || program(schedule, chain, stored, aligned, transposed)),
+        blocks: x.batch.div_ceil(16 * chain.tiles * WARPS) * schedule.parts(),
+        threads: 32 * WARPS,
+        shared: 0,
+        arguments: Vec::from([
+            Buffer("x"),
+            Integer(x.stride as i64),
+            Buffer("y"),
+            Integer(y.stride as i64),
+            Integer(x.batch as i64),
+            Buffer("packed"),
+        ]),
+    }
+}
+
+fn program(schedule: &Schedule, chain: &Chain, stored: Stored, aligned: bool, transposed: bool) -> Program {
+    let mut source = String::new();
+    let constants = [
+        ("STORED", stored as usize),
+        ("N", schedule.length),
+        ("PARTS", schedule.parts()),
+        ("PACKED_PART", schedule.packed),
+        ("TILES", chain.tiles),
+        ("WARPS", WARPS),
+        ("SIDE_BY_SIDE", chain.side_by_side),
+        ("ALIGNED", usize::from(aligned)),
+    ];
+    define(&constants, &mut source);
+    source.push_str(program::PRELUDE);
+    source.push_str(program::NUMBERS);
+    source.push_str(program::PRODUCTS);
+    let mut names = Vec::new();
+    for (at, (stage, pass)) in chain.stages.iter().zip(&schedule.passes).enumerate() {
+        let name = format!("Stage{at}");
+        let half = if transposed { pass.packed_len() / 2 } else { 0 };
+        stage.describe(&name, pass, pass.packed.unwrap_or(0) + half, &mut source);
+        names.push(name);
+    }
+    if transposed {
+        names.reverse();
+    }
+    let all = names.join(", ");
+    _ = writeln!(source, "template <class... Stages> struct List {{}};");
+    _ = writeln!(source, "typedef {} First;\ntypedef List<{all}> Stages;", names[0]);
+    source.push_str(CHAIN);
+    Program { kernel: "apply", source }
+}
+
+/// `packed` ← `numbers` as tensor cores take them.
+pub(super) fn pack<'a>(schedule: &'a Schedule, chain: &'a Chain) -> Vec<Call<'a>> {
+    use Argument::{Buffer, Integer};
+    let all = chain.stages.iter().zip(&schedule.passes).enumerate();
+    all.map(|(at, (stage, pass))| {
+        let count = pass.packed_len() * schedule.parts();
+        let arguments = Vec::from([Buffer("numbers"), Buffer("packed"), Integer(count as i64)]);
+        let program = text(move || pack_program(schedule, stage, pass, at));
+        Call { kernel: Kernel::Pack(at), program, blocks: count.div_ceil(256), threads: 256, shared: 0, arguments }
+    })
+    .collect()
+}
+
+fn pack_program(schedule: &Schedule, stage: &Stage, pass: &Pass, at: usize) -> Program {
+    let mut source = String::new();
+    let constants = [
+        ("STORED", 0),
+        ("B", pass.window),
+        ("COUNT", pass.count),
+        ("NUMBERS", pass.numbers),
+        ("PART", schedule.part()),
+        ("PACKED", pass.packed.unwrap_or(0)),
+        ("PACKED_PART", schedule.packed),
+        ("RUN", stage.run),
+        ("AT_START", usize::from(at == 0)),
+        ("AT_END", usize::from(at + 1 == schedule.passes.len())),
+        ("ADJOINT", usize::from(pass.stages[0].adjoint)),
+    ];
+    define(&constants, &mut source);
+    for text in [program::PRELUDE, program::NUMBERS, program::PRODUCTS] {
+        source.push_str(text);
+    }
+    let order: Vec<_> = stage.order.iter().map(|word| *word as usize).collect();
+    let index = pass.window / stage.run / 4;
+    let table = program::array("table", &order);
+    _ = writeln!(source, "__device__ inline unsigned order(int w, int i) {{ {table}return table[w * {index} + i]; }}");
+    source.push_str(PACK);
+    Program { kernel: "pack", source }
+}
