@@ -112,7 +112,7 @@ fn tune<E: Number>(stream: &Stream, cases: &[&Ready], gradient: bool) -> Result<
         };
         let tile = tuning.tile.or(tuning.gradient_tile).unwrap_or_default();
         let (name, window) = (&ready.case.name, tuning.window.unwrap_or_default());
-        println!("| {name} | {window} | {tile:?} | {} | {} |", tuning.ahead, time.map_or_else(|e| e.to_string(), text));
+        println!("| {name} | {window} | {tile:?} | {} |", time.map_or_else(|e| e.to_string(), text));
     }
     Ok(())
 }

@@ -75,13 +75,7 @@ pub(crate) fn tunings(gradient: bool) -> Result<Vec<Case>> {
             (8, [2, 16, 2, 64]),
             (8, [2, 16, 4, 32]),
         ],
-        &[
-            (0, [0; 4]),
-            (8, [4, 8, 1, 128]),
-            (8, [4, 8, 1, 64]),
-            (8, [4, 12, 1, 96]),
-            (8, [4, 16, 1, 128]),
-        ],
+        &[(0, [0; 4]), (8, [4, 8, 1, 128]), (8, [4, 8, 1, 64]), (8, [4, 12, 1, 96]), (8, [4, 16, 1, 128])],
     ];
     let gradients: [Tiles; 4] = [
         &[(8, [4, 1, 1, 128]), (8, [4, 2, 2, 128]), (8, [2, 2, 2, 128]), (8, [2, 4, 4, 128]), (16, [2, 2, 2, 64])],
@@ -113,10 +107,6 @@ pub(crate) fn tunings(gradient: bool) -> Result<Vec<Case>> {
             let mut tuning = Tuning { window: (*window > 0).then_some(*window), ..Tuning::default() };
             *if gradient { &mut tuning.gradient_tile } else { &mut tuning.tile } = (*window > 0).then_some(*tile);
             all.push(Case { tuning, ..case.clone() });
-            if gradient {
-                tuning.ahead = 1;
-                all.push(Case { tuning, ..case.clone() });
-            }
         }
     }
     Ok(all)

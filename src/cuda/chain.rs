@@ -89,8 +89,7 @@ impl Stage {
         let (mut at, mut place) = (Vec::new(), Vec::new());
         for four in 0..runs.len() / 4 {
             let (mut at_word, mut place_word, mut free) = (0, 0, [true; 4]);
-            for r in 4 * four..4 * four + 4 {
-                let (w, within) = block_of[r];
+            for (r, &(w, within)) in block_of.iter().enumerate().skip(4 * four).take(4) {
                 let t = (0..4).filter(|t| free[*t]).min_by_key(|t| owned[w][*t].len())?;
                 if owned[w][t].len() == most {
                     return None;

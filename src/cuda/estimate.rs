@@ -51,7 +51,7 @@ impl DevicePlan {
     /// The table it should come from has not been measured yet: it is a [model](Estimate) by bytes and operations, good
     /// to a factor of two or so. `examples/cuda_bench.rs` measures both.
     pub fn estimate<E: Number>(&self, batch: usize, precision: Precision) -> Estimate {
-        estimate(self.schedule(), self.tile(), self.speeds(), stored::<E>(), batch, precision)
+        estimate(self.schedule(), self.tile(stored::<E>()), self.speeds(), stored::<E>(), batch, precision)
     }
 }
 

@@ -12,7 +12,7 @@ use super::call::Call;
 use super::device::Stream;
 use super::estimate::Speeds;
 use super::loaded::Loaded;
-use super::program::{Tile, Wanted};
+use super::program::{Stored, Tile, Wanted};
 use super::schedule::Schedule;
 use super::verbs::{self, Rows};
 use crate::error::{Error, Result, check_length};
@@ -43,7 +43,8 @@ pub struct DevicePlan {
     forward: Way,
     /// Of gradients, where they are cut otherwise.
     backward: Option<Way>,
-    tile: Tile,
+    /// For vectors of single and of half precision.
+    tiles: [Tile; 2],
     /// Of two tiles at once, if they fit.
     gradient_tile: Result<Tile>,
     gradients: Gradients,
@@ -60,12 +61,18 @@ struct Way {
     schedule: Schedule,
     index: Buffer<u16>,
     source: Buffer<u32>,
+    angle_source: Buffer<u32>,
 }
 
 impl Way {
     fn new(stream: &Stream, plan: &Plan<f32>, window: usize) -> Result<Self> {
         let schedule = Schedule::new(plan, window)?;
-        Ok(Self { index: stream.upload(&schedule.index)?, source: stream.upload(&schedule.numbers)?, schedule })
+        Ok(Self {
+            index: stream.upload(&schedule.index)?,
+            source: stream.upload(&schedule.numbers)?,
+            angle_source: stream.upload(&schedule.angles)?,
+            schedule,
+        })
     }
 }
 
@@ -112,6 +119,8 @@ pub struct DeviceFactors {
     numbers: Buffer<f32>,
     /// Likewise for gradients, where they are cut otherwise.
     gradient_numbers: Option<Buffer<f32>>,
+    /// The angles of rotations, if all blocks are such, for vectors of half precision.
+    angles: Buffer<f32>,
     /// As tensor cores take them, if they do.
     packed: Buffer<u32>,
     origin: Origin,
@@ -166,7 +175,8 @@ impl DevicePlan {
                 },
             )
         };
-        let tile = tuning.tile.map_or_else(|| verbs::tile(schedule, shared), |sizes| given(sizes, 1))?;
+        let tile = |stored| tuning.tile.map_or_else(|| verbs::tile(schedule, shared, stored), |sizes| given(sizes, 1));
+        let tiles = [tile(Stored::F32)?, tile(Stored::Bf16)?];
         let gradient_tile = match tuning.gradient_tile {
             None => verbs::gradient_tile(back, shared),
             Some(sizes) => Ok(given(sizes, 2)?),
@@ -183,7 +193,7 @@ impl DevicePlan {
             made,
             loaded: Loaded::default(),
             identity: Arc::default(),
-            tile,
+            tiles,
             gradient_tile,
             gradients: Gradients::new(stream, back)?,
             stream: stream.clone(),
@@ -202,8 +212,8 @@ impl DevicePlan {
         &self.forward.schedule
     }
 
-    pub(super) fn tile(&self) -> Tile {
-        self.tile
+    pub(super) fn tile(&self, stored: Stored) -> Tile {
+        self.tiles[usize::from(stored != Stored::F32)]
     }
 
     fn backward(&self) -> &Way {
@@ -249,7 +259,14 @@ impl DevicePlan {
         let (numbers, schedule) = (numbers(&self.forward)?, &self.forward.schedule);
         let packed = self.stream.scratch(4 * schedule.packed * schedule.parts())?;
         self.run(&verbs::pack(schedule), &[("numbers", numbers.address()), ("packed", packed.address())])?;
-        Ok(DeviceFactors { numbers, gradient_numbers, packed, origin, plan: self.identity.clone() })
+        let angles = self.stream.scratch(schedule.angles.len())?;
+        let named = [
+            ("numbers", numbers.address()),
+            ("angle_source", self.forward.angle_source.address()),
+            ("angles", angles.address()),
+        ];
+        self.run(verbs::angles(schedule).as_slice(), &named)?;
+        Ok(DeviceFactors { numbers, gradient_numbers, angles, packed, origin, plan: self.identity.clone() })
     }
 
     /// The blocks at θ (length [`num_params`](Plan::num_params)), made on the device in double precision and rounded
@@ -353,13 +370,15 @@ impl DevicePlan {
         factors: &DeviceFactors,
         (x, x_at): (Rows, u64),
         (y, y_at): (Rows, u64),
-        stored: super::program::Stored,
+        stored: Stored,
         op: Op,
     ) -> Result<()> {
-        let call = verbs::apply(&self.forward.schedule, self.tile, stored, transposes(op), x, y);
+        let call = verbs::apply(&self.forward.schedule, self.tile(stored), stored, transposes(op), x, y);
         let (numbers, packed) = (factors.numbers.address(), factors.packed.address());
         let index = self.forward.index.address();
-        let named = [("x", x_at), ("y", y_at), ("numbers", numbers), ("packed", packed), ("index", index)];
+        let angles = factors.angles.address();
+        let named =
+            [("x", x_at), ("y", y_at), ("numbers", numbers), ("angles", angles), ("packed", packed), ("index", index)];
         self.run(call.as_slice(), &named)
     }
 

@@ -118,15 +118,23 @@ pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bo
     };
     let [reads, writes] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
     let writes = writes.written(stored);
-    let ways = Ways { tensor, together: tile.together, streamed: false, reads, writes };
+    let angles = has_angles(schedule, stored);
+    let ways = Ways { tensor, angles, together: tile.together, streamed: false, reads, writes };
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     _ = writeln!(source, "#define SIDE_BY_SIDE {}", tile.side_by_side(schedule));
     source.push_str(APPLY);
     Program { kernel: "apply", source }
 }
 
+/// Whether rotations are told by their angles: for vectors of half precision, for which the device's own cosine and sine
+/// are good enough.
+pub(super) fn has_angles(schedule: &Schedule, stored: Stored) -> bool {
+    stored != Stored::F32 && !schedule.angles.is_empty()
+}
+
 /// How passes go about it.
 struct Ways {
+    angles: bool,
     /// Large blocks on tensor cores.
     tensor: bool,
     /// Planes of a thread at a time.
@@ -201,12 +209,10 @@ pub(super) fn vjp(
     let ends = |pass: Option<&Pass>| pass.map_or(Direct::Not, |pass| Direct::of(pass, schedule, stored, aligned));
     // Backwards from the last pass.
     let [writes, reads] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
-    let ways = Ways { tensor: false, together: 1, streamed: true, reads, writes: writes.written(stored) };
+    let ways =
+        Ways { tensor: false, angles: false, together: 1, streamed: true, reads, writes: writes.written(stored) };
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     let saved = if schedule.exact && !wanted.from_input { reads } else { Direct::Not };
-    if tile.ahead > 0 {
-        source.insert_str(0, "#define RED\n");
-    }
     for (name, value) in [
         ("L", tile.together),
         ("GRADIENTS_OF_PART", schedule.gradients),
@@ -358,7 +364,8 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
         ("STORED", stored as usize),
         ("N", schedule.length),
         ("PARTS", schedule.parts()),
-        ("PART", schedule.part()),
+        ("PART", if ways.angles { schedule.angles.len() / schedule.parts() } else { schedule.part() }),
+        ("ANGLES", usize::from(ways.angles)),
         ("C", chunk),
         ("PLANES", planes),
         ("K", ways.together),
@@ -384,7 +391,7 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
         source.push_str(text);
     }
     for (at, pass) in schedule.passes.iter().enumerate() {
-        describe(at, pass, &mut source);
+        describe(at, pass, ways.angles, &mut source);
     }
     let names: std::vec::Vec<_> = (0..schedule.passes.len()).map(|at| format!("Pass{at}")).collect();
     _ = writeln!(source, "typedef List<{}> Passes;", names.join(", "));
@@ -392,8 +399,9 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
 }
 
 /// A pass as constants and small functions.
-fn describe(at: usize, pass: &Pass, source: &mut String) {
-    let Pass { window, count, numbers, gradients, gradient_size, .. } = pass;
+fn describe(at: usize, pass: &Pass, angles: bool, source: &mut String) {
+    let Pass { window, count, gradients, gradient_size, .. } = pass;
+    let numbers = if angles { pass.angles } else { pass.numbers };
     _ = writeln!(
         source,
         "struct Pass{at} {{\n    enum {{ AT = {at}, WINDOW = {window}, COUNT = {count}, NUMBERS = {numbers}, \

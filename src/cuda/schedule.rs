@@ -39,6 +39,9 @@ pub(super) struct Schedule {
     pub(super) packed: usize,
     /// How vectors of half precision stay in registers, where they can.
     pub(super) chain: Option<Chain>,
+    /// Where every block is a rotation (c, −s; s, c): the number c of each angle of all parts, or [`NONE`]. Angles lie
+    /// as numbers do, behind each pass's `angles`.
+    pub(super) angles: Vec<u32>,
     /// Numbers of a part's gradients, and where those of all parts go.
     pub(super) gradients: usize,
     pub(super) entries: Sums,
@@ -64,6 +67,8 @@ pub(super) struct Pass {
     pub(super) place: Place,
     /// Where its numbers start.
     pub(super) numbers: usize,
+    /// Where its angles start, if all blocks of the plan are rotations.
+    pub(super) angles: usize,
     /// Where its gradients start, and how many a window has.
     pub(super) gradients: usize,
     pub(super) gradient_size: usize,
@@ -184,6 +189,7 @@ impl Schedule {
             numbers: Vec::new(),
             packed: 0,
             chain: None,
+            angles: Vec::new(),
             gradients: 0,
             entries: Sums::default(),
             tangents: Tangents::default(),
@@ -237,6 +243,7 @@ impl Schedule {
             count,
             place,
             numbers,
+            angles: self.angles.len(),
             gradients,
             gradient_size: 0,
             tangent,
@@ -260,6 +267,11 @@ impl Schedule {
             pass.stages.push(local);
         }
         self.numbers.resize(pass.numbers + number * count, NONE);
+        for e in (0..number / 2).step_by(4) {
+            let of = |a: usize| pass.numbers + (a / 2 * count) * 4 + a % 2 * 2;
+            let c = |w, a| if 2 * a < number { (of(a) + 4 * w) as u32 } else { NONE };
+            self.angles.extend((0..count).flat_map(|w| (e..e + 4).map(move |a| c(w, a))));
+        }
         pass.gradient_size = gradient.max(4); // of blocks of one, nothing: but room
         self.gradients += pass.gradient_size * count;
         let [numbers, gradients] = filled;
@@ -317,6 +329,11 @@ impl Schedule {
                     false => sums.push((of.entry(group, *i, *k) as u32, at as u32)),
                 }
             }
+        }
+        let angles = std::mem::take(&mut self.angles);
+        if self.passes.iter().flat_map(|pass| &pass.stages).all(|stage| stage.rotation) {
+            let of = |p: usize| move |c: &u32| if *c == NONE { NONE } else { *c + (p * of_part) as u32 };
+            self.angles = (0..self.parts()).flat_map(|p| angles.iter().map(of(p))).collect();
         }
         self.entries = Sums::new(entries, sums);
         tangents.sums = Sums::new(tangents.moments, moments);

@@ -25,17 +25,25 @@ pub(super) fn windows(plan: &Plan<f32>) -> [usize; 2] {
     [if pairs { 16 } else { 8 }, 8]
 }
 
-/// The tile for vectors of length n where a block of threads has that much shared memory.
+/// The tile for vectors where a block of threads has that much shared memory.
 ///
 /// Chunks of four vectors, or fewer where they do not fit; planes until there are windows for 128 threads, each of
-/// which takes one window of one plane, or for a warp, where that is less than what belongs together.
-pub(super) fn tile(schedule: &Schedule, shared: usize) -> Result<Tile> {
-    tiles(schedule, shared, 1)
+/// which takes one window of one plane. Parts of few windows are a warp's, which waits for no other. In half precision,
+/// where more than memory counts, a thread takes large blocks for two planes at a time, and reads them once.
+pub(super) fn tile(schedule: &Schedule, shared: usize, stored: Stored) -> Result<Tile> {
+    let tile = tiles(schedule, shared, 1)?;
+    let two = schedule.has_large_windows() && stored != Stored::F32 && tile.chunk == 4;
+    let doubled = Tile { planes: 2 * tile.planes, together: 2, ..tile };
+    Ok(if two && doubled.bytes(schedule.length) <= shared.min(33 << 10) { doubled } else { tile })
 }
 
-/// The two tiles for gradients.
+/// The two tiles for gradients: with pairs, a thread takes its window of two planes, one after the other, where there
+/// is room.
 pub(super) fn gradient_tile(schedule: &Schedule, shared: usize) -> Result<Tile> {
-    tiles(schedule, shared, 2)
+    let tile = tiles(schedule, shared, 2)?;
+    let doubled = Tile { planes: 2 * tile.planes, together: 2, ..tile };
+    let two = !schedule.has_large_windows() && schedule.passes.iter().all(|pass| !pass.is_wide());
+    Ok(if two && 2 * doubled.bytes(schedule.length) <= shared.min(66 << 10) { doubled } else { tile })
 }
 
 fn tiles(schedule: &Schedule, shared: usize, tiles: usize) -> Result<Tile> {
@@ -54,8 +62,10 @@ fn tiles(schedule: &Schedule, shared: usize, tiles: usize) -> Result<Tile> {
         .iter()
         .map(|pass| if pass.is_wide() { pass.count * pass.window.div_ceil(4) } else { pass.count });
     let windows = items.min().unwrap_or(n / 4).max(1);
+    let wide = schedule.passes.iter().any(|pass| pass.is_wide());
+    let enough = if windows < 32 && !wide { 32 } else { 128 };
     let mut planes = 1;
-    while windows * planes < 128 && fits(chunk, 2 * planes, shared.min(33 << 10)) {
+    while windows * planes < enough && fits(chunk, 2 * planes, shared.min(33 << 10)) {
         planes *= 2;
     }
     // A thread that holds 64 numbers has 128 registers.
@@ -94,7 +104,7 @@ pub(super) fn apply(
             Buffer("y"),
             Integer(y.stride as i64),
             Integer(x.batch as i64),
-            Buffer("numbers"),
+            Buffer(if program::has_angles(schedule, stored) { "angles" } else { "numbers" }),
             Buffer("packed"),
             Buffer("index"),
         ]),
@@ -211,6 +221,14 @@ pub(super) fn gather_wide(schedule: &Schedule) -> Option<Call<'_>> {
     let count = schedule.numbers.len();
     let arguments = [Buffer("wide"), Buffer("wide_at"), Buffer("source"), Buffer("numbers"), Integer(count as i64)];
     (count > 0).then(|| threads_of_256("gather_wide", count, Vec::from(arguments)))
+}
+
+/// `angles` ← `numbers`, if they are told by angles.
+pub(super) fn angles(schedule: &Schedule) -> Option<Call<'_>> {
+    use Argument::{Buffer, Integer};
+    let count = schedule.angles.len();
+    let arguments = [Buffer("numbers"), Buffer("angle_source"), Buffer("angles"), Integer(count as i64)];
+    (count > 0).then(|| threads_of_256("make_angles", count, Vec::from(arguments)))
 }
 
 /// `packed` ← `numbers` as tensor cores take them.

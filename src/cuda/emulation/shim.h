@@ -43,6 +43,8 @@ static inline double __dmul_rn(double a, double b) { return a * b; }
 static inline double __dadd_rn(double a, double b) { return a + b; }
 static inline double __dsub_rn(double a, double b) { return a - b; }
 static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+static inline float fast_cos(float x) { return cosf(x); }
+static inline float fast_sin(float x) { return sinf(x); }
 static inline float __uint_as_float(unsigned x) {
     float y;
     memcpy(&y, &x, 4);

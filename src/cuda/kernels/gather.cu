@@ -15,6 +15,13 @@ extern "C" __global__ void __launch_bounds__(256) gather_wide(
     if (d < count) numbers[d] = source[d] == 0xffffffffu ? 0.0f : (float)wide[at[source[d]]];
 }
 
+// angles[a] of the rotation whose cosine is number source[a], and the next one its sine.
+extern "C" __global__ void __launch_bounds__(256) make_angles(
+    const float* __restrict__ numbers, const word* __restrict__ source, float* __restrict__ angles, long long count) {
+    const long long a = (long long)blockIdx.x * 256 + threadIdx.x;
+    if (a < count) angles[a] = source[a] == 0xffffffffu ? 0.0f : atan2f(numbers[source[a] + 1], numbers[source[a]]);
+}
+
 // sums[d] = slots[0][d] + slots[1][d] + …, in this order.
 extern "C" __global__ void __launch_bounds__(256) add_slots(
     const float* __restrict__ slots, long long size, long long many, float* __restrict__ sums) {

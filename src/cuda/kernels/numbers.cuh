@@ -48,18 +48,6 @@ struct __align__(16) Four {
     float v[4];
 };
 
-// to += x: of the memory that only this thread writes to, so that the order is the program's.
-__device__ inline void add_four(Four* to, Four x) {
-#if !defined(EMULATED) && __CUDA_ARCH__ >= 900 && defined(RED)
-    asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(x.v[0]), "f"(x.v[1]), "f"(x.v[2]), "f"(x.v[3]) : "memory");
-#else
-    const Four before = *to;
-#pragma unroll
-    for (int n = 0; n < 4; n++) x.v[n] = __fadd_rn(before.v[n], x.v[n]);
-    *to = x;
-#endif
-}
-
 // Batches in the device's memory. STREAMED: what is read or written will not be wanted soon, and something else should
 // stay in the second-level cache.
 #ifndef STREAMED

@@ -5,4 +5,6 @@
     extern __shared__ __align__(16) unsigned char memory_[]; \
     type* name = reinterpret_cast<type*>(memory_)
 #define ASSUME(what) __builtin_assume(what)
+__device__ inline float fast_cos(float x) { return __cosf(x); }
+__device__ inline float fast_sin(float x) { return __sinf(x); }
 #endif

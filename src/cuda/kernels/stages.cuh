@@ -13,13 +13,20 @@ template <class P> __device__ inline float number(const float* __restrict__ numb
     return e % 4 == 0 ? four.x : e % 4 == 1 ? four.y : e % 4 == 2 ? four.z : four.w;
 }
 
-// Entry (i, k) of block q of stage S as it acts.
+// Entry (i, k) of block q of stage S as it acts. ANGLES: rotations are told by their angles, half as many numbers, and
+// cosine and sine are the device's fast ones, 2⁻²⁰ off at most.
 template <class P, class S, bool T>
 __device__ inline float entry(const float* __restrict__ numbers, unsigned w, int q, int i, int k) {
     const bool flip = T != S::ADJOINT;
     const int row = flip ? k : i, column = flip ? i : k;
     if (S::ROTATION) {
-        const float x = number<P>(numbers, w, S::NUMBER + 2 * q + (row != column));
+        float x;
+        if (ANGLES) {
+            const float angle = number<P>(numbers, w, S::NUMBER / 2 + q);
+            x = row == column ? fast_cos(angle) : fast_sin(angle);
+        } else {
+            x = number<P>(numbers, w, S::NUMBER + 2 * q + (row != column));
+        }
         return row < column ? -x : x;
     }
     return number<P>(numbers, w, S::NUMBER + (q * S::B + row) * S::B + column);

@@ -19,10 +19,12 @@ __device__ inline void add(const float (&sums)[P::SIZE], int from, int to, float
         Four four;
 #pragma unroll
         for (int n = 0; n < 4; n++) four.v[n] = sums[e + n];
-        if (begins)
-            *at = four;
-        else
-            add_four(at, four);
+        if (!begins) {
+            const Four before = *at;
+#pragma unroll
+            for (int n = 0; n < 4; n++) four.v[n] = __fadd_rn(before.v[n], four.v[n]);
+        }
+        *at = four;
     }
 }
 

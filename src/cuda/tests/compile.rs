@@ -56,18 +56,18 @@ fn kernels_on_tiles_compile_for_gpus() {
     let shared = 227 << 10;
     println!("| kernel | threads | bytes of shared memory | registers, bytes spilled |");
     for (name, plan) in large_plans() {
-        let schedule = Schedule::new(&plan, 8).unwrap();
+        let [schedule, back] = verbs::windows(&plan).map(|window| Schedule::new(&plan, window).unwrap());
         let passes: Vec<_> = schedule.passes.iter().map(|p| (p.window, p.stages.len())).collect();
         println!("{name}: windows and stages {passes:?}, swizzle {:?}", schedule.swizzle);
         let rows = Rows { batch: 1 << 16, stride: plan.n(), aligned: true };
         let wanted = Wanted { from_input: false, gx: true, gradient: true };
-        let tile = verbs::tile(&schedule, shared).unwrap();
         for stored in [Stored::F32, Stored::Bf16] {
+            let tile = verbs::tile(&schedule, shared, stored).unwrap();
             let apply = verbs::apply(&schedule, tile, stored, false, rows, rows).unwrap();
             compile(&std::format!("{name}, {stored:?}"), &apply, "sm_90");
         }
-        let tile = verbs::gradient_tile(&schedule, shared).unwrap();
-        for call in verbs::vjp(&schedule, tile, Stored::F32, false, wanted, 132, [rows; 3]) {
+        let tile = verbs::gradient_tile(&back, shared).unwrap();
+        for call in verbs::vjp(&back, tile, Stored::F32, false, wanted, 132, [rows; 3]) {
             compile(&std::format!("{name}, F32"), &call, "sm_90");
         }
     }
@@ -83,7 +83,7 @@ fn other_kernels_compile_for_gpus() {
     for (name, plan) in plans_of_charts() {
         let schedule = Schedule::new(&plan, 8).unwrap();
         let blocks = Blocks::new(&plan).unwrap();
-        let gathers = [verbs::gather(&schedule), verbs::gather_wide(&schedule)];
+        let gathers = [verbs::gather(&schedule), verbs::gather_wide(&schedule), verbs::angles(&schedule)];
         for call in blocks.realize().iter().chain(&blocks.realize_vjp()).chain(gathers.iter().flatten()) {
             if seen.insert(call.program.clone()) {
                 compile(name, call, "sm_80");
@@ -93,7 +93,8 @@ fn other_kernels_compile_for_gpus() {
     let plan = Plan::new(96, &BlockDiagonal::new(32), CayleyNeumann { order: 3 }).unwrap();
     let schedule = Schedule::new(&plan, 1).unwrap();
     let rows = Rows { batch: 100, stride: 97, aligned: false };
-    let (one, two) = (verbs::tile(&schedule, 99 << 10).unwrap(), verbs::gradient_tile(&schedule, 99 << 10).unwrap());
+    let (one, two) =
+        (verbs::tile(&schedule, 99 << 10, Stored::F32).unwrap(), verbs::gradient_tile(&schedule, 99 << 10).unwrap());
     let wanted = Wanted { from_input: true, gx: false, gradient: true };
     let mut calls = verbs::vjp(&schedule, two, Stored::F16, true, wanted, 132, [rows; 3]);
     calls.extend(verbs::apply(&schedule, one, Stored::F16, true, rows, rows));

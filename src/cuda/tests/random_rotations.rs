@@ -40,7 +40,7 @@ fn the_model_prefers_what_is_less_work() {
     let speeds = Speeds { memory: 3.35e12, cycles: 132.0 * 1.7e9, tensor: 2048.0 };
     let of = |plan: &Plan<f32>, stored, batch, precision| {
         let schedule = Schedule::new(plan, 8).unwrap();
-        let tile = verbs::tile(&schedule, 227 << 10).unwrap();
+        let tile = verbs::tile(&schedule, 227 << 10, Stored::F32).unwrap();
         estimate::estimate(&schedule, tile, speeds, stored, batch, precision)
     };
     let butterfly = Plan::new(4096, &Butterfly::classic(2), Givens).unwrap();
