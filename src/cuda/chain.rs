@@ -57,8 +57,7 @@ impl Chain {
         }
         let stages: Option<Vec<_>> = schedule.passes.iter().map(|pass| Stage::new(schedule, pass)).collect();
         let side_by_side = match words(tiles) {
-            0..=96 => 4,
-            97..=128 => 3,
+            0..=128 => 3,
             _ => 2,
         };
         Some(Self { tiles, side_by_side, stages: stages? })
@@ -113,7 +112,10 @@ impl Stage {
     /// As constants and small functions.
     fn describe(&self, name: &str, pass: &Pass, packed: usize, source: &mut String) {
         let (b, count, run) = (pass.window, pass.count, self.run);
-        _ = writeln!(source, "struct {name} {{\n    enum {{ B = {b}, COUNT = {count}, RUN = {run}, PACKED = {packed} }};");
+        _ = writeln!(
+            source,
+            "struct {name} {{\n    enum {{ B = {b}, COUNT = {count}, RUN = {run}, PACKED = {packed} }};"
+        );
         let words = |all: &[u32]| all.iter().map(|word| *word as usize).collect::<Vec<_>>();
         for (kind, function, values, index) in [
             ("int", "eight(int w, int i)", self.eights.clone(), format!("w * {} + i", b / 8)),
@@ -192,7 +194,8 @@ fn program(schedule: &Schedule, chain: &Chain, stored: Stored, aligned: bool, tr
     }
     let all = names.join(", ");
     _ = writeln!(source, "template <class... Stages> struct List {{}};");
-    _ = writeln!(source, "typedef {} First;\ntypedef List<{all}> Stages;", names[0]);
+    _ = writeln!(source, "typedef {} First;\ntypedef {} Last;", names[0], names[names.len() - 1]);
+    _ = writeln!(source, "typedef List<{all}> Stages;");
     source.push_str(CHAIN);
     Program { kernel: "apply", source }
 }

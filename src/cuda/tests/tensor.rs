@@ -106,7 +106,9 @@ fn tensor_cores_lose_less_than_half_precision() {
     let shuffled = plan(96, &RandomShuffle { block: 16, stages: 2, seed: 3 });
     let mixed = plan(64, &BlockDiagonal::new(16)).then(plan(64, &BlockDiagonal::new(8))).unwrap();
     let mut worst = 0.0f32;
-    for (name, plan) in [("boft", plan(128, &Butterfly::boft(2, 32).unwrap())), ("shuffled", shuffled), ("mixed", mixed)] {
+    for (name, plan) in
+        [("boft", plan(128, &Butterfly::boft(2, 32).unwrap())), ("shuffled", shuffled), ("mixed", mixed)]
+    {
         let n = plan.n();
         worst = worst.max(check(name, &plan, false, &[rows(13, n), rows(8, n)]));
     }
