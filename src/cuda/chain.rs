@@ -57,8 +57,7 @@ impl Chain {
         }
         let stages: Option<Vec<_>> = schedule.passes.iter().map(|pass| Stage::new(schedule, pass)).collect();
         let side_by_side = match words(tiles) {
-            0..=96 => 4,
-            97..=128 => 3,
+            0..=128 => 3,
             _ => 2,
         };
         Some(Self { tiles, side_by_side, stages: stages? })
@@ -194,7 +193,8 @@ fn program(schedule: &Schedule, chain: &Chain, stored: Stored, aligned: bool, tr
     }
     let all = names.join(", ");
     _ = writeln!(source, "template <class... Stages> struct List {{}};");
-    _ = writeln!(source, "typedef {} First;\ntypedef List<{all}> Stages;", names[0]);
+    _ = writeln!(source, "typedef {} First;\ntypedef {} Last;", names[0], names[names.len() - 1]);
+    _ = writeln!(source, "typedef List<{all}> Stages;");
     source.push_str(CHAIN);
     Program { kernel: "apply", source }
 }

@@ -16,48 +16,63 @@ struct Words {
     word high[TILES][2][N / 8], rest[TILES][2][N / 8];
 };
 
-// The rows of a thread.
-template <class Number> struct Rows {
-    Number* at[TILES][2];
-    bool there[TILES][2];
+// A thread's vectors: rows 16m + 8h + g from `first` on, of which `left` are the warp's, in one part; t of four.
+struct Place {
+    unsigned part, g, t;
+    long long first;
+    int left;
 };
 
-// Consecutive numbers of a row. PIECE: as many as are loaded at once.
-template <int COUNT> struct __align__(2 * COUNT) Piece {
-    stored v[COUNT];
-};
+__device__ inline Place place(unsigned thread, unsigned block, long long batch) {
+    const long long first = ((long long)(block / PARTS) * WARPS + thread / 32) * (16 * TILES);
+    const int left = batch - first < 16 * TILES ? int(batch - first) : 16 * TILES;
+    return {block % PARTS, thread % 32 / 4, thread % 4, first, left};
+}
+
+// Left alone, the compiler writes word by word, behind branches.
+__device__ inline void store(const word (&x)[4], stored* to, bool there) {
+#ifdef EMULATED
+    if (there) *reinterpret_cast<uint4*>(to) = {x[0], x[1], x[2], x[3]};
+#else
+    asm volatile("{.reg .pred p; setp.ne.s32 p, %5, 0; @p st.global.v4.b32 [%0], {%1, %2, %3, %4};}"
+        ::"l"(to), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(int(there)) : "memory");
+#endif
+}
+__device__ inline void store(const word (&x)[2], stored* to, bool there) {
+#ifdef EMULATED
+    if (there) *reinterpret_cast<uint2*>(to) = {x[0], x[1]};
+#else
+    asm volatile("{.reg .pred p; setp.ne.s32 p, %3, 0; @p st.global.v2.b32 [%0], {%1, %2};}"
+        ::"l"(to), "r"(x[0]), "r"(x[1]), "r"(int(there)) : "memory");
+#endif
+}
+
+// RUN neighbours of a row, as words. PIECE: as many as are loaded at once.
 template <int RUN> struct Run {
     enum { PIECE = ALIGNED ? RUN : 1 };
-    __device__ static inline void load(const stored* from, word (&x)[RUN / 2]) {
+    __device__ static inline void get(const stored* from, word (&x)[RUN / 2]) {
+        if constexpr (PIECE == 8) {
+            const uint4 four = *reinterpret_cast<const uint4*>(from);
+            x[0] = four.x;
+            x[1] = four.y;
+            x[2] = four.z;
+            x[3] = four.w;
+        } else if constexpr (PIECE == 4) {
+            const uint2 two = *reinterpret_cast<const uint2*>(from);
+            x[0] = two.x;
+            x[1] = two.y;
+        } else {
 #pragma unroll
-        for (int i = 0; i < RUN; i += PIECE) {
-            if constexpr (PIECE == 8) {
-                const uint4 four = *reinterpret_cast<const uint4*>(from);
-                x[0] = four.x;
-                x[1] = four.y;
-                x[2] = four.z;
-                x[3] = four.w;
-            } else if constexpr (PIECE == 4) {
-                const uint2 two = *reinterpret_cast<const uint2*>(from);
-                x[0] = two.x;
-                x[1] = two.y;
-            } else {
-                x[i / 2] = i % 2 == 0 ? word(from[i]) : x[i / 2] | word(from[i]) << 16;
-            }
+            for (int i = 0; i < RUN; i += 2) x[i / 2] = from[i] | word(from[i + 1]) << 16;
         }
     }
-    __device__ static inline void store(const word (&x)[RUN / 2], stored* to) {
+    __device__ static inline void put(const word (&x)[RUN / 2], stored* to, bool there) {
+        if constexpr (PIECE > 1) {
+            store(x, to, there);
+        } else {
 #pragma unroll
-        for (int i = 0; i < RUN; i += PIECE) {
-            if constexpr (PIECE == 8) {
-                const uint4 four = {x[0], x[1], x[2], x[3]};
-                *reinterpret_cast<uint4*>(to) = four;
-            } else if constexpr (PIECE == 4) {
-                const uint2 two = {x[0], x[1]};
-                *reinterpret_cast<uint2*>(to) = two;
-            } else {
-                to[i] = stored(x[i / 2] >> i % 2 * 16);
-            }
+            for (int i = 0; i < RUN; i++)
+                if (there) to[i] = stored(x[i / 2] >> i % 2 * 16);
         }
     }
 };
@@ -70,16 +85,25 @@ template <class S> __device__ inline constexpr unsigned threads_of(int G, int R)
 }
 
 // What the first stage takes.
-template <class S> __device__ inline void read(Words& x, const Rows<const stored>& rows, unsigned t) {
+template <class S> __device__ inline void read(Words& x, const stored* vectors, long long stride, const Place& place) {
     const int runs = N / 4 / S::RUN, words = S::RUN / 2;
+    const unsigned t = place.t;
+    const stored* rows = vectors + place.first * stride + place.part * N;
     word read[runs][TILES][2][words];
+    // Zero, which the compiler does not know. So it brings numbers from where they were loaded to where products take
+    // them once, not for every product.
+    const word nothing = threadIdx.y;
 #pragma unroll
     for (int G = 0; G < runs; G++) {
         const unsigned offset = (S::at(G) >> 8 * t & 255) * S::RUN;
 #pragma unroll
         for (int m = 0; m < TILES; m++)
 #pragma unroll
-            for (int h = 0; h < 2; h++) Run<S::RUN>::load(rows.at[m][h] + offset, read[G][m][h]);
+            for (int h = 0; h < 2; h++) {
+                const int row = 16 * m + 8 * h + place.g;
+                // Behind the last vector that one again.
+                Run<S::RUN>::get(rows + (row < place.left ? row : place.left - 1) * stride + offset, read[G][m][h]);
+            }
     }
 #pragma unroll
     for (int R = 0; R < runs; R++)
@@ -97,7 +121,7 @@ template <class S> __device__ inline void read(Words& x, const Rows<const stored
                 }
             }
 #if STORED == 1
-            x.high[m][h][R * words + i] = both;
+            x.high[m][h][R * words + i] = both | nothing;
             x.rest[m][h][R * words + i] = 0;
 #else
             const float low = load(stored(both & 0xffff)), high = load(stored(both >> 16));
@@ -108,8 +132,10 @@ template <class S> __device__ inline void read(Words& x, const Rows<const stored
 }
 
 // What the last one gave.
-template <class S> __device__ inline void write(const Words& y, const Rows<stored>& rows, unsigned t) {
+template <class S> __device__ inline void write(const Words& y, stored* vectors, long long stride, const Place& place) {
     const int runs = N / 4 / S::RUN, words = S::RUN / 2;
+    const unsigned t = place.t;
+    stored* rows = vectors + place.first * stride + place.part * N;
 #pragma unroll
     for (int G = 0; G < runs; G++) {
         const unsigned offset = (S::at(G) >> 8 * t & 255) * S::RUN;
@@ -129,7 +155,8 @@ template <class S> __device__ inline void write(const Words& y, const Rows<store
                         found = true;
                     }
                 }
-                if (rows.there[m][h]) Run<S::RUN>::store(run, rows.at[m][h] + offset);
+                const int row = 16 * m + 8 * h + place.g;
+                Run<S::RUN>::put(run, rows + row * stride + offset, row < place.left);
             }
     }
 }
@@ -190,35 +217,25 @@ __device__ inline void stage(const Words& x, Words& y, const uint4* __restrict__
         }
 }
 
+// And those after it; y is what they give.
 template <bool FIRST, class S, class... Rest>
-__device__ inline void stages(
-    List<S, Rest...>, const Words& x, const uint4* __restrict__ packed, const Rows<stored>& rows, unsigned t) {
-    Words y;
-    stage<S, FIRST, sizeof...(Rest) == 0>(x, y, packed);
-    if constexpr (sizeof...(Rest) == 0)
-        write<S>(y, rows, t);
-    else
-        stages<false>(List<Rest...>(), y, packed, rows, t);
+__device__ inline void stages(List<S, Rest...>, const Words& x, Words& y, const uint4* __restrict__ packed) {
+    if constexpr (sizeof...(Rest) == 0) {
+        stage<S, FIRST, true>(x, y, packed);
+    } else {
+        Words between;
+        stage<S, FIRST, false>(x, between, packed);
+        stages<false>(List<Rest...>(), between, y, packed);
+    }
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, SIDE_BY_SIDE) apply(
     const stored* x, long long x_stride, stored* y, long long y_stride, long long batch, const uint4* __restrict__ packed) {
-    const unsigned part = blockIdx.x % PARTS, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const long long first = ((long long)(blockIdx.x / PARTS) * WARPS + threadIdx.x / 32) * (16 * TILES);
-    if (first >= batch) return; // all of the warp
-    Rows<const stored> from;
-    Rows<stored> to;
-#pragma unroll
-    for (int m = 0; m < TILES; m++)
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const long long row = first + 16 * m + 8 * h + g;
-            // Behind the last vector that one again.
-            from.at[m][h] = x + (row < batch ? row : batch - 1) * x_stride + part * N;
-            to.at[m][h] = y + row * y_stride + part * N;
-            to.there[m][h] = row < batch;
-        }
-    Words words;
-    read<First>(words, from, t);
-    stages<true>(Stages(), words, packed + (long long)part * PACKED_PART + lane, to, t);
+    Words from, to;
+    const Place reads = place(threadIdx.x, blockIdx.x, batch);
+    if (reads.left <= 0) return; // all of the warp
+    read<First>(from, x, x_stride, reads);
+    stages<true>(Stages(), from, to, packed + (long long)reads.part * PACKED_PART + threadIdx.x % 32);
+    // The same again, for all the compiler knows another (y is 0): so it keeps none of it in registers meanwhile.
+    write<Last>(to, y, y_stride, place(threadIdx.x | threadIdx.y, blockIdx.x | blockIdx.y, batch));
 }

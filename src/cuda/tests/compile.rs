@@ -73,6 +73,44 @@ fn kernels_on_tiles_compile_for_gpus() {
     }
 }
 
+/// Large blocks of half precision, whose vectors stay in registers: none may spill.
+#[test]
+fn kernels_in_registers_compile_for_gpus() {
+    if !has_compiler() {
+        return;
+    }
+    let plan = |n, topology: &dyn crate::Topology| Plan::<f32>::new(n, topology, Cayley).unwrap();
+    for (name, plan) in [
+        ("boft 2, 16 of 4096", plan(4096, &Butterfly::boft(2, 16).unwrap())),
+        ("boft 4, 16 of 4096", plan(4096, &Butterfly::boft(4, 16).unwrap())),
+        ("boft 2, 32 of 4096", plan(4096, &Butterfly::boft(2, 32).unwrap())),
+        ("boft 3, 32 of 4096", plan(4096, &Butterfly::boft(3, 32).unwrap())),
+        ("boft 4, 32 of 4096", plan(4096, &Butterfly::boft(4, 32).unwrap())),
+        ("boft 2, 64 of 4096", plan(4096, &Butterfly::boft(2, 64).unwrap())),
+        ("blocks of 32 of 4096", plan(4096, &BlockDiagonal::new(32))),
+        ("blocks of 48 of 768", plan(768, &BlockDiagonal::new(48))),
+        ("blocks of 64 of 4096", plan(4096, &BlockDiagonal::new(64))),
+    ] {
+        let schedule = Schedule::new(&plan, 8).unwrap();
+        let tile = verbs::tile(&schedule, 227 << 10, 1).unwrap();
+        for (stored, transposed, aligned) in [
+            (Stored::Bf16, false, true),
+            (Stored::Bf16, true, true),
+            (Stored::F16, false, true),
+            (Stored::F16, true, false),
+        ] {
+            let rows = Rows { batch: 1 << 16, stride: plan.n(), aligned };
+            let call = verbs::apply(&schedule, tile, stored, transposed, rows, rows).unwrap();
+            let name = std::format!(
+                "{name}, {stored:?}{}{}",
+                if transposed { ", transposed" } else { "" },
+                if aligned { "" } else { ", unaligned" }
+            );
+            compile(&name, &call, "sm_90");
+        }
+    }
+}
+
 /// And for the oldest GPUs that are served: one of each kind, unaligned, transposed, half precision, computed again.
 #[test]
 fn other_kernels_compile_for_gpus() {
