@@ -68,23 +68,23 @@ fn table<E: Number>(stream: &Stream, cases: &[&Ready]) -> Result<()> {
     Ok(())
 }
 
-/// From which batch on structured wins, for each n.
-fn crossover(stream: &Stream, cases: &[&Ready]) -> Result<()> {
+/// From which batch on structured wins, for each n. Products of single precision are TF32's.
+fn crossover<E: Number>(stream: &Stream, cases: &[&Ready]) -> Result<()> {
     let most = 1 << 27;
-    let mut batches = Batches::<bf16>::new(stream, most)?;
-    println!("\ndense (cuBLAS, bf16) against structured: times of the dense product in units of `apply`\n");
+    let mut batches = Batches::<E>::new(stream, most)?;
+    println!("\nstructured and dense, {}: microseconds of either, and their quotient\n", name::<E>());
     println!("| plan | batch 1 | 16 | 256 | 4096 | 65536 (at most 2^27 / n) |\n|---|---|---|---|---|---|");
     for ready in cases {
         let n = ready.case.plan.n();
-        let q = ready.plan.dense::<bf16>(&ready.factors)?;
+        let q = ready.plan.dense::<E>(&ready.factors)?;
         let mut cells = String::new();
         for batch in [1, 16, 256, 4096, 65536].map(|batch: usize| batch.min(most / n)) {
-            let apply = time(stream, 0.01, || ready.apply(&mut batches, batch, Op::None))?;
+            let apply = time(stream, 0.004, || ready.apply(&mut batches, batch, Op::None))?;
             let x = Batch::strided(&batches.x, 0, [batch, n], n)?;
-            let dense = time(stream, 0.01, || {
-                q.apply(x, BatchMut::strided(&mut batches.y, 0, [batch, n], n)?, Op::None, Precision::default())
+            let dense = time(stream, 0.004, || {
+                q.apply(x, BatchMut::strided(&mut batches.y, 0, [batch, n], n)?, Op::None, Precision::Tf32)
             })?;
-            cells += &format!(" {:.2} |", dense / apply);
+            cells += &format!(" {:.1} {:.1} {:.2} |", apply * 1e6, dense * 1e6, dense / apply);
         }
         println!("| {} |{cells}", ready.case.name);
     }
@@ -97,7 +97,7 @@ fn tune<E: Number>(stream: &Stream, cases: &[&Ready], gradient: bool) -> Result<
     let copy = batches.copy(stream)?;
     let what = if gradient { "copies a gradient takes" } else { "share of the copy" };
     println!("\ntiles, {}: {what}\n", name::<E>());
-    println!("| plan | window | chunk, planes, together, threads | {what} |\n|---|---|---|---|");
+    println!("| plan | window | chunk, planes, together, threads | ahead | {what} |\n|---|---|---|---|---|");
     for ready in cases {
         let (n, tuning) = (ready.case.plan.n(), ready.case.tuning);
         let (batch, bytes) = (batches.x.len() / n, (2 * batches.x.len() * size_of::<E>()) as f64);
@@ -112,7 +112,7 @@ fn tune<E: Number>(stream: &Stream, cases: &[&Ready], gradient: bool) -> Result<
         };
         let tile = tuning.tile.or(tuning.gradient_tile).unwrap_or_default();
         let (name, window) = (&ready.case.name, tuning.window.unwrap_or_default());
-        println!("| {name} | {window} | {tile:?} | {} |", time.map_or_else(|e| e.to_string(), text));
+        println!("| {name} | {window} | {tile:?} | {} | {} |", tuning.ahead, time.map_or_else(|e| e.to_string(), text));
     }
     Ok(())
 }
@@ -192,7 +192,9 @@ fn main() -> Result<()> {
     let counts = [some.len(), steps.len()];
     let wanted = some.into_iter().map(|case| (case, TABLE));
     let wanted = wanted.chain(steps.into_iter().map(|case| (case, &[Kernel::Step][..])));
-    let wanted = wanted.chain(sizes.into_iter().map(|case| (case, &[Kernel::Apply(true), Kernel::Dense(true)][..])));
+    let wanted = wanted.chain(sizes.into_iter().map(|case| {
+        (case, &[Kernel::Apply(false), Kernel::Apply(true), Kernel::Dense(false), Kernel::Dense(true)][..])
+    }));
     let ready = compile(&stream, wanted.collect()).into_iter().collect::<Result<Vec<Ready>>>()?;
     let ready: Vec<&Ready> = ready.iter().collect();
     let (some, rest) = ready.split_at(counts[0]);
@@ -202,5 +204,9 @@ fn main() -> Result<()> {
         table::<f32>(&stream, some)?;
         table::<bf16>(&stream, some)?;
     }
-    if sizes.is_empty() { Ok(()) } else { crossover(&stream, sizes) }
+    if sizes.is_empty() {
+        return Ok(());
+    }
+    crossover::<f32>(&stream, sizes)?;
+    crossover::<bf16>(&stream, sizes)
 }

@@ -45,11 +45,12 @@ impl Tile {
     }
 
     /// Blocks of threads that shall fit a multiprocessor side by side, if their tiles let them: with 64 registers for a
-    /// thread that holds 32 numbers, 80 where the outputs of a block of more than two are held beside its inputs, 128
-    /// for more numbers.
+    /// thread that holds 32 numbers, 80 where the outputs of a block of more than two are held beside its inputs, 128 or
+    /// 144 for more numbers.
     fn side_by_side(&self, schedule: &Schedule) -> usize {
         let window = schedule.passes.iter().filter(|pass| !pass.is_wide()).map(|pass| pass.window).max().unwrap_or(0);
         let threads = match window * self.chunk * self.together {
+            33.. if schedule.has_large_windows() => 448,
             33.. => 512,
             _ if schedule.has_large_windows() => 768,
             _ => 1024,
