@@ -92,7 +92,7 @@ fn kernels_in_registers_compile_for_gpus() {
         ("blocks of 64 of 4096", plan(4096, &BlockDiagonal::new(64))),
     ] {
         let schedule = Schedule::new(&plan, 8).unwrap();
-        let tile = verbs::tile(&schedule, 227 << 10, 1).unwrap();
+        let tile = verbs::tile(&schedule, 227 << 10, Stored::Bf16).unwrap();
         for (stored, transposed, aligned) in [
             (Stored::Bf16, false, true),
             (Stored::Bf16, true, true),
