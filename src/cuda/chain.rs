@@ -25,8 +25,8 @@ const MOST_WORDS: usize = 160;
 pub(super) struct Chain {
     /// Sixteens of vectors that a warp takes.
     tiles: usize,
-    /// Blocks of threads that shall fit a multiprocessor side by side.
-    side_by_side: usize,
+    /// Words that a thread holds.
+    words: usize,
     stages: Vec<Stage>,
 }
 
@@ -56,11 +56,17 @@ impl Chain {
             return None;
         }
         let stages: Option<Vec<_>> = schedule.passes.iter().map(|pass| Stage::new(schedule, pass)).collect();
-        let side_by_side = match words(tiles) {
-            0..=128 => 3,
+        Some(Self { tiles, words: words(tiles), stages: stages? })
+    }
+
+    /// Blocks of threads that shall fit a multiprocessor side by side, with 128, 168 or 255 registers for a thread:
+    /// beside its words are entries on their way and, of IEEE's half precision, what is converted.
+    fn side_by_side(&self, stored: Stored) -> usize {
+        match (self.words, stored) {
+            (0..=80, Stored::Bf16) => 4,
+            (0..=128, _) => 3,
             _ => 2,
-        };
-        Some(Self { tiles, side_by_side, stages: stages? })
+        }
     }
 }
 
@@ -174,7 +180,7 @@ fn program(schedule: &Schedule, chain: &Chain, stored: Stored, aligned: bool, tr
         ("PACKED_PART", schedule.packed),
         ("TILES", chain.tiles),
         ("WARPS", WARPS),
-        ("SIDE_BY_SIDE", chain.side_by_side),
+        ("SIDE_BY_SIDE", chain.side_by_side(stored)),
         ("ALIGNED", usize::from(aligned)),
     ];
     define(&constants, &mut source);

@@ -29,21 +29,21 @@ __device__ inline Place place(unsigned thread, unsigned block, long long batch) 
     return {block % PARTS, thread % 32 / 4, thread % 4, first, left};
 }
 
-// Left alone, the compiler writes word by word, behind branches.
-__device__ inline void store(const word (&x)[4], stored* to, bool there) {
+// Left alone, the compiler writes word by word.
+__device__ inline void store(const word (&x)[4], stored* to) {
 #ifdef EMULATED
-    if (there) *reinterpret_cast<uint4*>(to) = {x[0], x[1], x[2], x[3]};
+    *reinterpret_cast<uint4*>(to) = {x[0], x[1], x[2], x[3]};
 #else
-    asm volatile("{.reg .pred p; setp.ne.s32 p, %5, 0; @p st.global.v4.b32 [%0], {%1, %2, %3, %4};}"
-        ::"l"(to), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(int(there)) : "memory");
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
+        ::"l"(to), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]) : "memory");
 #endif
 }
-__device__ inline void store(const word (&x)[2], stored* to, bool there) {
+__device__ inline void store(const word (&x)[2], stored* to) {
 #ifdef EMULATED
-    if (there) *reinterpret_cast<uint2*>(to) = {x[0], x[1]};
+    *reinterpret_cast<uint2*>(to) = {x[0], x[1]};
 #else
-    asm volatile("{.reg .pred p; setp.ne.s32 p, %3, 0; @p st.global.v2.b32 [%0], {%1, %2};}"
-        ::"l"(to), "r"(x[0]), "r"(x[1]), "r"(int(there)) : "memory");
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};"
+        ::"l"(to), "r"(x[0]), "r"(x[1]) : "memory");
 #endif
 }
 
@@ -68,7 +68,7 @@ template <int RUN> struct Run {
     }
     __device__ static inline void put(const word (&x)[RUN / 2], stored* to, bool there) {
         if constexpr (PIECE > 1) {
-            store(x, to, there);
+            if (there) store(x, to);
         } else {
 #pragma unroll
             for (int i = 0; i < RUN; i++)

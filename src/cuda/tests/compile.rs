@@ -73,7 +73,7 @@ fn kernels_on_tiles_compile_for_gpus() {
     }
 }
 
-/// Large blocks of half precision, whose vectors stay in registers: none may spill.
+/// Large blocks of half precision, whose vectors stay in registers: at most some words of entries spill.
 #[test]
 fn kernels_in_registers_compile_for_gpus() {
     if !has_compiler() {
