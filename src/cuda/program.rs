@@ -50,7 +50,7 @@ impl Tile {
     fn side_by_side(&self, schedule: &Schedule) -> usize {
         let window = schedule.passes.iter().filter(|pass| !pass.is_wide()).map(|pass| pass.window).max().unwrap_or(0);
         let threads = match window * self.chunk * self.together {
-            33.. if schedule.has_large_windows() => 448,
+            33.. if schedule.has_large_windows() => 384,
             33.. => 512,
             _ if schedule.has_large_windows() => 768,
             _ => 1024,
