@@ -44,6 +44,8 @@ pub struct DevicePlan {
     /// Of gradients, where they are cut otherwise.
     backward: Option<Way>,
     tile: Tile,
+    /// Where tensor cores have no part in it.
+    plain_tile: Tile,
     /// Of two tiles at once, if they fit.
     gradient_tile: Result<Tile>,
     starts: Buffer<u32>,
@@ -129,17 +131,22 @@ impl DevicePlan {
         let (schedule, back) = (&forward.schedule, &backward.as_ref().unwrap_or(&forward).schedule);
         let shared = stream.device().shared();
         let given = |sizes, tiles| {
-            Tile::new(sizes, tuning.ahead).filter(|tile| tiles * tile.bytes(schedule.length) <= shared).ok_or_else(
-                || Error::Size {
+            let tile = Tile::new(sizes, tuning.ahead).filter(|tile| tiles * tile.bytes(schedule.length) <= shared);
+            tile.map(|tile| tile.keeping(if tiles == 1 { schedule } else { back }, tiles, shared)).ok_or_else(|| {
+                Error::Size {
                     what: "tile",
                     expected: format!(
                         "chunks of 1, 2 or 4, a divisor, at most 1024 threads, {shared} bytes for {tiles}"
                     ),
                     got: format!("{sizes:?}"),
-                },
-            )
+                }
+            })
         };
         let tile = tuning.tile.map_or_else(|| verbs::tile(schedule, shared), |sizes| given(sizes, 1))?;
+        let plain_tile = match tuning.tile {
+            None => verbs::plain_tile(schedule, shared)?,
+            Some(_) => tile,
+        };
         let gradient_tile = match tuning.gradient_tile {
             None => verbs::gradient_tile(back, shared),
             Some(sizes) => Ok(given(sizes, 2)?),
@@ -157,6 +164,7 @@ impl DevicePlan {
             loaded: Loaded::default(),
             identity: Arc::default(),
             tile,
+            plain_tile,
             gradient_tile,
             starts: stream.upload(&back.starts)?,
             places: stream.upload(&back.places)?,
@@ -330,7 +338,10 @@ impl DevicePlan {
         stored: super::program::Stored,
         op: Op,
     ) -> Result<()> {
-        let call = verbs::apply(&self.forward.schedule, self.tile, stored, transposes(op), x, y);
+        let schedule = &self.forward.schedule;
+        let tensor = stored != super::program::Stored::F32 && schedule.packed > 0;
+        let tile = if tensor { self.tile } else { self.plain_tile };
+        let call = verbs::apply(schedule, tile, stored, transposes(op), x, y);
         let (numbers, packed) = (factors.numbers.address(), factors.packed.address());
         let index = self.forward.index.address();
         let named = [("x", x_at), ("y", y_at), ("numbers", numbers), ("packed", packed), ("index", index)];

@@ -2,12 +2,12 @@
 //!
 //! A *window* holds coordinates that some consecutive stages only mix among themselves. One thread takes a window
 //! through all of these stages in registers. Where every window of a pass looks the same, and only that, stages share a
-//! pass. A block of more than [`MOST_IN_REGISTERS`] coordinates is a pass of its own, *wide*: four of its rows are one
+//! pass. A block of more than [`MOST_IN_REGISTERS`] coordinates is a pass of its own, *wide*: eight of its rows are one
 //! thread's.
 //!
 //! Numbers of windows lie side by side, in fours: number e of window w is at (⌊e/4⌋·windows + w)·4 + e mod 4 behind the
-//! pass's first. So neighbouring threads read neighbouring 16 bytes. Blocks that share parameters are stored once for
-//! each block.
+//! pass's first. So neighbouring threads read neighbouring 16 bytes. Numbers of large blocks lie one block after the
+//! other, in columns of whole fours (`kernels/wide.cuh`). Blocks that share parameters are stored once for each block.
 
 use std::format;
 use std::vec::Vec;
@@ -113,6 +113,12 @@ impl Pass {
 
     pub(super) fn is_wide(&self) -> bool {
         self.window > MOST_IN_REGISTERS && self.stages.len() == 1
+    }
+
+    /// Numbers of its entries as a block of threads keeps them, if it is wide: columns of an odd number of fours.
+    pub(super) fn kept(&self) -> usize {
+        let column = 4 * (self.window.div_ceil(4) | 1);
+        if self.is_wide() { self.count * self.window * column } else { 0 }
     }
 }
 
@@ -228,10 +234,13 @@ impl Schedule {
             let b = local.block;
             let size = local.size(wide);
             for (w, blocks) in windows.blocks[s].iter().enumerate() {
-                let lane = |e: usize| pass.numbers + (e / 4 * count + w) * 4 + e % 4;
+                let lane = |e: usize| match wide {
+                    true => pass.numbers + w * size + e,
+                    false => pass.numbers + (e / 4 * count + w) * 4 + e % 4,
+                };
                 for (q, j) in blocks.iter().enumerate() {
                     for (i, k) in (0..b).flat_map(|i| (0..b).map(move |k| (i, k))) {
-                        let e = if wide { i / 4 * 4 * b + k * 4 + i % 4 } else { i * b + k };
+                        let e = if wide { k * b.next_multiple_of(4) + i } else { i * b + k };
                         // c and s are the entries of the first column; p and q of the gradient go there as well.
                         let e = if local.rotation { usize::from(i != k) } else { e };
                         let flags = match local.rotation {
@@ -268,6 +277,11 @@ impl Schedule {
         places.iter().for_each(|(entry, _)| self.starts[*entry as usize + 1] += 1);
         (0..entries).for_each(|e| self.starts[e + 1] += self.starts[e]);
         self.places = places.into_iter().map(|(_, at)| at).collect();
+    }
+
+    /// Whether there are passes, and all of them of large blocks.
+    pub(super) fn is_wide(&self) -> bool {
+        !self.passes.is_empty() && self.passes.iter().all(Pass::is_wide)
     }
 
     /// Whether there are blocks of more than two coordinates in registers.
