@@ -462,6 +462,7 @@ fn describe(at: usize, pass: &Pass, kept: usize, source: &mut String) {
         pass.is_wide(),
         pass.packed.is_some()
     );
+    _ = writeln!(source, "    static const bool EIGHTS = {};", pass.has_eights());
     let index = "const unsigned short* __restrict__ index";
     match &pass.place {
         Place::Formula { windows, far, near, offsets } => {

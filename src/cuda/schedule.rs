@@ -115,6 +115,16 @@ impl Pass {
         self.window > MOST_IN_REGISTERS && self.stages.len() == 1
     }
 
+    /// Whether every eight coordinates of a window are neighbours, from a multiple of eight on.
+    pub(super) fn has_eights(&self) -> bool {
+        let Place::Formula { windows, far, near, offsets } = &self.place else { return false };
+        let run = |run: &[usize]| run[0].is_multiple_of(8) && run.iter().enumerate().all(|(i, o)| *o == run[0] + i);
+        self.window.is_multiple_of(8)
+            && offsets.chunks(8).all(run)
+            && (near.is_multiple_of(8) || *windows == 1)
+            && (far.is_multiple_of(8) || *windows == self.count)
+    }
+
     /// Numbers of its entries as a block of threads keeps them, if it is wide: columns of an odd number of fours.
     pub(super) fn kept(&self) -> usize {
         let column = 4 * (self.window.div_ceil(4) | 1);

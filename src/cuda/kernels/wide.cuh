@@ -87,9 +87,12 @@ template <class P, bool T> struct Pass<P, T, true, 0, 0> {
             for (int p = 0; p < K; p++)
 #pragma unroll
                 for (int v = 0; v < C; v++) y[i][p].v[v] = -0.0f;
-#pragma unroll 4
+        int eight = 0;
+#pragma unroll(P::EIGHTS ? 8 : 4)
         for (int k = 0; k < W::B; k++) {
-            const int row = row_of<P>(w, k, index);
+            // Eight coordinates that are eight whole rows of the tile are exchanged among themselves.
+            if (P::EIGHTS && k % 8 == 0) eight = swizzled(P::coordinate(w, k, index));
+            const int row = P::EIGHTS ? eight ^ k % 8 : row_of<P>(w, k, index);
             Chunk x[K];
 #pragma unroll
             for (int p = 0; p < K; p++) x[p] = planes[p * (PLANES / K) * ROWS + row];
@@ -155,6 +158,20 @@ __device__ constexpr int splits(unsigned patches) {
     return splits;
 }
 
+// Two threads of a warp whose lanes differ in `bit` add up what they have: the first HALF columns are the lower one's,
+// the next ones the upper one's. From which one on they are this thread's.
+template <int HALF> __device__ inline int add_up(float (&sums)[8][4], int bit) {
+    const bool upper = thread() & bit;
+#pragma unroll
+    for (int k = 0; k < HALF; k++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float other = shuffle(upper ? sums[k][i] : sums[k + HALF][i], bit);
+            sums[k][i] = __fadd_rn(upper ? sums[k + HALF][i] : sums[k][i], other);
+        }
+    return upper ? HALF : 0;
+}
+
 // Gradients of the numbers of a pass, l_i·r_k for entry (i, k) as it is stored, over all vectors of the tile: to those
 // of earlier tiles, or as the first (`begins`).
 //
@@ -169,7 +186,8 @@ __device__ inline void wide_gradients(
     constexpr int SPLITS = splits(PATCHES), COLUMN = KEPT ? W::KEPT_COLUMN : W::COLUMN;
     float* gradients = KEPT ? kept_gradients<P>() : slot + P::NUMBERS;
 #pragma unroll 1
-    for (unsigned item = thread(); item / THREADS * THREADS < PATCHES * SPLITS; item += THREADS) {
+    for (unsigned n = 0; n < (PATCHES * SPLITS + THREADS - 1) / THREADS; n++) {
+        const unsigned item = thread() + n * THREADS;
         const unsigned split = item / 4 % SPLITS, rest = item / 4 / SPLITS;
         unsigned l = rest % LEFTS * 2 + item % 2, r = rest / LEFTS % RIGHTS * 2 + item / 2 % 2, w = rest / LEFTS / RIGHTS;
         const bool there = w < P::COUNT && l < W::QUADS && r < W::HALF;
@@ -202,18 +220,9 @@ __device__ inline void wide_gradients(
             }
         }
         int first = 0;
-#pragma unroll
-        for (int bit = 4, half = 4; bit < 4 * SPLITS; bit *= 2, half /= 2) {
-            const bool upper = thread() & bit;
-#pragma unroll
-            for (int k = 0; k < half; k++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    const float other = shuffle(upper ? sums[k][i] : sums[k + half][i], bit);
-                    sums[k][i] = __fadd_rn(upper ? sums[k + half][i] : sums[k][i], other);
-                }
-            first += upper ? half : 0;
-        }
+        if constexpr (SPLITS > 1) first += add_up<4>(sums, 4);
+        if constexpr (SPLITS > 2) first += add_up<2>(sums, 8);
+        if constexpr (SPLITS > 4) first += add_up<1>(sums, 16);
 #pragma unroll
         for (int n = 0; n < 8 / SPLITS; n++) {
             const int k = first + n, column = 4 * (r + k / 4 * W::HALF) + k % 4;
