@@ -165,15 +165,16 @@ impl DevicePlan {
         let (schedule, back) = (&forward.schedule, &backward.as_ref().unwrap_or(&forward).schedule);
         let shared = stream.device().shared();
         let given = |sizes, tiles| {
-            Tile::new(sizes, tuning.ahead).filter(|tile| tiles * tile.bytes(schedule.length) <= shared).ok_or_else(
-                || Error::Size {
+            let tile = Tile::new(sizes, tuning.ahead).filter(|tile| tiles * tile.bytes(schedule.length) <= shared);
+            tile.map(|tile| tile.keeping(if tiles == 1 { schedule } else { back }, tiles, shared)).ok_or_else(|| {
+                Error::Size {
                     what: "tile",
                     expected: format!(
                         "chunks of 1, 2 or 4, a divisor, at most 1024 threads, {shared} bytes for {tiles}"
                     ),
                     got: format!("{sizes:?}"),
-                },
-            )
+                }
+            })
         };
         let tile = |stored| tuning.tile.map_or_else(|| verbs::tile(schedule, shared, stored), |sizes| given(sizes, 1));
         let tiles = [tile(Stored::F32)?, tile(Stored::Bf16)?];

@@ -26,6 +26,8 @@ pub(super) struct Tile {
     pub(super) threads: usize,
     /// Blocks of threads ahead whose vectors are fetched to the second-level cache; 0: none.
     pub(super) ahead: usize,
+    /// Entries of large blocks lie in shared memory beside the tiles, and so do their gradients.
+    pub(super) kept: bool,
 }
 
 impl Tile {
@@ -37,7 +39,7 @@ impl Tile {
             && planes.is_multiple_of(together)
             && (1..=1024).contains(&threads)
             && ahead <= 1 << 20;
-        fits.then_some(Self { chunk, planes, together, threads, ahead })
+        fits.then_some(Self { chunk, planes, together, threads, ahead, kept: false })
     }
 
     pub(super) fn vectors(&self) -> usize {
@@ -46,16 +48,26 @@ impl Tile {
 
     /// Blocks of threads that shall fit a multiprocessor side by side, if their tiles let them: with 64 registers for a
     /// thread that holds 32 numbers, 80 where the outputs of a block of more than two are held beside its inputs, 128 or
-    /// 144 for more numbers.
-    fn side_by_side(&self, schedule: &Schedule) -> usize {
-        let window = schedule.passes.iter().filter(|pass| !pass.is_wide()).map(|pass| pass.window).max().unwrap_or(0);
+    /// 168 for more numbers.
+    fn side_by_side(&self, schedule: &Schedule, tensor: bool) -> usize {
+        let window = |pass: &Pass| match pass.is_wide() {
+            true if tensor && pass.packed.is_some() => 0,
+            true => 16, // and what is multiplied
+            false => pass.window,
+        };
+        let window = schedule.passes.iter().map(window).max().unwrap_or(0);
         let threads = match window * self.chunk * self.together {
             33.. if schedule.has_large_windows() => 384,
             33.. => 512,
             _ if schedule.has_large_windows() => 768,
             _ => 1024,
         };
-        (threads / self.threads).min((227 << 10) / self.bytes(schedule.length).max(1)).max(1)
+        (threads / self.threads).min(self.room(schedule, 1)).max(1)
+    }
+
+    /// Blocks of threads with so many tiles that fit a multiprocessor's shared memory, of which each takes 1 KiB more.
+    fn room(&self, schedule: &Schedule, tiles: usize) -> usize {
+        (228 << 10) / (self.shared(schedule, tiles) + (1 << 10))
     }
 
     /// Likewise for gradients, for which a thread takes its planes one after the other: with 128 registers for a thread
@@ -69,7 +81,7 @@ impl Tile {
             ..=96 => 384,
             _ => 320,
         };
-        (threads / self.threads).min((227 << 10) / (2 * self.bytes(schedule.length)).max(1)).max(1)
+        (threads / self.threads).min(self.room(schedule, 2)).max(1)
     }
 
     /// Copies of the gradients that a block of threads has.
@@ -81,6 +93,19 @@ impl Tile {
     pub(super) fn bytes(&self, n: usize) -> usize {
         let rows = n.next_multiple_of(8) + usize::from(self.planes > 1);
         rows * 4 * self.vectors()
+    }
+
+    /// Bytes of shared memory of a block of threads with one tile, or with two and gradients.
+    pub(super) fn shared(&self, schedule: &Schedule, tiles: usize) -> usize {
+        let kept: usize = schedule.passes.iter().map(Pass::kept).sum();
+        tiles * (self.bytes(schedule.length) + if self.kept { 4 * kept } else { 0 })
+    }
+
+    /// Keeps entries where there is so much shared memory.
+    pub(super) fn keeping(self, schedule: &Schedule, tiles: usize, most: usize) -> Self {
+        let keeps = Self { kept: true, ..self };
+        let some = schedule.passes.iter().any(Pass::is_wide);
+        if some && keeps.shared(schedule, tiles) <= most { keeps } else { self }
     }
 }
 
@@ -99,6 +124,7 @@ pub(super) const PRODUCTS: &str = include_str!("kernels/products.cuh");
 const TENSOR: &str = include_str!("kernels/tensor.cuh");
 const PACK: &str = include_str!("kernels/pack.cu");
 const STAGES: &str = include_str!("kernels/stages.cuh");
+const WIDE: &str = include_str!("kernels/wide.cuh");
 const APPLY: &str = include_str!("kernels/apply.cu");
 const VJP: &str = include_str!("kernels/vjp.cu");
 const PLANES: &str = include_str!("kernels/planes.cu");
@@ -120,9 +146,18 @@ pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bo
     let [reads, writes] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
     let writes = writes.written(stored);
     let angles = has_angles(schedule, stored);
-    let ways = Ways { tensor, angles, together: tile.together, streamed: false, reads, writes };
+    let ways = Ways {
+        tensor,
+        angles,
+        together: tile.together,
+        streamed: false,
+        tiles: 1,
+        kept_transposed: transposed,
+        reads,
+        writes,
+    };
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
-    _ = writeln!(source, "#define SIDE_BY_SIDE {}", tile.side_by_side(schedule));
+    _ = writeln!(source, "#define SIDE_BY_SIDE {}", tile.side_by_side(schedule, tensor));
     source.push_str(APPLY);
     Program { kernel: "apply", source }
 }
@@ -142,6 +177,9 @@ struct Ways {
     together: usize,
     /// Vectors leave the second-level cache to what is read again.
     streamed: bool,
+    tiles: usize,
+    /// The direction in which blocks act for which large ones are kept.
+    kept_transposed: bool,
     reads: Direct,
     writes: Direct,
 }
@@ -210,8 +248,16 @@ pub(super) fn vjp(
     let ends = |pass: Option<&Pass>| pass.map_or(Direct::Not, |pass| Direct::of(pass, schedule, stored, aligned));
     // Backwards from the last pass.
     let [writes, reads] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
-    let ways =
-        Ways { tensor: false, angles: false, together: 1, streamed: true, reads, writes: writes.written(stored) };
+    let ways = Ways {
+        tensor: false,
+        angles: false,
+        together: 1,
+        streamed: true,
+        tiles: 2,
+        kept_transposed: !transposed,
+        reads,
+        writes: writes.written(stored),
+    };
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     let saved = if schedule.exact && !wanted.from_input { reads } else { Direct::Not };
     for (name, value) in [
@@ -381,18 +427,23 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
         ("TENSOR", usize::from(ways.tensor)),
         ("FIRST_READS", ways.reads as usize),
         ("LAST_WRITES", ways.writes as usize),
+        ("KEPT", usize::from(tile.kept)),
+        ("KEPT_AT", ways.tiles * tile.bytes(schedule.length)),
+        ("KEPT_SIZE", schedule.passes.iter().map(Pass::kept).sum()),
     ] {
         _ = writeln!(source, "#define {name} {value}");
     }
-    _ = writeln!(source, "#define TRANSPOSED {transposed}");
+    _ = writeln!(source, "#define TRANSPOSED {transposed}\n#define KEPT_T {}", ways.kept_transposed);
     source.push_str(PRELUDE);
     source.push_str(NUMBERS);
     source.push_str(TILE);
-    for text in [PRODUCTS, TENSOR, STAGES] {
+    for text in [PRODUCTS, TENSOR, STAGES, WIDE] {
         source.push_str(text);
     }
+    let mut kept = 0;
     for (at, pass) in schedule.passes.iter().enumerate() {
-        describe(at, pass, ways.angles, &mut source);
+        describe(at, pass, kept, ways.angles, &mut source);
+        kept += pass.kept();
     }
     let names: std::vec::Vec<_> = (0..schedule.passes.len()).map(|at| format!("Pass{at}")).collect();
     _ = writeln!(source, "typedef List<{}> Passes;", names.join(", "));
@@ -400,17 +451,18 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
 }
 
 /// A pass as constants and small functions.
-fn describe(at: usize, pass: &Pass, angles: bool, source: &mut String) {
+fn describe(at: usize, pass: &Pass, kept: usize, angles: bool, source: &mut String) {
     let Pass { window, count, gradients, gradient_size, .. } = pass;
     let numbers = if angles { pass.angles } else { pass.numbers };
     _ = writeln!(
         source,
         "struct Pass{at} {{\n    enum {{ AT = {at}, WINDOW = {window}, COUNT = {count}, NUMBERS = {numbers}, \
-         GRADIENTS = {gradients}, SIZE = {gradient_size}, PACKED = {} }};\n    static const bool WIDE = {}, TENSOR_CORES = {};",
+         GRADIENTS = {gradients}, SIZE = {gradient_size}, KEPT_NUMBERS = {kept}, PACKED = {} }};\n    static const bool WIDE = {}, TENSOR_CORES = {};",
         pass.packed.unwrap_or(0),
         pass.is_wide(),
         pass.packed.is_some()
     );
+    _ = writeln!(source, "    static const bool EIGHTS = {};", pass.has_eights());
     let index = "const unsigned short* __restrict__ index";
     match &pass.place {
         Place::Formula { windows, far, near, offsets } => {

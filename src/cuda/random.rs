@@ -81,7 +81,7 @@ pub(super) fn drawn(n: usize, seed: u64, rounds: usize) -> (Turn, Vec<u32>) {
 
 /// Four vectors in a chunk if they fit, and as many chunks as give 256 threads a pair each.
 pub(super) fn tile(turn: &Turn, shared: usize) -> Result<Tile> {
-    let cut = |chunk, planes| Tile { chunk, planes, together: 1, threads: 32, ahead: 0 };
+    let cut = |chunk, planes| Tile { chunk, planes, together: 1, threads: 32, ahead: 0, kept: false };
     let bytes = |chunk, planes| cut(chunk, planes).bytes(turn.n);
     let Some(chunk) = [4, 2, 1].into_iter().find(|chunk| bytes(*chunk, 1) <= shared) else {
         return Err(Error::Unsupported {

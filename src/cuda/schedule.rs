@@ -2,12 +2,12 @@
 //!
 //! A *window* holds coordinates that some consecutive stages only mix among themselves. One thread takes a window
 //! through all of these stages in registers. Where every window of a pass looks the same, and only that, stages share a
-//! pass. A block of more than [`MOST_IN_REGISTERS`] coordinates is a pass of its own, *wide*: four of its rows are one
+//! pass. A block of more than [`MOST_IN_REGISTERS`] coordinates is a pass of its own, *wide*: eight of its rows are one
 //! thread's.
 //!
 //! Numbers of windows lie side by side, in fours: number e of window w is at (⌊e/4⌋·windows + w)·4 + e mod 4 behind the
-//! pass's first. So neighbouring threads read neighbouring 16 bytes. Blocks that share parameters are stored once for
-//! each block.
+//! pass's first. So neighbouring threads read neighbouring 16 bytes. Numbers of large blocks lie one block after the
+//! other, in columns of whole fours (`kernels/wide.cuh`). Blocks that share parameters are stored once for each block.
 
 use std::format;
 use std::vec::Vec;
@@ -128,6 +128,22 @@ impl Pass {
     /// Whether blocks of this size are alone in its windows, and large.
     fn is_wide_of(&self, b: usize) -> bool {
         self.window > MOST_IN_REGISTERS && self.window == b
+    }
+
+    /// Whether every eight coordinates of a window are neighbours, from a multiple of eight on.
+    pub(super) fn has_eights(&self) -> bool {
+        let Place::Formula { windows, far, near, offsets } = &self.place else { return false };
+        let run = |run: &[usize]| run[0].is_multiple_of(8) && run.iter().enumerate().all(|(i, o)| *o == run[0] + i);
+        self.window.is_multiple_of(8)
+            && offsets.chunks(8).all(run)
+            && (near.is_multiple_of(8) || *windows == 1)
+            && (far.is_multiple_of(8) || *windows == self.count)
+    }
+
+    /// Numbers of its entries as a block of threads keeps them, if it is wide: columns of an odd number of fours.
+    pub(super) fn kept(&self) -> usize {
+        let column = 4 * (self.window.div_ceil(4) | 1);
+        if self.is_wide() { self.count * self.window * column } else { 0 }
     }
 }
 
@@ -279,20 +295,23 @@ impl Schedule {
             let b = local.block;
             let sizes = [local.size(wide), local.gradient_size(&pass)];
             for (w, blocks) in windows.blocks[s].iter().enumerate() {
-                let lane = |first: usize, e: usize| first + (e / 4 * count + w) * 4 + e % 4;
+                let lane = |first: usize, size: usize, e: usize| match wide {
+                    true => first + w * size + e,
+                    false => first + (e / 4 * count + w) * 4 + e % 4,
+                };
                 for (q, j) in blocks.iter().enumerate() {
                     for (i, k) in (0..b).flat_map(|i| (0..b).map(move |k| (i, k))) {
-                        let whole = if wide { i / 4 * 4 * b + k * 4 + i % 4 } else { i * b + k };
+                        let whole = if wide { k * b.next_multiple_of(4) + i } else { i * b + k };
                         // c and s are the entries of the first column.
                         let e = if local.rotation { usize::from(i != k) } else { whole };
-                        let at = lane(pass.numbers, local.number + q * sizes[0] + e);
+                        let at = lane(pass.numbers, sizes[0], local.number + q * sizes[0] + e);
                         numbers.push(Filled { stage: before + s, block: *j, i, k, at });
                         let e = match pass.tangent {
                             true if i < k => pair(b, i, k),
                             true => continue,
                             false => whole,
                         };
-                        let at = lane(pass.gradients, local.gradient + q * sizes[1] + e);
+                        let at = lane(pass.gradients, sizes[1], local.gradient + q * sizes[1] + e);
                         gradients.push(Filled { stage: before + s, block: *j, i, k, at });
                     }
                 }
@@ -338,6 +357,11 @@ impl Schedule {
         self.entries = Sums::new(entries, sums);
         tangents.sums = Sums::new(tangents.moments, moments);
         self.tangents = tangents;
+    }
+
+    /// Whether there are passes, and all of them of large blocks.
+    pub(super) fn is_wide(&self) -> bool {
+        !self.passes.is_empty() && self.passes.iter().all(Pass::is_wide)
     }
 
     /// Whether there are blocks of more than two coordinates in registers.

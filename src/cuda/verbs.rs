@@ -31,6 +31,10 @@ pub(super) fn windows(plan: &Plan<f32>) -> [usize; 2] {
 /// which takes one window of one plane. Parts of few windows are a warp's, which waits for no other. In half precision,
 /// where more than memory counts, a thread takes large blocks for two planes at a time, and reads them once.
 pub(super) fn tile(schedule: &Schedule, shared: usize, stored: Stored) -> Result<Tile> {
+    let tensor = stored != Stored::F32 && schedule.packed > 0;
+    if let Some(tile) = wide_tiles(schedule, shared, 1).filter(|_| !tensor) {
+        return Ok(tile);
+    }
     let tile = tiles(schedule, shared, 1)?;
     let two = schedule.has_large_windows() && stored != Stored::F32 && tile.chunk == 4;
     let doubled = Tile { planes: 2 * tile.planes, together: 2, ..tile };
@@ -40,15 +44,43 @@ pub(super) fn tile(schedule: &Schedule, shared: usize, stored: Stored) -> Result
 /// The two tiles for gradients: with pairs, a thread takes its window of two planes, one after the other, where there
 /// is room.
 pub(super) fn gradient_tile(schedule: &Schedule, shared: usize) -> Result<Tile> {
+    if let Some(tile) = wide_tiles(schedule, shared, 2) {
+        return Ok(tile);
+    }
     let tile = tiles(schedule, shared, 2)?;
     let doubled = Tile { planes: 2 * tile.planes, together: 2, ..tile };
     let two = !schedule.has_large_windows() && schedule.passes.iter().all(|pass| !pass.is_wide());
     Ok(if two && 2 * doubled.bytes(schedule.length) <= shared.min(66 << 10) { doubled } else { tile })
 }
 
+/// Tiles where all blocks are large and fit the shared memory beside them. A thread has up to 128 registers: so four
+/// blocks of 128 threads that take eight rows of two planes each run side by side, or two of 256 with gradients, of one
+/// plane each; fewer where less than half of these threads would have something to do.
+fn wide_tiles(schedule: &Schedule, shared: usize, tiles: usize) -> Option<Tile> {
+    if !schedule.is_wide() {
+        return None;
+    }
+    let (wanted, of_thread) = if tiles == 1 { (128, 2) } else { (256, 1) };
+    let rows = schedule.passes.iter().map(|pass| pass.count * pass.window.div_ceil(8)).min()?;
+    let cut = |planes: usize| {
+        let threads = (rows * planes / of_thread).next_multiple_of(32).clamp(32, wanted);
+        // Gradients of all planes are added up before they leave the block of threads.
+        let together = if tiles == 1 { of_thread.min(planes) } else { planes };
+        Tile { chunk: 4, planes, together, threads, ahead: 0, kept: true }
+    };
+    let fits = |planes, most| cut(planes).shared(schedule, tiles) <= most;
+    let rooms = [512 / wanted, 2, 1].map(|blocks| ((228 << 10) / blocks - (1 << 10)).min(shared));
+    let best = rooms.map(|most| {
+        let planes = [64, 32, 16, 8, 4, 2, 1].into_iter();
+        planes.filter(|planes| fits(*planes, most)).min_by_key(|planes| (rows * planes / of_thread).abs_diff(wanted))
+    });
+    let busy = |planes: &usize| 2 * rows * planes / of_thread >= wanted;
+    best.into_iter().flatten().find(busy).or(best[2]).map(cut)
+}
+
 fn tiles(schedule: &Schedule, shared: usize, tiles: usize) -> Result<Tile> {
     let n = schedule.length;
-    let cut = |chunk, planes| Tile { chunk, planes, together: 1, threads: 32, ahead: 0 };
+    let cut = |chunk, planes| Tile { chunk, planes, together: 1, threads: 32, ahead: 0, kept: false };
     let fits = |chunk, planes, most: usize| tiles * cut(chunk, planes).bytes(n) <= most;
     let Some(chunk) = [4, 2, 1].into_iter().find(|chunk| fits(*chunk, 1, shared)) else {
         return Err(Error::Unsupported {
@@ -92,12 +124,15 @@ pub(super) fn apply(
         return Some(chain::apply(schedule, chain, stored, transposed, x, y));
     }
     let aligned = x.aligned && y.aligned && schedule.length.is_multiple_of(4);
+    let tiles = x.batch.div_ceil(tile.vectors());
+    // A block of threads that keeps entries takes up to eight tiles, if that leaves enough of them.
+    let blocks = if tile.kept { tiles.min(tiles.div_ceil(8).max(1024usize.div_ceil(schedule.parts()))) } else { tiles };
     Some(Call {
         kernel: Kernel::Apply { tile, stored, aligned, transposed },
         program: text(move || program::apply(schedule, tile, stored, aligned, transposed)),
-        blocks: x.batch.div_ceil(tile.vectors()) * schedule.parts(),
+        blocks: blocks * schedule.parts(),
         threads: tile.threads,
-        shared: tile.bytes(schedule.length),
+        shared: tile.shared(schedule, 1),
         arguments: Vec::from([
             Buffer("x"),
             Integer(x.stride as i64),
@@ -159,7 +194,7 @@ pub(super) fn vjp(
             program: text(move || program::vjp(schedule, tile, stored, aligned, transposed, wanted)),
             blocks: slots * schedule.parts(),
             threads: tile.threads,
-            shared: 2 * tile.bytes(schedule.length),
+            shared: tile.shared(schedule, 2),
             arguments: Vec::from([
                 Buffer("saved"),
                 Integer(saved.stride as i64),

@@ -114,6 +114,16 @@ static void emulated_mma(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, u
     __syncwarp();
 }
 
+// What another thread of the warp has.
+static float shuffle(float x, int bit) {
+    const unsigned warp = running / 32, lane = running % 32;
+    held[warp][lane][0] = __float_as_uint(x);
+    __syncwarp();
+    const unsigned other = held[warp][lane ^ bit][0];
+    __syncwarp();
+    return __uint_as_float(other);
+}
+
 struct Value {
     int64_t integer;
     void* pointer;

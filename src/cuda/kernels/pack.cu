@@ -20,7 +20,7 @@ extern "C" __global__ void __launch_bounds__(256) pack(
         float x[2];
         for (int c = 0; c < 2; c++) {
             const int p = transposed ? column + c : row, q = transposed ? row : column + c;
-            x[c] = from[((p / 4 * B + q) * COUNT + w) * 4 + p % 4];
+            x[c] = from[(w * B + q) * B + p];
         }
         entries[at] = two(x[0], x[1]);
         rests[at] = two_rests(x[0], x[1], entries[at]);

@@ -7,4 +7,7 @@
 #define ASSUME(what) __builtin_assume(what)
 __device__ inline float fast_cos(float x) { return __cosf(x); }
 __device__ inline float fast_sin(float x) { return __sinf(x); }
+
+// The number that the thread of the warp has whose number differs in this bit.
+__device__ inline float shuffle(float x, int bit) { return __shfl_xor_sync(0xffffffffu, x, bit); }
 #endif

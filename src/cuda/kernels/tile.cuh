@@ -33,6 +33,9 @@ template <class P> __device__ inline unsigned bytes_of(unsigned w, int i, const 
 __device__ inline Chunk& chunk_at(Chunk* tile, unsigned bytes) {
     return *reinterpret_cast<Chunk*>(reinterpret_cast<unsigned char*>(tile) + bytes);
 }
+__device__ inline const Chunk& chunk_of(const Chunk* tile, unsigned bytes) {
+    return *reinterpret_cast<const Chunk*>(reinterpret_cast<const unsigned char*>(tile) + bytes);
+}
 
 // This thread's number.
 __device__ inline unsigned thread() {

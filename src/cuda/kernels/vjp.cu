@@ -139,57 +139,51 @@ template <class P, bool T, bool WIDE> struct Back {
     }
 };
 
+// Large blocks have their gradients in the slot's first copy: nothing is in the others.
+template <class P> __device__ inline void no_others(float* gradients) {
+    const unsigned fours = P::COUNT * P::SIZE / 4;
+    for (unsigned at = thread(); at < fours * (COPIES - 1); at += THREADS) {
+        float* copy = gradients + (long long)(at / fours + 1) * (PARTS * GRADIENTS_OF_PART) + P::GRADIENTS;
+        reinterpret_cast<Four*>(copy)[at % fours] = Four();
+    }
+}
+
+// What was kept of gradients, to the slot.
+__device__ inline void give_back(List<>, float*) {}
+template <class P, class... Rest> __device__ inline void give_back(List<P, Rest...>, float* gradients) {
+    if constexpr (KEPT && P::WIDE) {
+        typedef Wide<P> W;
+        const float* kept = kept_gradients<P>();
+        Four* to = reinterpret_cast<Four*>(gradients + P::GRADIENTS);
+        for (unsigned at = thread(); at < P::COUNT * W::B * W::QUADS; at += THREADS)
+            to[at] = *reinterpret_cast<const Four*>(kept + at / W::QUADS * W::KEPT_COLUMN + at % W::QUADS * 4);
+        no_others<P>(gradients);
+    }
+    give_back(List<Rest...>(), gradients);
+}
+
 template <class P, bool T> struct Back<P, T, true> {
+    static constexpr int last = T ? PASSES - 1 : 0;
+
     __device__ static inline void run(
         Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index, bool begins,
         const Outsides&) {
-        typedef typename P::Only S;
-        if (EXACT) {
-            Pass<P, !T, true, 0, 0>::run(a, numbers, index, Outside());
-            __syncthreads();
-        }
         if (HAS_GRADIENT) {
+            if (EXACT) {
+                Pass<P, !T, true, 0, 0>::run(a, numbers, index, Outside());
+                __syncthreads();
+            }
             // The gradient of entry (i, k) of a block that acts as it is stored is g_i·a_k; of one that acts
             // transposed, g_k·a_i.
-            const bool flip = T != S::ADJOINT;
-            const Chunk *left = flip ? a : g, *right = flip ? g : a;
-            const int B = S::B, quads = (B + 3) / 4;
-            for (unsigned item = thread(); item < P::COUNT * quads * (PLANES / L); item += THREADS) {
-                const unsigned w = item % P::COUNT, quad = item / P::COUNT % quads, group = item / P::COUNT / quads;
-                Four* to = reinterpret_cast<Four*>(gradients + (long long)group * (PARTS * GRADIENTS_OF_PART) + P::GRADIENTS) + quad * B * P::COUNT + w;
-                Chunk rows[4][L];
-#pragma unroll
-                for (int i = 0; i < 4; i++)
-#pragma unroll
-                    for (int p = 0; p < L; p++) {
-                        const int at = 4 * quad + i < B ? 4 * quad + i : 0;
-                        rows[i][p] = left[(group + p * (PLANES / L)) * ROWS + row_of<P>(w, at, index)];
-                    }
-                for (int k = 0; k < B; k++) {
-                    Four sum;
-                    const int at = row_of<P>(w, k, index);
-#pragma unroll
-                    for (int i = 0; i < 4; i++) sum.v[i] = 0.0f;
-#pragma unroll
-                    for (int p = 0; p < L; p++) {
-                        const Chunk x = right[(group + p * (PLANES / L)) * ROWS + at];
-#pragma unroll
-                        for (int i = 0; i < 4; i++)
-#pragma unroll
-                            for (int v = 0; v < C; v++) sum.v[i] = __fmaf_rn(rows[i][p].v[v], x.v[v], sum.v[i]);
-                    }
-                    if (!begins) {
-                        const Four before = to[k * P::COUNT];
-#pragma unroll
-                        for (int i = 0; i < 4; i++) sum.v[i] = __fadd_rn(before.v[i], sum.v[i]);
-                    }
-                    to[k * P::COUNT] = sum;
-                }
-            }
+            const bool flip = T != P::Only::ADJOINT;
+            wide_gradients<P>(flip ? a : g, flip ? g : a, gradients, index, begins);
+            if (!KEPT && begins) no_others<P>(gradients);
             __syncthreads();
         }
-        Pass<P, !T, true, 0, 0>::run(g, numbers, index, Outside());
-        __syncthreads();
+        if (HAS_GX || P::AT != last) {
+            Pass<P, !T, true, 0, 0>::run(g, numbers, index, Outside());
+            __syncthreads();
+        }
     }
 };
 
@@ -226,6 +220,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply_vjp(
     const long long step = (long long)(gridDim.x / PARTS) * (C * PLANES);
     numbers += (long long)part * PART;
     float* gradients = slots + ((long long)slot * COPIES * PARTS + part) * GRADIENTS_OF_PART;
+    keep(Passes(), numbers);
     bool begins = true;
     for (long long first = (long long)slot * (C * PLANES); first < batch; first += step) {
         const int left = vectors_left(batch, first);
@@ -244,4 +239,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply_vjp(
         __syncthreads();
         begins = false;
     }
+    if (HAS_GRADIENT) give_back(Passes(), gradients);
 }

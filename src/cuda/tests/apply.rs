@@ -125,7 +125,10 @@ fn every_tile_gives_the_same_bits() {
     let plan = |n, topology: &dyn crate::Topology| Plan::<f32>::new(n, topology, Cayley).unwrap();
     let pairs = Plan::<f32>::new(128, &Butterfly::classic(2), Givens).unwrap();
     let boft = plan(64, &Butterfly::boft(3, 8).unwrap());
-    for plan in [plan(64, &Butterfly::boft(2, 16).unwrap()), pairs, boft, plan(24, &BlockDiagonal::new(4))] {
+    let large = [(48, 24), (50, 10), (24, 12), (13, 13), (100, 100), (264, 264)];
+    let large = large.map(|(n, b)| plan(n, &BlockDiagonal::new(b)));
+    let some = [plan(64, &Butterfly::boft(2, 16).unwrap()), pairs, boft, plan(24, &BlockDiagonal::new(4))];
+    for plan in some.into_iter().chain(large) {
         let factors = plan.realize(&theta(&plan)).unwrap();
         let x = vectors(plan.n(), 45);
         for (at, tile) in [
@@ -143,9 +146,12 @@ fn every_tile_gives_the_same_bits() {
         {
             let op = [Op::None, Op::Adjoint][at % 2];
             let expected = on_cpu(&plan, &factors, op, &x);
-            let tile = Tile::new(tile, tile[1] - 1);
-            let y = emulated(&plan, &factors, 8, tile, op, &x, 45);
-            assert!(same(&y, &expected), "n = {}, {tile:?}", plan.n());
+            let tile = Tile::new(tile, tile[1] - 1).unwrap();
+            let keeps = tile.keeping(&Schedule::new(&plan, 8).unwrap(), 1, 100 << 10);
+            for tile in [tile, keeps] {
+                let y = emulated(&plan, &factors, 8, Some(tile), op, &x, 45);
+                assert!(same(&y, &expected), "n = {}, {tile:?}", plan.n());
+            }
         }
     }
 }

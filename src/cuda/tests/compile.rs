@@ -13,6 +13,9 @@ fn large_plans() -> Vec<(&'static str, Plan<f32>)> {
         ("boft 4, 4 of 4096", plan(4096, &Butterfly::boft(4, 4).unwrap())),
         ("boft 2, 32 of 4096", plan(4096, &Butterfly::boft(2, 32).unwrap())),
         ("blocks of 16 of 768", plan(768, &BlockDiagonal::new(16))),
+        ("boft 2, 16 of 4096", plan(4096, &Butterfly::boft(2, 16).unwrap())),
+        ("boft 2, 64 of 4096", plan(4096, &Butterfly::boft(2, 64).unwrap())),
+        ("one block of 100", plan(100, &BlockDiagonal::new(100))),
         ("any 1000", plan(1000, &AnyButterfly::new(2))),
         ("random 1000", plan(1000, &RandomShuffle { block: 4, stages: 3, seed: 7 })),
     ])

@@ -77,7 +77,9 @@ fn check(name: &str, plan: &Plan<f32>, batch: usize, op: Op, from_input: bool, t
     assert!(same(&gx, &cpu_gx), "{name}, {op:?}, {tile:?}:\n{gx:?}\n{cpu_gx:?}");
     project(plan, &factors, &mut cpu_d);
     let miss = ratio(&d, &cpu_d);
-    assert!(miss <= 4.0, "{name}, {op:?}, {batch}, {tile:?}: {miss} eps");
+    // A large block is undone with errors that grow with it.
+    let b = plan.stages().iter().map(|stage| stage.layout().block_size()).max().unwrap_or(1);
+    assert!(miss <= 4.0f32.max(0.4 * (b as f32).sqrt()), "{name}, {op:?}, {batch}, {tile:?}: {miss} eps");
     miss
 }
 
@@ -125,4 +127,40 @@ fn gradients_of_every_tile() {
             check(name, &plan, batch, op, from_input, Some(tile));
         }
     }
+}
+
+/// Large blocks: entries and gradients in shared memory or not, one or several tiles of a block of threads, patches that
+/// threads share, blocks that are no whole patches, other passes beside them, with copies of their gradients.
+#[test]
+fn gradients_of_large_blocks() {
+    if !emulation::is_there() {
+        return;
+    }
+    let plan = |n, topology: &dyn crate::Topology| Plan::<f32>::new(n, topology, Cayley).unwrap();
+    let blocks = |n, b| plan(n, &BlockDiagonal::new(b));
+    let mixed = blocks(48, 16).then(plan(48, &Butterfly::boft(3, 4).unwrap())).unwrap();
+    let neumann = Plan::new(48, &BlockDiagonal::new(24), CayleyNeumann { order: 3 }).unwrap();
+    let back = blocks(64, 16).then(blocks(64, 32).adjoint()).unwrap();
+    let mut worst = 0.0f32;
+    for (name, plan, sizes) in [
+        ("boft 2, 16", plan(64, &Butterfly::boft(2, 16).unwrap()), [4, 8, 8, 64]),
+        ("boft 2, 32", plan(64, &Butterfly::boft(2, 32).unwrap()), [4, 4, 4, 128]),
+        ("boft 2, 32", plan(64, &Butterfly::boft(2, 32).unwrap()), [2, 6, 3, 32]),
+        ("there and back", back, [4, 2, 1, 96]),
+        ("mixed", mixed, [4, 4, 2, 32]),
+        ("not orthogonal", neumann, [4, 4, 4, 64]),
+        ("blocks of 10", blocks(50, 10), [1, 4, 4, 256]),
+        ("blocks of 12", blocks(24, 12), [4, 16, 16, 64]),
+        ("one block of 13", blocks(13, 13), [4, 2, 2, 40]),
+        ("one block of 100", blocks(100, 100), [4, 3, 1, 64]),
+        ("one block of 264", blocks(264, 264), [4, 1, 1, 32]),
+    ] {
+        let tile = Tile::new(sizes, 0).unwrap();
+        let keeps = tile.keeping(&Schedule::new(&plan, if plan.is_exact() { 8 } else { 1 }).unwrap(), 2, 100 << 10);
+        for (batch, op, from_input) in [(7, Op::Adjoint, true), (75, Op::None, !plan.is_exact())] {
+            worst = worst.max(check(name, &plan, batch, op, from_input, Some(tile)));
+            worst = worst.max(check(name, &plan, batch, op, from_input, Some(keeps)));
+        }
+    }
+    println!("gradients of entries of large blocks: {worst} eps");
 }
