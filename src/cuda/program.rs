@@ -98,7 +98,12 @@ impl Tile {
     /// Bytes of shared memory of a block of threads with one tile, or with two and gradients.
     pub(super) fn shared(&self, schedule: &Schedule, tiles: usize) -> usize {
         let kept: usize = schedule.passes.iter().map(Pass::kept).sum();
-        tiles * (self.bytes(schedule.length) + if self.kept { 4 * kept } else { 0 })
+        self.kept_at(schedule, tiles) + if self.kept { tiles * 4 * kept } else { 0 }
+    }
+
+    /// Where entries are kept, behind so many tiles: at a whole four of numbers.
+    fn kept_at(&self, schedule: &Schedule, tiles: usize) -> usize {
+        (tiles * self.bytes(schedule.length)).next_multiple_of(16)
     }
 
     /// Keeps entries where there is so much shared memory.
@@ -428,7 +433,7 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
         ("FIRST_READS", ways.reads as usize),
         ("LAST_WRITES", ways.writes as usize),
         ("KEPT", usize::from(tile.kept)),
-        ("KEPT_AT", ways.tiles * tile.bytes(schedule.length)),
+        ("KEPT_AT", tile.kept_at(schedule, ways.tiles)),
         ("KEPT_SIZE", schedule.passes.iter().map(Pass::kept).sum()),
     ] {
         _ = writeln!(source, "#define {name} {value}");
