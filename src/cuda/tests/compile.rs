@@ -141,5 +141,10 @@ fn other_kernels_compile_for_gpus() {
         let tile = random::tile(&turn, 99 << 10).unwrap();
         calls.extend([false, true].iter().filter_map(|back| random::call(&turn, tile, Stored::F16, *back, rows)));
     }
+    let blocks = Plan::new(64, &Butterfly::boft(2, 16).unwrap(), Cayley).unwrap();
+    let in_registers = Schedule::new(&blocks, 8).unwrap();
+    let rows = Rows { batch: 100, stride: 64, aligned: true };
+    calls.extend(verbs::apply(&in_registers, one, Stored::F16, true, rows, rows));
+    calls.extend(verbs::pack(&in_registers));
     calls.iter().for_each(|call| compile("others", call, "sm_80"));
 }
