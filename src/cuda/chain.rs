@@ -96,16 +96,15 @@ impl Stage {
         let most = b / run / 4;
         let mut owned = std::vec![[const { Vec::new() }; 4]; pass.count];
         let (mut at, mut place) = (Vec::new(), Vec::new());
-        for four in 0..runs.len() / 4 {
+        for (four, blocks) in block_of.chunks_exact(4).enumerate() {
             let (mut at_word, mut place_word, mut free) = (0, 0, [true; 4]);
-            for r in 4 * four..4 * four + 4 {
-                let (w, within) = block_of[r];
+            for (i, (w, within)) in blocks.iter().copied().enumerate() {
                 let t = (0..4).filter(|t| free[*t]).min_by_key(|t| owned[w][*t].len())?;
                 if owned[w][t].len() == most {
                     return None;
                 }
                 free[t] = false;
-                at_word |= (r as u32) << (8 * t);
+                at_word |= ((4 * four + i) as u32) << (8 * t);
                 place_word |= ((w * most + owned[w][t].len()) as u32) << (8 * t);
                 owned[w][t].push(within as u32);
             }

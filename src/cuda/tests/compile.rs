@@ -132,6 +132,8 @@ fn other_kernels_compile_for_gpus() {
     let rows = Rows { batch: 100, stride: 97, aligned: false };
     let (one, two) = (verbs::tile(&schedule, 99 << 10, 1).unwrap(), verbs::tile(&schedule, 99 << 10, 2).unwrap());
     let wanted = Wanted { from_input: true, gx: false, gradient: true };
+    let blocks = Plan::new(64, &Butterfly::boft(2, 16).unwrap(), Cayley).unwrap();
+    let in_registers = Schedule::new(&blocks, 8).unwrap();
     let mut calls = verbs::vjp(&schedule, two, Stored::F16, true, wanted, [rows; 3]);
     calls.extend(verbs::apply(&schedule, one, Stored::F16, true, rows, rows));
     calls.extend(verbs::pack(&schedule));
@@ -141,8 +143,6 @@ fn other_kernels_compile_for_gpus() {
         let tile = random::tile(&turn, 99 << 10).unwrap();
         calls.extend([false, true].iter().filter_map(|back| random::call(&turn, tile, Stored::F16, *back, rows)));
     }
-    let blocks = Plan::new(64, &Butterfly::boft(2, 16).unwrap(), Cayley).unwrap();
-    let in_registers = Schedule::new(&blocks, 8).unwrap();
     let rows = Rows { batch: 100, stride: 64, aligned: true };
     calls.extend(verbs::apply(&in_registers, one, Stored::F16, true, rows, rows));
     calls.extend(verbs::pack(&in_registers));
