@@ -80,6 +80,8 @@ fn plans() -> Vec<(&'static str, Plan<f32>)> {
         ("boft 4, 8 of 4096", cayley(4096, &Butterfly::boft(4, 8).unwrap())),
         ("boft 3, 4 of 768", cayley(768, &Butterfly::boft(3, 4).unwrap())),
         ("boft 2, 32 of 256", cayley(256, &Butterfly::boft(2, 32).unwrap())),
+        ("boft 3, 16 of 192", cayley(192, &Butterfly::boft(3, 16).unwrap())),
+        ("blocks of 64 of 128", cayley(128, &BlockDiagonal::new(64))),
         ("radix 4 of 256", cayley(256, &Butterfly::classic(4))),
         ("blocks of 16 of 768", cayley(768, &BlockDiagonal::new(16))),
         ("one block of 13", cayley(13, &BlockDiagonal::new(13))),

@@ -17,6 +17,10 @@ const PACK: &str = include_str!("kernels/chain_pack.cu");
 /// Warps of a block of threads.
 const WARPS: usize = 4;
 
+/// Tiles that a block of threads takes one after the other, at most, and blocks that there are rather than that.
+const STEPS: usize = 4;
+const FEWEST_BLOCKS: usize = 2048;
+
 /// Words that a thread holds for 16 vectors, at most: of a part, and of one more block.
 const MOST_WORDS: usize = 160;
 
@@ -63,7 +67,7 @@ impl Chain {
     /// beside its words are entries on their way and, of IEEE's half precision, what is converted.
     fn side_by_side(&self, stored: Stored) -> usize {
         match (self.words, stored) {
-            (0..=80, Stored::Bf16) => 4,
+            (0..=96, Stored::Bf16) => 4,
             (0..=128, _) => 3,
             _ => 2,
         }
@@ -92,15 +96,15 @@ impl Stage {
         let most = b / run / 4;
         let mut owned = std::vec![[const { Vec::new() }; 4]; pass.count];
         let (mut at, mut place) = (Vec::new(), Vec::new());
-        for four in 0..runs.len() / 4 {
+        for (four, blocks) in block_of.chunks_exact(4).enumerate() {
             let (mut at_word, mut place_word, mut free) = (0, 0, [true; 4]);
-            for (r, &(w, within)) in block_of.iter().enumerate().skip(4 * four).take(4) {
+            for (i, (w, within)) in blocks.iter().copied().enumerate() {
                 let t = (0..4).filter(|t| free[*t]).min_by_key(|t| owned[w][*t].len())?;
                 if owned[w][t].len() == most {
                     return None;
                 }
                 free[t] = false;
-                at_word |= (r as u32) << (8 * t);
+                at_word |= ((4 * four + i) as u32) << (8 * t);
                 place_word |= ((w * most + owned[w][t].len()) as u32) << (8 * t);
                 owned[w][t].push(within as u32);
             }
@@ -137,6 +141,13 @@ impl Stage {
     }
 }
 
+/// Blocks of threads for so many tiles of as many parts: each takes [`STEPS`] tiles of one part, or fewer where that
+/// leaves many multiprocessors without one.
+fn blocks(tiles: usize, parts: usize) -> usize {
+    let steps = (tiles * parts / FEWEST_BLOCKS).clamp(1, STEPS);
+    tiles.div_ceil(steps) * parts
+}
+
 fn define(constants: &[(&str, usize)], source: &mut String) {
     for (name, value) in constants {
         _ = writeln!(source, "#define {name} {value}");
@@ -157,7 +168,7 @@ pub(super) fn apply<'a>(
     Call {
         kernel: Kernel::Chain { stored, aligned, transposed },
         program: text(move || program(schedule, chain, stored, aligned, transposed)),
-        blocks: x.batch.div_ceil(16 * chain.tiles * WARPS) * schedule.parts(),
+        blocks: blocks(x.batch.div_ceil(16 * chain.tiles * WARPS), schedule.parts()),
         threads: 32 * WARPS,
         shared: 0,
         arguments: Vec::from([

@@ -19,8 +19,9 @@ use crate::error::{Error, Result, check_length};
 use crate::plan::{Factors, Op, Plan};
 
 /// How kernels are cut, where it should not be what the sizes suggest: for measurements. Bits of
-/// [`apply`](DevicePlan::apply) do not depend on it, but for blocks of 16 to 64 in half precision: tensor cores take only tiles
-/// of whole warps, an even number of chunks and four vectors in a chunk.
+/// [`apply`](DevicePlan::apply) do not depend on it, but for blocks of 16 to 64 in half precision: a tile that is given is
+/// used where vectors would stay in registers, and tensor cores take only tiles of whole warps, an even number of chunks and
+/// four vectors in a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Tuning {
     /// Coordinates that stages share in a thread's registers, up to 32.

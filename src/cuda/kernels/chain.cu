@@ -23,8 +23,8 @@ struct Place {
     int left;
 };
 
-__device__ inline Place place(unsigned thread, unsigned block, long long batch) {
-    const long long first = ((long long)(block / PARTS) * WARPS + thread / 32) * (16 * TILES);
+__device__ inline Place place(unsigned thread, unsigned block, unsigned tile, long long batch) {
+    const long long first = ((long long)tile * WARPS + thread / 32) * (16 * TILES);
     const int left = batch - first < 16 * TILES ? int(batch - first) : 16 * TILES;
     return {block % PARTS, thread % 32 / 4, thread % 4, first, left};
 }
@@ -47,20 +47,30 @@ __device__ inline void store(const word (&x)[2], stored* to) {
 #endif
 }
 
-// RUN neighbours of a row, as words. PIECE: as many as are loaded at once.
+// RUN neighbours of a row, as words; the first-level cache is for entries. PIECE: as many as are loaded at once.
 template <int RUN> struct Run {
     enum { PIECE = ALIGNED ? RUN : 1 };
     __device__ static inline void get(const stored* from, word (&x)[RUN / 2]) {
         if constexpr (PIECE == 8) {
+#ifdef EMULATED
             const uint4 four = *reinterpret_cast<const uint4*>(from);
             x[0] = four.x;
             x[1] = four.y;
             x[2] = four.z;
             x[3] = four.w;
+#else
+            asm volatile("ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];"
+                : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "l"(from) : "memory");
+#endif
         } else if constexpr (PIECE == 4) {
+#ifdef EMULATED
             const uint2 two = *reinterpret_cast<const uint2*>(from);
             x[0] = two.x;
             x[1] = two.y;
+#else
+            asm volatile("ld.global.L1::no_allocate.v2.b32 {%0, %1}, [%2];"
+                : "=r"(x[0]), "=r"(x[1]) : "l"(from) : "memory");
+#endif
         } else {
 #pragma unroll
             for (int i = 0; i < RUN; i += 2) x[i / 2] = from[i] | word(from[i + 1]) << 16;
@@ -174,6 +184,17 @@ __device__ inline word two_stored(float low, float high) {
 #endif
 }
 
+// Not as constants: these the compiler would read once for all steps, for which registers would not do.
+__device__ inline uint4 entries_at(const uint4* from) {
+#ifdef EMULATED
+    return *from;
+#else
+    uint4 x;
+    asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "l"(from));
+    return x;
+#endif
+}
+
 // A stage. FIRST: words are as they were read, of which bfloat16 has no rests; LAST: they are going to be written.
 template <class S, bool FIRST, bool LAST>
 __device__ inline void stage(const Words& x, Words& y, const uint4* __restrict__ packed) {
@@ -184,7 +205,7 @@ __device__ inline void stage(const Words& x, Words& y, const uint4* __restrict__
             float d[TILES][4] = {};
 #pragma unroll
             for (int k = 0; k < S::B / 16; k++) {
-                const uint4 both = __ldg(packed + S::PACKED + ((w * (S::B / 8) + j) * (S::B / 16) + k) * 32);
+                const uint4 both = entries_at(packed + S::PACKED + ((w * (S::B / 8) + j) * (S::B / 16) + k) * 32);
                 const word entries[2] = {both.x, both.y}, rests[2] = {both.z, both.w};
                 const int first = FIRST ? w * (S::B / 8) + 2 * k : S::eight(w, 2 * k);
                 const int second = FIRST ? first + 1 : S::eight(w, 2 * k + 1);
@@ -229,13 +250,18 @@ __device__ inline void stages(List<S, Rest...>, const Words& x, Words& y, const 
     }
 }
 
+// A block of threads goes through the batch in steps: entries that one step has read are in the first-level cache for
+// the next one.
 extern "C" __global__ void __launch_bounds__(32 * WARPS, SIDE_BY_SIDE) apply(
     const stored* x, long long x_stride, stored* y, long long y_stride, long long batch, const uint4* __restrict__ packed) {
-    Words from, to;
-    const Place reads = place(threadIdx.x, blockIdx.x, batch);
-    if (reads.left <= 0) return; // all of the warp
-    read<First>(from, x, x_stride, reads);
-    stages<true>(Stages(), from, to, packed + (long long)reads.part * PACKED_PART + threadIdx.x % 32);
-    // The same again, for all the compiler knows another (y is 0): so it keeps none of it in registers meanwhile.
-    write<Last>(to, y, y_stride, place(threadIdx.x | threadIdx.y, blockIdx.x | blockIdx.y, batch));
+    for (unsigned tile = blockIdx.x / PARTS;; tile += gridDim.x / PARTS) {
+        const Place reads = place(threadIdx.x, blockIdx.x, tile, batch);
+        if (reads.left <= 0) return; // all of the warp
+        const uint4* entries = packed + (long long)reads.part * PACKED_PART + threadIdx.x % 32;
+        Words from, to;
+        read<First>(from, x, x_stride, reads);
+        stages<true>(Stages(), from, to, entries);
+        // The same again, for all the compiler knows another (y is 0): so it keeps none of it in registers meanwhile.
+        write<Last>(to, y, y_stride, place(threadIdx.x | threadIdx.y, blockIdx.x | blockIdx.y, tile, batch));
+    }
 }

@@ -27,7 +27,7 @@ extern "C" __global__ void __launch_bounds__(256) pack(
         for (int e = 0; e < 2; e++) {
             const int input = coordinate(transposed ? AT_END : AT_START, w, t, 4 * k + 2 * h + e);
             const int row = transposed != ADJOINT ? input : output, column = transposed != ADJOINT ? output : input;
-            x[e] = from[((row / 4 * B + column) * COUNT + w) * 4 + row % 4];
+            x[e] = from[(w * B + column) * B + row]; // column by column, B being whole fours
         }
         entries[h] = two(x[0], x[1]);
         rests[h] = two_rests(x[0], x[1], entries[h]);

@@ -137,6 +137,8 @@ fn other_kernels_compile_for_gpus() {
     let (one, two) =
         (verbs::tile(&schedule, 99 << 10, Stored::F32).unwrap(), verbs::gradient_tile(&schedule, 99 << 10).unwrap());
     let wanted = Wanted { from_input: true, gx: false, gradient: true };
+    let blocks = Plan::new(64, &Butterfly::boft(2, 16).unwrap(), Cayley).unwrap();
+    let in_registers = Schedule::new(&blocks, 8).unwrap();
     let mut calls = verbs::vjp(&schedule, two, Stored::F16, true, wanted, 132, [rows; 3]);
     calls.extend(verbs::apply(&schedule, one, Stored::F16, true, rows, rows));
     calls.extend(verbs::pack(&schedule));
@@ -146,5 +148,8 @@ fn other_kernels_compile_for_gpus() {
         let tile = random::tile(&turn, 99 << 10).unwrap();
         calls.extend([false, true].iter().filter_map(|back| random::call(&turn, tile, Stored::F16, *back, rows)));
     }
+    let rows = Rows { batch: 100, stride: 64, aligned: true };
+    calls.extend(verbs::apply(&in_registers, one, Stored::F16, true, rows, rows));
+    calls.extend(verbs::pack(&in_registers));
     calls.iter().for_each(|call| compile("others", call, "sm_80"));
 }
