@@ -198,6 +198,8 @@ enum Direct {
     Runs,
     /// Neighbouring windows are neighbours in memory, at least 32 bytes of them.
     SideBySide,
+    /// Windows are runs of whole eights of neighbours, in half precision.
+    Eights,
 }
 
 /// First and last, as they act.
@@ -216,13 +218,17 @@ impl Direct {
         if pass.is_wide() || pass.count * pass.window != schedule.length {
             return Direct::Not;
         }
-        let fours = |x: &usize| x.is_multiple_of(4);
-        let in_fours = pass.window.is_multiple_of(4)
-            && offsets.chunks(4).all(|run| fours(&run[0]) && run.iter().enumerate().all(|(i, o)| *o == run[0] + i))
-            && (fours(near) || pass.count == 1)
-            && (fours(far) || *windows == pass.count);
+        let in_runs = |of: usize| {
+            let whole = |x: &usize| x.is_multiple_of(of);
+            whole(&pass.window)
+                && offsets.chunks(of).all(|run| whole(&run[0]) && run.iter().enumerate().all(|(i, o)| *o == run[0] + i))
+                && (whole(near) || pass.count == 1)
+                && (whole(far) || *windows == pass.count)
+        };
         let least = if stored == Stored::F32 { 8 } else { 16 };
-        if aligned && in_fours {
+        if aligned && stored != Stored::F32 && in_runs(8) {
+            Direct::Eights
+        } else if aligned && in_runs(4) {
             Direct::Runs
         } else if *near == 1 && *windows >= least {
             Direct::SideBySide

@@ -28,17 +28,17 @@ pub(super) fn windows(plan: &Plan<f32>) -> [usize; 2] {
 /// The tile for vectors where a block of threads has that much shared memory.
 ///
 /// Chunks of four vectors, or fewer where they do not fit; planes until there are windows for 128 threads, each of
-/// which takes one window of one plane. Parts of few windows are a warp's, which waits for no other. In half precision,
-/// where more than memory counts, a thread takes large blocks for two planes at a time, and reads them once.
+/// which takes one window of one plane. Parts of few windows are a warp's, which waits for no other. A thread takes
+/// blocks of more than two for two planes at a time, and reads them once.
 pub(super) fn tile(schedule: &Schedule, shared: usize, stored: Stored) -> Result<Tile> {
     let tensor = stored != Stored::F32 && schedule.packed > 0;
     if let Some(tile) = wide_tiles(schedule, shared, 1).filter(|_| !tensor) {
         return Ok(tile);
     }
     let tile = tiles(schedule, shared, 1)?;
-    let two = schedule.has_large_windows() && stored != Stored::F32 && tile.chunk == 4;
     let doubled = Tile { planes: 2 * tile.planes, together: 2, ..tile };
-    Ok(if two && doubled.bytes(schedule.length) <= shared.min(33 << 10) { doubled } else { tile })
+    let fits = tile.chunk == 4 && doubled.bytes(schedule.length) <= shared.min(33 << 10);
+    Ok(if schedule.has_large_windows() && fits { doubled } else { tile })
 }
 
 /// The two tiles for gradients: with pairs, a thread takes its window of two planes, one after the other, where there
@@ -60,7 +60,13 @@ fn wide_tiles(schedule: &Schedule, shared: usize, tiles: usize) -> Option<Tile> 
     if !schedule.is_wide() {
         return None;
     }
-    let (wanted, of_thread) = if tiles == 1 { (128, 2) } else { (256, 1) };
+    let largest = schedule.passes.iter().map(|pass| pass.window).max()?;
+    // Threads, blocks of them side by side, planes of a thread. Of b = 32 this was the best on an H100.
+    let (wanted, side_by_side, of_thread) = match (tiles, largest) {
+        (1, 32) => (64, 6, 2),
+        (1, _) => (128, 4, 2),
+        _ => (256, 2, 1),
+    };
     let rows = schedule.passes.iter().map(|pass| pass.count * pass.window.div_ceil(8)).min()?;
     let cut = |planes: usize| {
         let threads = (rows * planes / of_thread).next_multiple_of(32).clamp(32, wanted);
@@ -69,7 +75,7 @@ fn wide_tiles(schedule: &Schedule, shared: usize, tiles: usize) -> Option<Tile> 
         Tile { chunk: 4, planes, together, threads, ahead: 0, kept: true }
     };
     let fits = |planes, most| cut(planes).shared(schedule, tiles) <= most;
-    let rooms = [512 / wanted, 2, 1].map(|blocks| ((228 << 10) / blocks - (1 << 10)).min(shared));
+    let rooms = [side_by_side, 2, 1].map(|blocks| ((228 << 10) / blocks - (1 << 10)).min(shared));
     let best = rooms.map(|most| {
         let planes = [64, 32, 16, 8, 4, 2, 1].into_iter();
         planes.filter(|planes| fits(*planes, most)).min_by_key(|planes| (rows * planes / of_thread).abs_diff(wanted))

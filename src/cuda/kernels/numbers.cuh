@@ -75,22 +75,34 @@ __device__ inline void write_four(const float (&x)[4], stored* to) {
     write(reinterpret_cast<float4*>(to), four);
 }
 #else
-__device__ inline void read_four(const stored* from, float (&x)[4]) {
-    const uint2 four = read(reinterpret_cast<const uint2*>(from));
+__device__ inline void unpack(word both, float& low, float& high) {
 #if STORED == 1
-    x[0] = __uint_as_float(four.x << 16);
-    x[1] = __uint_as_float(four.x & 0xffff0000u);
-    x[2] = __uint_as_float(four.y << 16);
-    x[3] = __uint_as_float(four.y & 0xffff0000u);
+    low = __uint_as_float(both << 16);
+    high = __uint_as_float(both & 0xffff0000u);
 #else
-    x[0] = load(stored(four.x));
-    x[1] = load(stored(four.x >> 16));
-    x[2] = load(stored(four.y));
-    x[3] = load(stored(four.y >> 16));
+    low = load(stored(both));
+    high = load(stored(both >> 16));
 #endif
 }
+__device__ inline word pack_two(float low, float high) { return store(low) | word(store(high)) << 16; }
+__device__ inline void read_four(const stored* from, float (&x)[4]) {
+    const uint2 four = read(reinterpret_cast<const uint2*>(from));
+    unpack(four.x, x[0], x[1]);
+    unpack(four.y, x[2], x[3]);
+}
 __device__ inline void write_four(const float (&x)[4], stored* to) {
-    const uint2 four = {store(x[0]) | word(store(x[1])) << 16, store(x[2]) | word(store(x[3])) << 16};
+    const uint2 four = {pack_two(x[0], x[1]), pack_two(x[2], x[3])};
     write(reinterpret_cast<uint2*>(to), four);
+}
+__device__ inline void read_eight(const stored* from, float (&x)[8]) {
+    const uint4 eight = read(reinterpret_cast<const uint4*>(from));
+    unpack(eight.x, x[0], x[1]);
+    unpack(eight.y, x[2], x[3]);
+    unpack(eight.z, x[4], x[5]);
+    unpack(eight.w, x[6], x[7]);
+}
+__device__ inline void write_eight(const float (&x)[8], stored* to) {
+    const uint4 eight = {pack_two(x[0], x[1]), pack_two(x[2], x[3]), pack_two(x[4], x[5]), pack_two(x[6], x[7])};
+    write(reinterpret_cast<uint4*>(to), eight);
 }
 #endif

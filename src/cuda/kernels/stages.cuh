@@ -70,7 +70,8 @@ __device__ inline void stages(List<S, Rest...>, Chunk (&x)[P::WINDOW][K], const 
 }
 
 // Vectors in device memory, for a first pass that reads them and a last one that writes them: those of a tile, of which
-// `left` are there. 0: through the tile; 1: windows are runs of fours; 2: neighbouring windows are neighbours in memory.
+// `left` are there. 0: through the tile; 1: windows are runs of fours; 2: neighbouring windows are neighbours in memory; 3: windows are
+// runs of eights, in half precision.
 struct Outside {
     const stored* x;
     long long x_stride;
@@ -99,6 +100,14 @@ __device__ inline void take(Chunk (&x)[P::WINDOW][K], unsigned w, int group, con
 #pragma unroll
                     for (int j = 0; j < 4; j++) x[i + j][p].v[v] = four[j];
                 }
+            } else if constexpr (READS == 3) {
+#pragma unroll
+                for (int i = 0; i + 7 < P::WINDOW; i += 8) {
+                    float eight[8];
+                    read_eight(from + P::offset(i), eight);
+#pragma unroll
+                    for (int j = 0; j < 8; j++) x[i + j][p].v[v] = eight[j];
+                }
             } else {
 #pragma unroll
                 for (int i = 0; i < P::WINDOW; i++) x[i][p].v[v] = load(read(from + P::offset(i)));
@@ -122,6 +131,14 @@ __device__ inline void give(const Chunk (&x)[P::WINDOW][K], unsigned w, int grou
                     for (int i = 0; i + 3 < P::WINDOW; i += 4) {
                         const float four[4] = {x[i][p].v[v], x[i + 1][p].v[v], x[i + 2][p].v[v], x[i + 3][p].v[v]};
                         write_four(four, to + P::offset(i));
+                    }
+                } else if constexpr (WRITES == 3) {
+#pragma unroll
+                    for (int i = 0; i + 7 < P::WINDOW; i += 8) {
+                        float eight[8];
+#pragma unroll
+                        for (int j = 0; j < 8; j++) eight[j] = x[i + j][p].v[v];
+                        write_eight(eight, to + P::offset(i));
                     }
                 } else {
 #pragma unroll
