@@ -1,21 +1,22 @@
-//! Structured or dense: a model of what either costs on a device, by bytes and operations. Nothing in it was measured
-//! yet.
+//! Structured or dense: what either costs on a device, by a model whose constants were fitted to measurements on an
+//! H100 (`tests/data/cuda_crossover.csv`; a test compares them).
 //!
 //! | what | structured | dense |
 //! |---|---|---|
 //! | memory | x and y once | x, y and the matrix once |
-//! | second-level cache | entries once for each tile, at 64 bytes for a multiprocessor and cycle, of which half is reached | |
-//! | shared memory | a tile is filled and emptied, each pass reads and writes it, at 128 bytes for a multiprocessor and cycle | |
-//! | arithmetic | 128 multiply-adds for a multiprocessor and cycle, and as many other operations | tensor cores, of which 70% are reached |
+//! | arithmetic | a multiply-add for each product, and 9 other instructions for a number, or 22 with large blocks, more where fewer than four vectors share entries; 128 lanes of a multiprocessor, busy for 65% of the time | tensor cores, of which 70% are reached; without, 70% of the lanes |
+//! | latency | 2.5 µs, 0.75 for each pass, 2.6 to keep large blocks | 8 µs |
 //!
-//! The largest of these, and a launch.
+//! Memory is read and written at 85% of what the data sheet says, and at four times that where all fits the
+//! second-level cache of an H100. The larger of memory and arithmetic, and the latency.
 
 use super::buffer::{Number, stored};
 use super::plan::DevicePlan;
-use super::program::Stored;
+use super::program::{Stored, Tile};
+use super::schedule::Schedule;
 use super::{Precision, verbs};
 
-/// Seconds that one `apply` should take, by the model of the device's data sheet.
+/// Seconds that one `apply` should take.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     /// By [`DevicePlan::apply`].
@@ -42,23 +43,22 @@ pub(super) struct Speeds {
     pub(super) tensor: f64,
 }
 
-/// A launch, in seconds.
-const LAUNCH: f64 = 4e-6;
-
 impl DevicePlan {
-    /// What `apply` should cost for so many vectors, structured and dense.
-    ///
-    /// The table it should come from has not been measured yet: it is a [model](Estimate) by bytes and operations, good
-    /// to a factor of two or so. `examples/cuda_bench.rs` measures both.
+    /// What `apply` should cost for so many vectors, structured and dense: a [model](Estimate) fitted to an H100, where
+    /// it is good to a factor of two, and takes the faster one wherever that is faster by a quarter.
     pub fn estimate<E: Number>(&self, batch: usize, precision: Precision) -> Estimate {
-        estimate(self.schedule(), self.tile(stored::<E>()), self.speeds(), stored::<E>(), batch, precision)
+        let stored = stored::<E>();
+        estimate(self.schedule(), self.tile(stored), self.speeds(), stored, batch, precision)
     }
 }
 
+/// Bytes of x and y that stay in the second-level cache.
+const CACHED: f64 = 40e6;
+
 /// The model.
 pub(super) fn estimate(
-    schedule: &super::schedule::Schedule,
-    tile: super::program::Tile,
+    schedule: &Schedule,
+    tile: Tile,
     speeds: Speeds,
     stored: Stored,
     batch: usize,
@@ -66,22 +66,30 @@ pub(super) fn estimate(
 ) -> Estimate {
     let bytes = if stored == Stored::F32 { 4.0 } else { 2.0 };
     let (n, batch) = (schedule.n as f64, batch as f64);
-    let tiles = (batch / tile.vectors() as f64).ceil();
-    let entries = schedule.numbers.len() as f64;
-    // A rotation has two numbers where a block of two has four entries, and as many multiply-adds.
-    let products = verbs::products(schedule) as f64;
-    let structured = [
-        2.0 * n * batch * bytes / speeds.memory,
-        4.0 * entries * tiles / (32.0 * speeds.cycles),
-        8.0 * n * batch * (schedule.passes.len() + 1) as f64 / (128.0 * speeds.cycles),
-        2.0 * products * batch / (128.0 * speeds.cycles),
-    ];
+    let lanes = 128.0 * speeds.cycles;
+    let vectors = 2.0 * n * batch * bytes;
+    let memory = |bytes: f64| bytes / (0.85 * speeds.memory * if bytes <= CACHED { 4.0 } else { 1.0 });
+    let passes = schedule.passes.len() as f64;
+    let wide = schedule.passes.iter().any(super::schedule::Pass::is_wide);
+    let (instructions, latency) = match (stored, &schedule.chain) {
+        // Tensor cores hardly count beside what moves numbers to them.
+        (Stored::Bf16 | Stored::F16, Some(_)) => (22.0, 0.0),
+        _ => {
+            let products = verbs::products(schedule) as f64 / n;
+            // Entries are read more often where fewer vectors share them.
+            let few = 4.0 / tile.chunk as f64;
+            let latency = if tile.kept { 2.6e-6 } else { 2.5e-6 * (few - 1.0) };
+            (few.sqrt() * few.sqrt().sqrt() * (products + if wide { 22.0 } else { 9.0 }), latency)
+        }
+    };
+    let structured = [memory(vectors), instructions * n * batch / (0.65 * lanes), 2.5e-6 + 0.75e-6 * passes + latency];
     let rate = match (stored, precision) {
         (Stored::F32, Precision::F32) => 128.0,
         (Stored::F32, Precision::Tf32) => 0.5 * speeds.tensor,
         _ => speeds.tensor,
     };
-    let dense = [(2.0 * n * batch + n * n) * bytes / speeds.memory, n * n * batch / (0.7 * rate * speeds.cycles)];
-    let most = |of: &[f64]| LAUNCH + of.iter().fold(0.0, |m: f64, x| m.max(*x));
-    Estimate { structured: most(&structured), dense: most(&dense) }
+    let matrix = n * n * bytes;
+    let dense = [memory(vectors + matrix), n * n * batch / (0.7 * rate * speeds.cycles), 8e-6];
+    let sum = |[memory, arithmetic, latency]: [f64; 3]| memory.max(arithmetic) + latency;
+    Estimate { structured: sum(structured), dense: sum(dense) }
 }

@@ -350,7 +350,8 @@ impl Schedule {
             }
         }
         let angles = std::mem::take(&mut self.angles);
-        if self.passes.iter().flat_map(|pass| &pass.stages).all(|stage| stage.rotation) {
+        // What only looks like a rotation may have another scale.
+        if self.exact && self.passes.iter().flat_map(|pass| &pass.stages).all(|stage| stage.rotation) {
             let of = |p: usize| move |c: &u32| if *c == NONE { NONE } else { *c + (p * of_part) as u32 };
             self.angles = (0..self.parts()).flat_map(|p| angles.iter().map(of(p))).collect();
         }

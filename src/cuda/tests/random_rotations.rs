@@ -1,4 +1,4 @@
-//! Random rotations, and the model of costs.
+//! Random rotations.
 
 use super::*;
 
@@ -31,28 +31,4 @@ fn random_rotations_have_the_bits_of_the_cpu() {
             assert!(same(&memory.get::<f32>("x"), &expected), "n = {n}, {direction:?}");
         }
     }
-}
-
-/// On an H100 by its data sheet: dense for one block that is the matrix, structured for what moves hardly more than x
-/// and y.
-#[test]
-fn the_model_prefers_what_is_less_work() {
-    let speeds = Speeds { memory: 3.35e12, cycles: 132.0 * 1.7e9, tensor: 2048.0 };
-    let of = |plan: &Plan<f32>, stored, batch, precision| {
-        let schedule = Schedule::new(plan, 8).unwrap();
-        let tile = verbs::tile(&schedule, 227 << 10, Stored::F32).unwrap();
-        estimate::estimate(&schedule, tile, speeds, stored, batch, precision)
-    };
-    let butterfly = Plan::new(4096, &Butterfly::classic(2), Givens).unwrap();
-    let one = Plan::new(128, &BlockDiagonal::new(128), Cayley).unwrap();
-    for batch in [1, 65536] {
-        let model = of(&butterfly, Stored::Bf16, batch, Precision::F32);
-        assert!(!model.prefers_dense() && model.structured > 0.0, "{model:?}");
-        let model = of(&one, Stored::Bf16, 65536, Precision::F32);
-        assert!(model.prefers_dense(), "{model:?}");
-    }
-    // x and y once are 0.64 ms.
-    let model = of(&butterfly, Stored::F32, 65536, Precision::F32);
-    assert!((0.64e-3..1.3e-3).contains(&model.structured), "{model:?}");
-    assert!(of(&butterfly, Stored::F32, 65536, Precision::Tf32).dense < model.dense);
 }
