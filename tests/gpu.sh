@@ -71,9 +71,11 @@ all_tests() {
     return $rc
 }
 
-sanitize() { # sanitize TOOL
+sanitize() { # sanitize TOOL: a race is looked for ten times as long as a wrong address
+    local seconds=60
+    [[ $1 == memcheck ]] || seconds=110
     if command -v compute-sanitizer >/dev/null; then
-        PAPILIO_SMALL=1 step 30 "$1" compute-sanitizer --tool "$1" --report-api-errors no --error-exitcode 9 "$programs/cuda" --test-threads=1
+        PAPILIO_SMALL=1 step "$seconds" "$1" compute-sanitizer --tool "$1" --report-api-errors no --error-exitcode 9 "$programs/cuda" --test-threads=1
     else
         echo "$1: skipped, no compute-sanitizer here"
     fi

@@ -4,7 +4,8 @@ use core::cell::LazyCell;
 use std::boxed::Box;
 use std::vec::Vec;
 
-use super::program::{Chart, Program, Stored, Tile, Wanted};
+use super::program::{Chart, Program, Stored, Wanted};
+use super::tile::Tile;
 
 /// One launch of a kernel.
 #[derive(Debug)]

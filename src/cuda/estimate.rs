@@ -12,8 +12,9 @@
 
 use super::buffer::{Number, stored};
 use super::plan::DevicePlan;
-use super::program::{Stored, Tile};
+use super::program::Stored;
 use super::schedule::Schedule;
+use super::tile::Tile;
 use super::{Precision, verbs};
 
 /// Seconds that one `apply` should take.

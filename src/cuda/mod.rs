@@ -53,8 +53,10 @@ mod pool;
 mod program;
 mod random;
 mod schedule;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod tile;
 mod verbs;
 mod windows;
 
@@ -62,5 +64,6 @@ pub use blas::{Dense, Precision, linear};
 pub use buffer::{Batch, BatchMut, Buffer, Number};
 pub use device::{Device, Stream};
 pub use estimate::Estimate;
-pub use plan::{DeviceFactors, DevicePlan, Saved, Tuning};
+pub use plan::{DeviceFactors, DevicePlan, Saved};
 pub use random::DeviceRotation;
+pub use tile::Tuning;

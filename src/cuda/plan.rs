@@ -6,34 +6,18 @@ use std::format;
 use std::sync::Arc;
 
 use super::blas::Dense;
-use super::blocks::Blocks;
 use super::buffer::{Batch, BatchMut, Buffer, Number, stored};
 use super::call::Call;
 use super::device::Stream;
 use super::estimate::Speeds;
 use super::loaded::Loaded;
-use super::program::{Stored, Tile, Wanted};
+use super::program::{Stored, Wanted};
 use super::schedule::Schedule;
+use super::tables::{Gradients, Made, Way};
+use super::tile::{self, Tile, Tuning};
 use super::verbs::{self, Rows};
 use crate::error::{Error, Result, check_length};
 use crate::plan::{Factors, Op, Plan};
-
-/// How kernels are cut, where it should not be what the sizes suggest: for measurements. Bits of
-/// [`apply`](DevicePlan::apply) do not depend on it, but for blocks of 16 to 64 in half precision: a tile that is given is
-/// used where vectors would stay in registers, and tensor cores take only tiles of whole warps, an even number of chunks and
-/// four vectors in a chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Tuning {
-    /// Coordinates that stages share in a thread's registers, up to 32.
-    pub window: Option<usize>,
-    /// Of the tile of `apply`: vectors of a chunk (1, 2, 4), chunks, chunks of a thread (a divisor), threads.
-    pub tile: Option<[usize; 4]>,
-    /// Likewise of the tiles of `apply_vjp`, of which there are two.
-    pub gradient_tile: Option<[usize; 4]>,
-    /// With a tile: blocks of threads ahead whose vectors are fetched to the second-level cache, about as many as run
-    /// at a time; 0: none.
-    pub ahead: usize,
-}
 
 /// A [`Plan`] on a device: its passes, and what of it lies in the device's memory. It belongs to a stream, as buffers
 /// do.
@@ -54,64 +38,6 @@ pub struct DevicePlan {
     loaded: Loaded,
     /// Known by its address.
     identity: Arc<()>,
-}
-
-/// How stages are cut into passes, with the tables that go with it.
-#[derive(Debug)]
-struct Way {
-    schedule: Schedule,
-    index: Buffer<u16>,
-    source: Buffer<u32>,
-    angle_source: Buffer<u32>,
-}
-
-impl Way {
-    fn new(stream: &Stream, plan: &Plan<f32>, window: usize) -> Result<Self> {
-        let schedule = Schedule::new(plan, window)?;
-        Ok(Self {
-            index: stream.upload(&schedule.index)?,
-            source: stream.upload(&schedule.numbers)?,
-            angle_source: stream.upload(&schedule.angles)?,
-            schedule,
-        })
-    }
-}
-
-/// Where gradients go: see [`Schedule`].
-#[derive(Debug)]
-struct Gradients {
-    starts: Buffer<u32>,
-    places: Buffer<u32>,
-    moment_starts: Buffer<u32>,
-    moment_places: Buffer<u32>,
-    numbers: Buffer<u32>,
-    order: Buffer<u32>,
-    stages: Buffer<u32>,
-}
-
-impl Gradients {
-    fn new(stream: &Stream, schedule: &Schedule) -> Result<Self> {
-        let tangents = &schedule.tangents;
-        Ok(Self {
-            starts: stream.upload(&schedule.entries.starts)?,
-            places: stream.upload(&schedule.entries.places)?,
-            moment_starts: stream.upload(&tangents.sums.starts)?,
-            moment_places: stream.upload(&tangents.sums.places)?,
-            numbers: stream.upload(&tangents.numbers)?,
-            order: stream.upload(&tangents.order)?,
-            stages: stream.upload(tangents.stages.as_flattened())?,
-        })
-    }
-}
-
-/// How the device makes blocks.
-#[derive(Debug)]
-struct Made {
-    blocks: Blocks,
-    entry: Buffer<u32>,
-    wide_at: Buffer<u32>,
-    /// The blocks before any is made, if some are fixed.
-    fixed: Option<Buffer<f64>>,
 }
 
 /// Realised blocks in a device's memory, as its kernels read them. They belong to the [`DevicePlan`] that made them.
@@ -154,7 +80,7 @@ impl DevicePlan {
     pub fn tuned(stream: &Stream, plan: &Plan<f32>, tuning: Tuning) -> Result<Self> {
         // What cannot be undone is computed again, stage by stage.
         let [window, gradient_window] = match plan.is_exact() {
-            true => tuning.window.map_or_else(|| verbs::windows(plan), |window| [window.clamp(1, 32); 2]),
+            true => tuning.window.map_or_else(|| tile::windows(plan), |window| [window.clamp(1, 32); 2]),
             false => [1; 2],
         };
         let mut forward = Way::new(stream, plan, window)?;
@@ -177,22 +103,14 @@ impl DevicePlan {
                 }
             })
         };
-        let tile = |stored| tuning.tile.map_or_else(|| verbs::tile(schedule, shared, stored), |sizes| given(sizes, 1));
+        let tile = |stored| tuning.tile.map_or_else(|| tile::tile(schedule, shared, stored), |sizes| given(sizes, 1));
         let tiles = [tile(Stored::F32)?, tile(Stored::Bf16)?];
         let gradient_tile = match tuning.gradient_tile {
-            None => verbs::gradient_tile(back, shared),
+            None => tile::gradient_tile(back, shared),
             Some(sizes) => Ok(given(sizes, 2)?),
         };
-        let made = match Blocks::new(plan) {
-            Some(blocks) => {
-                let (entry, wide_at) = (stream.upload(&blocks.entry)?, stream.upload(&blocks.wide_at)?);
-                let fixed = blocks.fixed.as_ref().map(|fixed| stream.upload(fixed)).transpose()?;
-                Some(Made { blocks, entry, wide_at, fixed })
-            }
-            None => None,
-        };
         Ok(Self {
-            made,
+            made: Made::new(stream, plan)?,
             loaded: Loaded::default(),
             identity: Arc::default(),
             tiles,

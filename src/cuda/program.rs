@@ -5,6 +5,7 @@ use std::format;
 use std::string::String;
 
 use super::schedule::{Pass, Place, Schedule};
+use super::tile::Tile;
 
 /// How numbers of a batch are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,106 +13,6 @@ pub(super) enum Stored {
     F32,
     Bf16,
     F16,
-}
-
-/// The shape of a tile and of the threads that work on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Tile {
-    /// Vectors whose numbers lie side by side: 1, 2 or 4.
-    pub(super) chunk: usize,
-    /// Chunks.
-    pub(super) planes: usize,
-    /// Planes of a thread, a divisor.
-    pub(super) together: usize,
-    pub(super) threads: usize,
-    /// Blocks of threads ahead whose vectors are fetched to the second-level cache; 0: none.
-    pub(super) ahead: usize,
-    /// Entries of large blocks lie in shared memory beside the tiles, and so do their gradients.
-    pub(super) kept: bool,
-}
-
-impl Tile {
-    /// Chunk, planes, planes of a thread and threads, if they make a tile.
-    pub(super) fn new([chunk, planes, together, threads]: [usize; 4], ahead: usize) -> Option<Self> {
-        let fits = [1, 2, 4].contains(&chunk)
-            && (1..=64).contains(&planes)
-            && together >= 1
-            && planes.is_multiple_of(together)
-            && (1..=1024).contains(&threads)
-            && ahead <= 1 << 20;
-        fits.then_some(Self { chunk, planes, together, threads, ahead, kept: false })
-    }
-
-    pub(super) fn vectors(&self) -> usize {
-        self.chunk * self.planes
-    }
-
-    /// Blocks of threads that shall fit a multiprocessor side by side, if their tiles let them: with 64 registers for a
-    /// thread that holds 32 numbers, 80 where the outputs of a block of more than two are held beside its inputs, 128 or
-    /// 168 for more numbers.
-    fn side_by_side(&self, schedule: &Schedule, tensor: bool) -> usize {
-        let window = |pass: &Pass| match pass.is_wide() {
-            true if tensor && pass.packed.is_some() => 0,
-            true => 16, // and what is multiplied
-            false => pass.window,
-        };
-        let window = schedule.passes.iter().map(window).max().unwrap_or(0);
-        let threads = match window * self.chunk * self.together {
-            33.. if schedule.has_large_windows() => 384,
-            33.. => 512,
-            _ if schedule.has_large_windows() => 768,
-            _ => 1024,
-        };
-        (threads / self.threads).min(self.room(schedule, 1)).max(1)
-    }
-
-    /// Blocks of threads with so many tiles that fit a multiprocessor's shared memory, of which each takes 1 KiB more.
-    fn room(&self, schedule: &Schedule, tiles: usize) -> usize {
-        (228 << 10) / (self.shared(schedule, tiles) + (1 << 10))
-    }
-
-    /// Likewise for gradients, for which a thread takes its planes one after the other: with 128 registers for a thread
-    /// that only adds up as it goes, up to 200 for one that keeps 64 sums.
-    pub(super) fn gradients_side_by_side(&self, schedule: &Schedule) -> usize {
-        let windows = || schedule.passes.iter().filter(|pass| !pass.is_wide());
-        let values = windows().map(|pass| 2 * pass.window * self.chunk).max().unwrap_or(0);
-        let sums = windows().map(|pass| pass.gradient_size).max().unwrap_or(0);
-        let threads = match values + if self.together > 1 { sums } else { 0 } {
-            ..=64 if !schedule.has_large_windows() => 512,
-            ..=96 => 384,
-            _ => 320,
-        };
-        (threads / self.threads).min(self.room(schedule, 2)).max(1)
-    }
-
-    /// Copies of the gradients that a block of threads has.
-    pub(super) fn copies(&self) -> usize {
-        self.planes / self.together
-    }
-
-    /// Bytes of shared memory for vectors of length n.
-    pub(super) fn bytes(&self, n: usize) -> usize {
-        let rows = n.next_multiple_of(8) + usize::from(self.planes > 1);
-        rows * 4 * self.vectors()
-    }
-
-    /// Bytes of shared memory of a block of threads with one tile, or with two and gradients.
-    pub(super) fn shared(&self, schedule: &Schedule, tiles: usize) -> usize {
-        let kept: usize = schedule.passes.iter().map(Pass::kept).sum();
-        self.kept_at(schedule, tiles) + if self.kept { tiles * 4 * kept } else { 0 }
-    }
-
-    /// Where entries are kept, behind so many tiles: at a whole four of numbers.
-    fn kept_at(&self, schedule: &Schedule, tiles: usize) -> usize {
-        (tiles * self.bytes(schedule.length)).next_multiple_of(16)
-    }
-
-    /// Keeps entries where there is so much shared memory.
-    pub(super) fn keeping(self, schedule: &Schedule, tiles: usize, most: usize) -> Self {
-        let keeps = Self { kept: true, ..self };
-        let some = schedule.passes.iter().any(Pass::is_wide);
-        if some && keeps.shared(schedule, tiles) <= most { keeps } else { self }
-    }
 }
 
 /// A kernel, ready to be compiled.

@@ -1,14 +1,12 @@
 //! What the verbs launch. Nothing here knows a device: only shapes.
 
-use std::format;
 use std::vec::Vec;
 
 use super::call::{Argument, Call, Kernel, text};
 use super::chain;
-use super::program::{self, Stored, Tile, Wanted};
+use super::program::{self, Stored, Wanted};
 use super::schedule::Schedule;
-use crate::error::{Error, Result};
-use crate::plan::Plan;
+use super::tile::Tile;
 
 /// Rows of a batch: how many, how far apart, and whether they start at multiples of 16 bytes.
 #[derive(Debug, Clone, Copy)]
@@ -16,101 +14,6 @@ pub(super) struct Rows {
     pub(super) batch: usize,
     pub(super) stride: usize,
     pub(super) aligned: bool,
-}
-
-/// Coordinates that stages share in a thread's registers, and likewise for gradients, which hold twice as many numbers
-/// and their sums besides: 16 and 8 for blocks of two, 8 for larger ones, which need their outputs beside their inputs.
-pub(super) fn windows(plan: &Plan<f32>) -> [usize; 2] {
-    let pairs = plan.stages().iter().all(|stage| stage.num_groups() == 0 || stage.layout().block_size() <= 2);
-    [if pairs { 16 } else { 8 }, 8]
-}
-
-/// The tile for vectors where a block of threads has that much shared memory.
-///
-/// Chunks of four vectors, or fewer where they do not fit; planes until there are windows for 128 threads, each of
-/// which takes one window of one plane. Parts of few windows are a warp's, which waits for no other. A thread takes
-/// blocks of more than two for two planes at a time, and reads them once.
-pub(super) fn tile(schedule: &Schedule, shared: usize, stored: Stored) -> Result<Tile> {
-    let tensor = stored != Stored::F32 && schedule.packed > 0;
-    if let Some(tile) = wide_tiles(schedule, shared, 1).filter(|_| !tensor) {
-        return Ok(tile);
-    }
-    let tile = tiles(schedule, shared, 1)?;
-    let doubled = Tile { planes: 2 * tile.planes, together: 2, ..tile };
-    let fits = tile.chunk == 4 && doubled.bytes(schedule.length) <= shared.min(33 << 10);
-    Ok(if schedule.has_large_windows() && fits { doubled } else { tile })
-}
-
-/// The two tiles for gradients: with pairs, a thread takes its window of two planes, one after the other, where there
-/// is room.
-pub(super) fn gradient_tile(schedule: &Schedule, shared: usize) -> Result<Tile> {
-    if let Some(tile) = wide_tiles(schedule, shared, 2) {
-        return Ok(tile);
-    }
-    let tile = tiles(schedule, shared, 2)?;
-    let doubled = Tile { planes: 2 * tile.planes, together: 2, ..tile };
-    let two = !schedule.has_large_windows() && schedule.passes.iter().all(|pass| !pass.is_wide());
-    Ok(if two && 2 * doubled.bytes(schedule.length) <= shared.min(66 << 10) { doubled } else { tile })
-}
-
-/// Tiles where all blocks are large and fit the shared memory beside them. A thread has up to 128 registers: so four
-/// blocks of 128 threads that take eight rows of two planes each run side by side, or two of 256 with gradients, of one
-/// plane each; fewer where less than half of these threads would have something to do.
-fn wide_tiles(schedule: &Schedule, shared: usize, tiles: usize) -> Option<Tile> {
-    if !schedule.is_wide() {
-        return None;
-    }
-    let largest = schedule.passes.iter().map(|pass| pass.window).max()?;
-    // Threads, blocks of them side by side, planes of a thread. Of b = 32 this was the best on an H100.
-    let (wanted, side_by_side, of_thread) = match (tiles, largest) {
-        (1, 32) => (64, 6, 2),
-        (1, _) => (128, 4, 2),
-        _ => (256, 2, 1),
-    };
-    let rows = schedule.passes.iter().map(|pass| pass.count * pass.window.div_ceil(8)).min()?;
-    let cut = |planes: usize| {
-        let threads = (rows * planes / of_thread).next_multiple_of(32).clamp(32, wanted);
-        // Gradients of all planes are added up before they leave the block of threads.
-        let together = if tiles == 1 { of_thread.min(planes) } else { planes };
-        Tile { chunk: 4, planes, together, threads, ahead: 0, kept: true }
-    };
-    let fits = |planes, most| cut(planes).shared(schedule, tiles) <= most;
-    let rooms = [side_by_side, 2, 1].map(|blocks| ((228 << 10) / blocks - (1 << 10)).min(shared));
-    let best = rooms.map(|most| {
-        let planes = [64, 32, 16, 8, 4, 2, 1].into_iter();
-        planes.filter(|planes| fits(*planes, most)).min_by_key(|planes| (rows * planes / of_thread).abs_diff(wanted))
-    });
-    let busy = |planes: &usize| 2 * rows * planes / of_thread >= wanted;
-    best.into_iter().flatten().find(busy).or(best[2]).map(cut)
-}
-
-fn tiles(schedule: &Schedule, shared: usize, tiles: usize) -> Result<Tile> {
-    let n = schedule.length;
-    let cut = |chunk, planes| Tile { chunk, planes, together: 1, threads: 32, ahead: 0, kept: false };
-    let fits = |chunk, planes, most: usize| tiles * cut(chunk, planes).bytes(n) <= most;
-    let Some(chunk) = [4, 2, 1].into_iter().find(|chunk| fits(*chunk, 1, shared)) else {
-        return Err(Error::Unsupported {
-            what: "vectors on this device",
-            expected: "a tile that fits the shared memory",
-            got: format!("{n} coordinates that belong together, {tiles} tiles, {shared} bytes"),
-        });
-    };
-    let items = schedule
-        .passes
-        .iter()
-        .map(|pass| if pass.is_wide() { pass.count * pass.window.div_ceil(4) } else { pass.count });
-    let windows = items.min().unwrap_or(n / 4).max(1);
-    let wide = schedule.passes.iter().any(|pass| pass.is_wide());
-    let enough = if windows < 32 && !wide { 32 } else { 128 };
-    let mut planes = 1;
-    while windows * planes < enough && fits(chunk, 2 * planes, shared.min(33 << 10)) {
-        planes *= 2;
-    }
-    // A thread that holds 64 numbers has 128 registers.
-    let many = schedule.passes.iter().any(|pass| !pass.is_wide() && pass.window * chunk > 32);
-    let most = if many || schedule.has_large_windows() { 256 } else { 512 };
-    let threads = (windows * planes).next_multiple_of(32).clamp(32, most);
-    Ok(Tile { threads, ..cut(chunk, planes) })
 }
 
 /// y = op(Q) x.

@@ -12,7 +12,7 @@ fn emulated(
     batch: usize,
 ) -> Vec<f32> {
     let schedule = Schedule::new(plan, window).unwrap();
-    let tile = tile.unwrap_or_else(|| verbs::tile(&schedule, 100 << 10, Stored::F32).unwrap());
+    let tile = tile.unwrap_or_else(|| tile::tile(&schedule, 100 << 10, Stored::F32).unwrap());
     let rows = Rows { batch, stride: plan.n(), aligned: plan.n().is_multiple_of(4) };
     let mut memory = Memory::default()
         .with("x", x)
@@ -58,7 +58,7 @@ fn stored_batches<E: Number + bytemuck::Pod>(
     let n = plan.n();
     let x: Vec<E> = vectors(stride, batch).iter().map(|x| E::store(*x)).collect();
     let schedule = Schedule::new(plan, 8).unwrap();
-    let tile = verbs::tile(&schedule, 100 << 10, buffer::stored::<E>()).unwrap();
+    let tile = tile::tile(&schedule, 100 << 10, buffer::stored::<E>()).unwrap();
     let rows = Rows { batch, stride, aligned };
     let filled = std::vec![E::store(7.0); x.len()];
     let mut memory = Memory::default()
@@ -166,7 +166,7 @@ fn every_tile_gives_the_same_bits() {
 fn first_and_last_passes_go_without_the_tile() {
     let ways = |plan: &Plan<f32>, stored, aligned, transposed| {
         let schedule = Schedule::new(plan, 8).unwrap();
-        let tile = verbs::tile(&schedule, 100 << 10, Stored::F32).unwrap();
+        let tile = tile::tile(&schedule, 100 << 10, Stored::F32).unwrap();
         let rows = Rows { batch: 5, stride: plan.n(), aligned };
         let source = verbs::apply(&schedule, tile, stored, transposed, rows, rows).unwrap().program.source.clone();
         ["FIRST_READS", "LAST_WRITES"].map(|name| {

@@ -23,10 +23,8 @@ fn kernels_that_are_called_the_same_are_the_same() {
     for (name, plan) in all {
         let schedule = Schedule::new(&plan, 8).unwrap();
         let blocks = Blocks::new(&plan).unwrap();
-        let tiles = [
-            verbs::tile(&schedule, 100 << 10, Stored::F32).unwrap(),
-            verbs::gradient_tile(&schedule, 20 << 10).unwrap(),
-        ];
+        let tiles =
+            [tile::tile(&schedule, 100 << 10, Stored::F32).unwrap(), tile::gradient_tile(&schedule, 20 << 10).unwrap()];
         let mut calls = verbs::pack(&schedule);
         calls.extend(verbs::gather(&schedule));
         calls.extend(blocks.realize());

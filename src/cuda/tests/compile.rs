@@ -59,17 +59,17 @@ fn kernels_on_tiles_compile_for_gpus() {
     let shared = 227 << 10;
     println!("| kernel | threads | bytes of shared memory | registers, bytes spilled |");
     for (name, plan) in large_plans() {
-        let [schedule, back] = verbs::windows(&plan).map(|window| Schedule::new(&plan, window).unwrap());
+        let [schedule, back] = tile::windows(&plan).map(|window| Schedule::new(&plan, window).unwrap());
         let passes: Vec<_> = schedule.passes.iter().map(|p| (p.window, p.stages.len())).collect();
         println!("{name}: windows and stages {passes:?}, swizzle {:?}", schedule.swizzle);
         let rows = Rows { batch: 1 << 16, stride: plan.n(), aligned: true };
         let wanted = Wanted { from_input: false, gx: true, gradient: true };
         for stored in [Stored::F32, Stored::Bf16] {
-            let tile = verbs::tile(&schedule, shared, stored).unwrap();
+            let tile = tile::tile(&schedule, shared, stored).unwrap();
             let apply = verbs::apply(&schedule, tile, stored, false, rows, rows).unwrap();
             compile(&std::format!("{name}, {stored:?}"), &apply, "sm_90");
         }
-        let tile = verbs::gradient_tile(&back, shared).unwrap();
+        let tile = tile::gradient_tile(&back, shared).unwrap();
         for call in verbs::vjp(&back, tile, Stored::F32, false, wanted, 132, [rows; 3]) {
             compile(&std::format!("{name}, F32"), &call, "sm_90");
         }
@@ -95,7 +95,7 @@ fn kernels_in_registers_compile_for_gpus() {
         ("blocks of 64 of 4096", plan(4096, &BlockDiagonal::new(64))),
     ] {
         let schedule = Schedule::new(&plan, 8).unwrap();
-        let tile = verbs::tile(&schedule, 227 << 10, Stored::Bf16).unwrap();
+        let tile = tile::tile(&schedule, 227 << 10, Stored::Bf16).unwrap();
         for (stored, transposed, aligned) in [
             (Stored::Bf16, false, true),
             (Stored::Bf16, true, true),
@@ -135,7 +135,7 @@ fn other_kernels_compile_for_gpus() {
     let schedule = Schedule::new(&plan, 1).unwrap();
     let rows = Rows { batch: 100, stride: 97, aligned: false };
     let (one, two) =
-        (verbs::tile(&schedule, 99 << 10, Stored::F32).unwrap(), verbs::gradient_tile(&schedule, 99 << 10).unwrap());
+        (tile::tile(&schedule, 99 << 10, Stored::F32).unwrap(), tile::gradient_tile(&schedule, 99 << 10).unwrap());
     let wanted = Wanted { from_input: true, gx: false, gradient: true };
     let blocks = Plan::new(64, &Butterfly::boft(2, 16).unwrap(), Cayley).unwrap();
     let in_registers = Schedule::new(&blocks, 8).unwrap();

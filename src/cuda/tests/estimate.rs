@@ -18,9 +18,9 @@ fn the_model_is_what_was_measured() {
                 2 => Plan::new(n, &Butterfly::classic(2), Givens).unwrap(),
                 _ => Plan::<f32>::new(n, &Butterfly::boft(m, b).unwrap(), Cayley).unwrap(),
             };
-            Schedule::new(&plan, verbs::windows(&plan)[0]).unwrap()
+            Schedule::new(&plan, tile::windows(&plan)[0]).unwrap()
         });
-        let tile = verbs::tile(schedule, 227 << 10, stored).unwrap();
+        let tile = tile::tile(schedule, 227 << 10, stored).unwrap();
         let model = super::super::estimate::estimate(schedule, tile, speeds, stored, batch, Precision::Tf32);
         let (structured, dense) = (seconds(5), seconds(6));
         for (which, model, measured) in [("structured", model.structured, structured), ("dense", model.dense, dense)] {

@@ -14,7 +14,7 @@ fn emulated_vjp(
 ) -> (Vec<f32>, Vec<f32>) {
     let (n, batch) = (plan.n(), gy.len() / plan.n());
     let schedule = Schedule::new(plan, if plan.is_exact() { 8 } else { 1 }).unwrap();
-    let tile = tile.unwrap_or_else(|| verbs::gradient_tile(&schedule, 100 << 10).unwrap());
+    let tile = tile.unwrap_or_else(|| tile::gradient_tile(&schedule, 100 << 10).unwrap());
     let rows = Rows { batch, stride: n, aligned: n.is_multiple_of(4) };
     let (size, tangents) = (verbs::sums(&schedule), &schedule.tangents);
     let slots = std::vec![f32::NAN; verbs::scratch(&schedule, tile, 2, batch) - size];

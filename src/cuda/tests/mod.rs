@@ -17,9 +17,10 @@ use super::call::Call;
 use super::driver;
 use super::emulation::{self, Memory};
 use super::estimate::Speeds;
-use super::program::{Stored, Tile, Wanted};
+use super::program::{Stored, Wanted};
 use super::random;
 use super::schedule::{self, NONE, Schedule};
+use super::tile::{self, Tile};
 use super::verbs::{self, Rows};
 use half::{bf16, f16};
 

@@ -25,7 +25,7 @@ fn lost<E: Number + bytemuck::Pod>(
     let x: Vec<E> = vectors(stride, batch).iter().map(|x| E::store(*x)).collect();
     let filled = std::vec![E::store(7.0); x.len()];
     let mut memory = memory.clone().with("x", &x).with("y", &filled);
-    let tile = verbs::tile(schedule, 100 << 10, Stored::F32).unwrap();
+    let tile = tile::tile(schedule, 100 << 10, Stored::F32).unwrap();
     let rows = Rows { batch, stride, aligned };
     let mut call = verbs::apply(schedule, tile, buffer::stored::<E>(), op == Op::Adjoint, rows, rows).unwrap();
     if schedule.chain.is_some() && batch > 64 {
