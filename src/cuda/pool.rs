@@ -41,14 +41,16 @@ impl Stream {
 }
 
 fn of(context: &CudaContext) -> Option<CUmemoryPool> {
-    // SAFETY: the context's own device. A driver that says that it has pools has this function.
-    context.has_async_alloc().then(|| unsafe { result::device::get_default_mem_pool(context.cu_device()) }.ok())?
+    // SAFETY: the context's own device. A driver that says that it has pools has this function. What comes is the pool
+    // that buffers are taken from, the default one unless the process has set another, which then lives as long as it
+    // is that.
+    context.has_async_alloc().then(|| unsafe { result::device::get_mem_pool(context.cu_device()) }.ok())?
 }
 
 /// One of the attributes that are 64 bits, which all that are used here are.
 fn read(pool: CUmemoryPool, attribute: Attribute) -> core::result::Result<u64, DriverError> {
     let mut value = 0u64;
-    // SAFETY: a device's default pool lives as long as the process, and the attribute is a `cuuint64_t`.
+    // SAFETY: the device's pool (see `of`), and the attribute is a `cuuint64_t`.
     unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut value).cast::<c_void>()) }?;
     Ok(value)
 }

@@ -57,6 +57,7 @@ pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bo
         angles,
         together: tile.together,
         streamed: false,
+        reloaded: false,
         tiles: 1,
         kept_transposed: transposed,
         reads,
@@ -83,6 +84,8 @@ struct Ways {
     together: usize,
     /// Vectors leave the second-level cache to what is read again.
     streamed: bool,
+    /// Stages act twice, first to last and back.
+    reloaded: bool,
     tiles: usize,
     /// The direction in which blocks act for which large ones are kept.
     kept_transposed: bool,
@@ -165,6 +168,7 @@ pub(super) fn vjp(
         angles: false,
         together: 1,
         streamed: true,
+        reloaded: wanted.from_input,
         tiles: 2,
         kept_transposed: !transposed,
         reads,
@@ -329,6 +333,7 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
         ("PLANES", planes),
         ("K", ways.together),
         ("STREAMED", usize::from(ways.streamed)),
+        ("RELOADED", usize::from(ways.reloaded)),
         ("THREADS", threads),
         ("AHEAD", ahead),
         ("SWIZZLE_A", a as usize),

@@ -21,6 +21,9 @@ use crate::plan::{Plan, Source, Stage};
 /// Larger blocks are wide.
 pub(super) const MOST_IN_REGISTERS: usize = 8;
 
+/// Stages of rotations that are told by their angles: each loses 2⁻²⁰ or so of the larger of two numbers.
+const MOST_BY_ANGLES: usize = 32;
+
 /// Blocks of at most so many inputs are held in registers on their way to tensor cores.
 const MOST_ON_TENSOR_CORES: usize = 64;
 
@@ -179,7 +182,8 @@ struct Filled {
 }
 
 impl Schedule {
-    /// With at most `window` coordinates in a window that stages share; 1: every stage is a pass.
+    /// With at most `window` coordinates in a window that stages share. Every stage is a pass of its own unless all blocks
+    /// are orthogonal.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for stages of reflectors and for vectors whose coordinates are not 16-bit numbers.
@@ -213,7 +217,8 @@ impl Schedule {
             exact: plan.is_exact(),
         };
         let (mut at, mut filled) = (0, [Vec::new(), Vec::new()]);
-        for count in cut(length, &stages, window) {
+        // Where stages cannot be undone, each is a pass, also one of blocks of one.
+        for count in cut(length, &stages, if schedule.exact { window } else { 0 }) {
             let these = &stages[at..at + count];
             let windows = if count > 1 { together(length, these, window) } else { None };
             schedule.push(these, &windows.unwrap_or_else(|| single(&these[0])), &mut filled);
@@ -350,8 +355,9 @@ impl Schedule {
             }
         }
         let angles = std::mem::take(&mut self.angles);
-        // What only looks like a rotation may have another scale.
-        if self.exact && self.passes.iter().flat_map(|pass| &pass.stages).all(|stage| stage.rotation) {
+        // What only looks like a rotation may have another scale; and angles add up what the fast cosine and sine lose.
+        let few = stages.len() <= MOST_BY_ANGLES;
+        if self.exact && few && self.passes.iter().flat_map(|pass| &pass.stages).all(|stage| stage.rotation) {
             let of = |p: usize| move |c: &u32| if *c == NONE { NONE } else { *c + (p * of_part) as u32 };
             self.angles = (0..self.parts()).flat_map(|p| angles.iter().map(of(p))).collect();
         }

@@ -61,14 +61,13 @@ pub(super) fn apply(
 pub(super) fn slots(schedule: &Schedule, tile: Tile, multiprocessors: usize, batch: usize) -> usize {
     let bytes = (4 * tile.copies() * sums(schedule)).max(1);
     let (parts, resident) = (schedule.parts(), multiprocessors * tile.gradients_side_by_side(schedule));
-    // The share of the device that works, in the mean.
+    // The share of the device that works, in the mean; as many as run at a time, or in two, three or four turns.
     let share = |slots: usize| {
         let blocks = slots * parts;
         blocks as f64 / blocks.next_multiple_of(resident) as f64
     };
-    let most = (resident / parts).max(1) + 3;
-    let best = (1..=most).map(share).fold(0.0, f64::max);
-    let slots = (1..=most).find(|slots| share(*slots) >= 0.999 * best).unwrap_or(1);
+    let turns = (1..=4).map(|turns| (turns * resident / parts).max(1));
+    let slots = turns.reduce(|best, more| if share(more) > 1.001 * share(best) { more } else { best }).unwrap_or(1);
     slots.min(batch.div_ceil(tile.vectors())).min((1 << 30) / bytes).max(1)
 }
 

@@ -25,7 +25,7 @@ struct Place {
 
 __device__ inline Place place(unsigned thread, unsigned block, unsigned tile, long long batch) {
     const long long first = ((long long)tile * WARPS + thread / 32) * (16 * TILES);
-    const int left = batch - first < 16 * TILES ? int(batch - first) : 16 * TILES;
+    const int left = first >= batch ? 0 : batch - first < 16 * TILES ? int(batch - first) : 16 * TILES;
     return {block % PARTS, thread % 32 / 4, thread % 4, first, left};
 }
 
@@ -255,6 +255,7 @@ __device__ inline void stages(List<S, Rest...>, const Words& x, Words& y, const 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, SIDE_BY_SIDE) apply(
     const stored* x, long long x_stride, stored* y, long long y_stride, long long batch, const uint4* __restrict__ packed) {
     for (unsigned tile = blockIdx.x / PARTS;; tile += gridDim.x / PARTS) {
+        __syncwarp(); // products are the whole warp's
         const Place reads = place(threadIdx.x, blockIdx.x, tile, batch);
         if (reads.left <= 0) return; // all of the warp
         const uint4* entries = packed + (long long)reads.part * PACKED_PART + threadIdx.x % 32;

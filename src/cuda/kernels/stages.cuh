@@ -7,14 +7,15 @@
 template <class... Stages> struct List {};
 
 // Number e of window w, behind the pass's first. Four are loaded at once; the compiler loads them once for all that
-// ask.
+// ask, but where it would keep too many of them for later (RELOADED).
 template <class P> __device__ inline float number(const float* __restrict__ numbers, unsigned w, int e) {
-    const float4 four = __ldg(reinterpret_cast<const float4*>(numbers + P::NUMBERS) + (e / 4) * P::COUNT + w);
+    const float4* at = reinterpret_cast<const float4*>(numbers + P::NUMBERS) + (e / 4) * P::COUNT + w;
+    const float4 four = RELOADED ? *at : __ldg(at);
     return e % 4 == 0 ? four.x : e % 4 == 1 ? four.y : e % 4 == 2 ? four.z : four.w;
 }
 
 // Entry (i, k) of block q of stage S as it acts. ANGLES: rotations are told by their angles, half as many numbers, and
-// cosine and sine are the device's fast ones, 2⁻²⁰ off at most.
+// cosine and sine are the device's fast ones; 2⁻²⁰ or so of the larger of both numbers is lost.
 template <class P, class S, bool T>
 __device__ inline float entry(const float* __restrict__ numbers, unsigned w, int q, int i, int k) {
     const bool flip = T != S::ADJOINT;

@@ -234,7 +234,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply_vjp(
             __syncthreads();
             if (FROM_INPUT) passes<TRANSPOSED, false>(Passes(), a, numbers, nullptr, index, TRANSPOSED ? -1 : PASSES, Outside());
         }
-        passes_back<TRANSPOSED>(Passes(), a, g, numbers, gradients, index, begins, outsides);
+        passes_back<TRANSPOSED>(Passes(), a, g, FROM_INPUT ? forget(numbers) : numbers, gradients, index, begins, outsides);
         if (HAS_GX && !LAST_WRITES) empty(g, outsides.g.y, gx_stride, left);
         __syncthreads();
         begins = false;

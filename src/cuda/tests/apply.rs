@@ -115,6 +115,17 @@ fn stored_types_and_strides() {
     }
 }
 
+/// What looks like rotations but has another scale keeps it in half precision, too.
+#[test]
+fn scaled_pairs_keep_their_scale() {
+    if !emulation::is_there() {
+        return;
+    }
+    let plan = fixed(2, &[1.2, -1.6, 1.6, 1.2, 0.3, -0.4, 0.4, 0.3]);
+    stored_batches::<bf16>(&plan, false, true, 3, 4);
+    stored_batches::<f16>(&plan, true, true, 3, 4);
+}
+
 /// Tiles of every shape, also those that only large vectors or a device with other sizes would get; more blocks than
 /// tiles.
 #[test]

@@ -40,7 +40,9 @@ fn compile(name: &str, call: &Call, architecture: &str) {
     }
     let (image, log) = driver::compile(&program.source, architecture, &["--ptxas-options=-v"]).unwrap();
     assert!(!image.is_empty());
-    println!("| {name}, {} | {threads} | {shared} | {:?} |", program.kernel, registers(&log));
+    let (registers, spilled) = registers(&log);
+    println!("| {name}, {} | {threads} | {shared} | {:?} |", program.kernel, (registers, spilled));
+    assert!(spilled <= 160, "{name}, {}: {spilled} bytes do not fit registers", program.kernel);
 }
 
 fn has_compiler() -> bool {
@@ -70,8 +72,12 @@ fn kernels_on_tiles_compile_for_gpus() {
             compile(&std::format!("{name}, {stored:?}"), &apply, "sm_90");
         }
         let tile = tile::gradient_tile(&back, shared).unwrap();
-        for call in verbs::vjp(&back, tile, Stored::F32, false, wanted, 132, [rows; 3]) {
-            compile(&std::format!("{name}, F32"), &call, "sm_90");
+        for from_input in [false, true] {
+            let wanted = Wanted { from_input, ..wanted };
+            let name = std::format!("{name}, F32{}", if from_input { ", from x" } else { "" });
+            for call in verbs::vjp(&back, tile, Stored::F32, false, wanted, 132, [rows; 3]) {
+                compile(&name, &call, "sm_90");
+            }
         }
     }
 }

@@ -91,6 +91,9 @@ fn gradients_are_those_of_the_cpu() {
     let mut all = plans();
     let neumann = Plan::new(48, &Butterfly::boft(2, 8).unwrap(), CayleyNeumann { order: 3 });
     all.push(("not orthogonal", neumann.unwrap()));
+    all.push(("signs", fixed(1, &[1.0, -1.0, 1.0, -1.0, -1.0])));
+    all.push(("scales", fixed(1, &[2.0, 0.5, 1.5]).then(fixed(1, &[3.0, -1.0, 0.25])).unwrap()));
+    all.push(("scaled pairs", fixed(2, &[1.2, -1.6, 1.6, 1.2, 0.3, -0.4, 0.4, 0.3])));
     let mut worst = 0.0f32;
     for (name, plan) in all {
         for (batch, op, from_input) in [(11, Op::Adjoint, true), (140, Op::None, false)] {

@@ -80,6 +80,12 @@ fn plans() -> Vec<(&'static str, Plan<f32>)> {
     ])
 }
 
+/// One stage of fixed blocks side by side.
+fn fixed(b: usize, blocks: &[f64]) -> Plan<f32> {
+    let count = blocks.len() / (b * b);
+    Plan::from_stages(b * count, [(StageLayout::contiguous(b, count), Source::Fixed(blocks.into()))]).unwrap()
+}
+
 fn on_cpu(plan: &Plan<f32>, factors: &Factors<f32>, op: Op, x: &[f32]) -> Vec<f32> {
     let mut y = std::vec![f32::NAN; x.len()];
     let (input, output) = (Batch::rows(x, plan.n()).unwrap(), BatchMut::rows(&mut y, plan.n()).unwrap());
