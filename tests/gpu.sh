@@ -98,7 +98,7 @@ run() {
     OUT=$2
     shift 2
     steps=${*:-$all}
-    END=275 # seconds; what is killed may take three more
+    END=${PAPILIO_GPU_SECONDS:-275} # seconds; what is killed may take three more
     failed=()
     local name unpacked peft=
     for name in $steps; do

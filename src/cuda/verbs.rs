@@ -67,7 +67,7 @@ pub(super) fn slots(schedule: &Schedule, tile: Tile, multiprocessors: usize, bat
         blocks as f64 / blocks.next_multiple_of(resident) as f64
     };
     let turns = (1..=4).map(|turns| (turns * resident / parts).max(1));
-    let slots = turns.reduce(|best, more| if share(more) > 1.001 * share(best) { more } else { best }).unwrap_or(1);
+    let slots = turns.reduce(|best, more| if share(more) > 1.05 * share(best) { more } else { best }).unwrap_or(1);
     slots.min(batch.div_ceil(tile.vectors())).min((1 << 30) / bytes).max(1)
 }
 
