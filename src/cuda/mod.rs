@@ -27,9 +27,10 @@
 //! ```
 //!
 //! A [`DevicePlan`] computes what [`Plan`](crate::Plan) does over `f32`, for vectors stored as `f32`, `half::bf16` or
-//! `half::f16`: [`apply`](DevicePlan::apply) the same bits as a CPU that fuses multiplications and additions (but for
-//! blocks of 16, 32, 48 and 64 in half precision: tensor cores leave out 2⁻¹⁶ of the result); gradients with sums over
-//! the batch in an order of their own, which the shape of the batch and the size of the device's shared memory decide.
+//! `half::f16`: [`apply`](DevicePlan::apply) the same bits as a CPU that fuses multiplications and additions (but in half
+//! precision for blocks of 16, 32, 48 and 64, of which tensor cores leave out 2⁻¹⁶ of the result, and for plans of
+//! rotations of two coordinates alone, whose cosines and sines are the device's fast ones); gradients with sums over the
+//! batch in an order of their own, which the shape of the batch and the device decide.
 //! Complex plans, `f64` and products of reflectors stay on the host.
 //!
 //! A framework's tensors need no copy: [`Stream::borrow`] takes a device address, [`Device::stream_from_raw`] a stream.
