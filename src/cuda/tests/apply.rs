@@ -53,11 +53,12 @@ fn stored_batches<E: Number + bytemuck::Pod>(
     aligned: bool,
     batch: usize,
     stride: usize,
+    op: Op,
 ) {
     let factors = plan.realize(&theta(plan)).unwrap();
     let n = plan.n();
     let x: Vec<E> = vectors(stride, batch).iter().map(|x| E::store(*x)).collect();
-    let schedule = Schedule::new(plan, 8).unwrap();
+    let schedule = Schedule::new(plan, tile::windows(plan)[0]).unwrap();
     let tile = tile::tile(&schedule, 100 << 10, buffer::stored::<E>()).unwrap();
     let rows = Rows { batch, stride, aligned };
     let filled = std::vec![E::store(7.0); x.len()];
@@ -70,7 +71,7 @@ fn stored_batches<E: Number + bytemuck::Pod>(
         .with("packed", &[0u32; 0])
         .with("index", &schedule.index);
     verbs::angles(&schedule).iter().for_each(|call| memory.run(call));
-    let mut call = verbs::apply(&schedule, tile, buffer::stored::<E>(), false, rows, rows).unwrap();
+    let mut call = verbs::apply(&schedule, tile, buffer::stored::<E>(), op == Op::Adjoint, rows, rows).unwrap();
     if in_place {
         call.arguments[2] = call.arguments[0].clone();
     }
@@ -79,7 +80,7 @@ fn stored_batches<E: Number + bytemuck::Pod>(
     let mut expected = if in_place { x.clone() } else { filled };
     let input = Batch::strided(&x, batch, n, stride, 1).unwrap();
     let output = BatchMut::strided(&mut expected, batch, n, stride, 1).unwrap();
-    plan.apply(&factors, input, output, Op::None, Parallelism::None, &mut Workspace::new()).unwrap();
+    plan.apply(&factors, input, output, op, Parallelism::None, &mut Workspace::new()).unwrap();
     // By angles, cosines and sines are not to the last bit: less is lost than rounding does.
     let by_angles = size_of::<E>() == 2 && !schedule.angles.is_empty();
     let size = x.iter().fold(0.0f32, |m, x| m.max(x.load().abs()));
@@ -97,6 +98,13 @@ fn stored_types_and_strides() {
     if !emulation::is_there() {
         return;
     }
+    // Windows of 16: a first pass of runs, and a last one.
+    let butterfly = Plan::<f32>::new(512, &Butterfly::classic(2), Givens).unwrap();
+    for op in [Op::None, Op::Adjoint] {
+        stored_batches::<f32>(&butterfly, false, true, 9, 512, op);
+        stored_batches::<bf16>(&butterfly, true, true, 9, 520, op);
+        stored_batches::<f16>(&butterfly, false, true, 5, 512, op);
+    }
     let pairs = |n| Plan::<f32>::new(n, &AnyButterfly::new(2), Givens).unwrap();
     let fours = |n| Plan::<f32>::new(n, &AnyButterfly::new(4), Cayley).unwrap();
     for (in_place, aligned, n, batch, stride) in [
@@ -108,9 +116,9 @@ fn stored_types_and_strides() {
         (false, false, 256, 3, 259),
     ] {
         for plan in [pairs(n), fours(n)] {
-            stored_batches::<f32>(&plan, in_place, aligned, batch, stride);
-            stored_batches::<bf16>(&plan, in_place, aligned, batch, stride);
-            stored_batches::<f16>(&plan, in_place, aligned, batch, stride);
+            stored_batches::<f32>(&plan, in_place, aligned, batch, stride, Op::None);
+            stored_batches::<bf16>(&plan, in_place, aligned, batch, stride, Op::Adjoint);
+            stored_batches::<f16>(&plan, in_place, aligned, batch, stride, Op::None);
         }
     }
 }
@@ -122,8 +130,8 @@ fn scaled_pairs_keep_their_scale() {
         return;
     }
     let plan = fixed(2, &[1.2, -1.6, 1.6, 1.2, 0.3, -0.4, 0.4, 0.3]);
-    stored_batches::<bf16>(&plan, false, true, 3, 4);
-    stored_batches::<f16>(&plan, true, true, 3, 4);
+    stored_batches::<bf16>(&plan, false, true, 3, 4, Op::None);
+    stored_batches::<f16>(&plan, true, true, 3, 4, Op::Adjoint);
 }
 
 /// Tiles of every shape, also those that only large vectors or a device with other sizes would get; more blocks than
