@@ -148,6 +148,28 @@ fn runs() -> Vec<(usize, Vec<StageLayout>)> {
     ]
 }
 
+/// Blocks of whole registers of rows: BOFT's, block-diagonal ones of one run and of several, with tails and windows, larger than
+/// what is copied together; runs that are halves of registers, single coordinates, tables; and among stages of other kinds.
+fn large() -> Vec<(usize, Vec<StageLayout>)> {
+    let boft = |n: usize, b: usize, stages: u32| {
+        let stages = (0..stages).map(|k| strided(b / 2, 2, b / 2 << k, n / (b << k)));
+        (n, stages.collect::<Vec<_>>())
+    };
+    let with_tail = |(n, layouts)| (n + 13, layouts);
+    vec![
+        boft(64, 16, 3),
+        with_tail(boft(128, 32, 2)),
+        boft(128, 64, 2),
+        boft(192, 48, 1),
+        (96, vec![strided(16, 1, 16, 6), strided(24, 1, 24, 4)]),
+        (160, vec![strided(32, 1, 32, 5), strided(10, 16, 10, 1)]),
+        (120, vec![strided(4, 4, 28, 1), strided(8, 5, 24, 1), strided(8, 3, 8, 5)]),
+        (144, vec![strided(3, 16, 9, 1), strided(16, 9, 16, 1)]),
+        (150, vec![table(150, 16, 21), table(150, 48, 22), table(150, 8, 23)]),
+        (64, vec![strided(1, 2, 16, 2), strided(16, 1, 16, 4), table(64, 2, 24), strided(16, 2, 16, 2)]),
+    ]
+}
+
 /// Rotations (c, −s; s, c) whose entries are exact in `f32`.
 fn rotations(seed: u64, layouts: &[StageLayout]) -> Stages {
     let mut stages = stages(seed, layouts);
@@ -159,7 +181,7 @@ fn rotations(seed: u64, layouts: &[StageLayout]) -> Stages {
 
 fn all_cases() -> Vec<(usize, Stages)> {
     let number = |(c, (n, layouts)): (usize, (usize, Vec<StageLayout>))| (n, stages(c as u64, &layouts));
-    let general = cases().into_iter().chain(pairs()).chain(runs()).enumerate().map(number);
+    let general = cases().into_iter().chain(pairs()).chain(runs()).chain(large()).enumerate().map(number);
     general.chain(pairs().into_iter().map(|(n, layouts)| (n, rotations(n as u64, &layouts)))).collect()
 }
 

@@ -8,7 +8,7 @@ use super::compiled::{OnScalars, on_scalars, run_along};
 use super::drive::Forward;
 use super::partials::in_pieces;
 use super::windows::Windows;
-use super::{Both, Step, choose, pack, reflect, tile};
+use super::{Both, Step, choose, large, pack, reflect, tile};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
@@ -26,7 +26,7 @@ pub enum Saved<'a, E> {
 
 impl<'a, E: Copy> Saved<'a, E> {
     /// The batch, and whether it is the output.
-    fn parts(self) -> (Batch<'a, E>, bool) {
+    pub(super) fn parts(self) -> (Batch<'a, E>, bool) {
         match self {
             Saved::Input(x) => (x, false),
             Saved::Output(y) => (y, true),
@@ -47,12 +47,15 @@ pub(crate) fn apply_vjp<E: Element>(
     steps: &[Step<'_, E::Scalar>],
     saved: Saved<'_, E>,
     gy: Batch<'_, E>,
-    gx: Option<BatchMut<'_, E>>,
-    d_factors: Option<Both<&mut [E::Scalar]>>,
+    mut gx: Option<BatchMut<'_, E>>,
+    mut d_factors: Option<Both<&mut [E::Scalar]>>,
     isa: Isa,
     parallelism: Parallelism,
     pool: &Pool,
 ) {
+    if large::apply_vjp(steps, saved, gy, &mut gx, &mut d_factors, isa, parallelism, pool) {
+        return;
+    }
     let (n, batch) = (gy.n(), gy.batch());
     let windows = Windows::neighbours(steps, n, choose::window::<E::Scalar>(batch));
     let runs = if d_factors.is_some() { runs(&windows, steps) } else { Vec::new() };

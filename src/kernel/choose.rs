@@ -126,3 +126,29 @@ pub(crate) fn one_by_one<T: Scalar>(count: usize) -> bool {
 pub(super) fn routes_pay<T: Scalar>(count: usize) -> bool {
     count <= T::WIDTH / 4
 }
+
+/// Whether blocks of this size are stored column by column: their columns are whole registers, on any machine.
+pub(crate) fn by_columns<T: Scalar>(b: usize) -> bool {
+    !T::IS_COMPLEX && b > 0 && b.is_multiple_of(T::WIDTH)
+}
+
+/// Vectors for which a large block is read once, at most: four times as many as fit the registers of a large machine.
+const LARGE_TOGETHER: usize = 48;
+/// At least, of rows of any length.
+const LARGE_AT_LEAST: usize = 12;
+
+/// Vectors of `len` coordinates, that many times, that go through large blocks together.
+pub(super) fn large_together<T: Scalar>(len: usize, batch: usize, times: usize) -> usize {
+    let fits = 2 * TILE_BYTES / len.saturating_mul(times * size_of::<T>()).max(1);
+    (fits.clamp(LARGE_AT_LEAST, LARGE_TOGETHER) / LARGE_AT_LEAST * LARGE_AT_LEAST).min(batch).max(1)
+}
+
+/// Coordinates of a window of that many vectors for large blocks: their entries share the nearest cache with it.
+pub(super) fn large_window<T: Scalar>(vectors: usize) -> usize {
+    WINDOW_BYTES / 2 / (vectors * size_of::<T>())
+}
+
+/// The same for gradients, of as many windows for each: these share a cache that is larger.
+pub(super) fn large_backward_window<T: Scalar>(vectors: usize, windows: usize) -> usize {
+    TILE_BYTES / (vectors * windows * size_of::<T>())
+}

@@ -7,7 +7,7 @@ use super::backward::{Outer, Pairs};
 use super::drive::{Forward, OneVector};
 use super::pack::{Narrow, PackRows, UnpackRows, Widen};
 use super::routed::Routed;
-use super::{reflect, tangent};
+use super::{large, reflect, tangent};
 use crate::batch::{Batch, BatchMut};
 use crate::scalar::{Element, Scalar, c32, c64};
 use crate::simd::{Isa, dispatch};
@@ -17,6 +17,8 @@ pub(super) enum OnScalars<'a, T> {
     AlongBackward(along::Backward<'a, T>),
     BlocksBackward(along::BlocksBackward<'a, T>),
     Forward(Forward<'a, T>),
+    Large(large::Forward<'a, T>),
+    LargeBackward(large::Backward<'a, T>),
     OneVector(OneVector<'a, T>),
     Routed(Routed<'a, T>),
     Outer(Outer<'a, T>),
@@ -95,6 +97,8 @@ fn run_on_scalars<T: Scalar>(isa: Isa, job: OnScalars<'_, T>) {
         OnScalars::AlongBackward(job) => dispatch(isa, job),
         OnScalars::BlocksBackward(job) => job.run(isa),
         OnScalars::Forward(job) => dispatch(isa, job),
+        OnScalars::Large(job) => dispatch(isa, job),
+        OnScalars::LargeBackward(job) => dispatch(isa, job),
         OnScalars::OneVector(job) => dispatch(isa, job),
         OnScalars::Routed(job) => dispatch(isa, job),
         OnScalars::Outer(job) => dispatch(isa, job),

@@ -6,7 +6,7 @@ use super::along::{self, PairsOf};
 use super::compiled::{OnScalars, on_scalars, run_along};
 use super::routed::{self, Route, Routed};
 use super::windows::Windows;
-use super::{Step, apply_stages, choose, pack, single, strips};
+use super::{Step, apply_stages, choose, large, pack, single, strips};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
 use crate::scalar::{Element, Scalar};
@@ -17,11 +17,14 @@ pub(crate) fn apply<E: Element>(
     steps: &[Step<'_, E::Scalar>],
     route: Option<(&Route, &[E::Scalar])>,
     x: Option<Batch<'_, E>>,
-    y: BatchMut<'_, E>,
+    mut y: BatchMut<'_, E>,
     isa: Isa,
     parallelism: Parallelism,
     pool: &Pool,
 ) {
+    if large::apply(steps, x, &mut y, isa, parallelism, pool) {
+        return;
+    }
     let (n, batch) = (y.n(), y.batch());
     let lanes = simd::lanes::<E::Scalar>(isa);
     let windows = Windows::neighbours(steps, n, choose::window::<E::Scalar>(batch));
@@ -147,7 +150,7 @@ fn scalar_rows<'a, 'b, E: Element>(x: Option<&'a Batch<'b, E>>) -> Option<Option
 
 /// The batches cut into pieces of `width` vectors.
 #[allow(clippy::type_complexity)] // two batches
-fn pieces<'a, E: Element>(
+pub(super) fn pieces<'a, E: Element>(
     x: Option<Batch<'a, E>>,
     y: BatchMut<'a, E>,
     width: usize,

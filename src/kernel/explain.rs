@@ -6,7 +6,7 @@ use core::fmt;
 use super::along::Pass;
 use super::routed::Route;
 use super::windows::Windows;
-use super::{Step, choose, fuse, strips};
+use super::{Step, choose, fuse, large, strips};
 use crate::scalar::Scalar;
 
 /// What runs a stage, or several in one pass.
@@ -19,6 +19,8 @@ pub enum Kernel {
     TilePairs,
     /// Stages that mix few registers, in one pass over vectors where they lie; SIMD lanes are neighbouring coordinates.
     AlongTheVector,
+    /// One stage of large blocks over vectors that are not transposed; SIMD lanes are neighbouring rows of a block.
+    LargeBlocks,
     /// One stage over one vector where it lies, block by block without SIMD.
     OneLane,
     /// One stage of pairs over one vector, whose numbers are brought into the order of its blocks; SIMD lanes are neighbouring blocks.
@@ -33,6 +35,7 @@ impl fmt::Display for Kernel {
             Kernel::Tile => "tile",
             Kernel::TilePairs => "tile, two stages of pairs",
             Kernel::AlongTheVector => "along the vector",
+            Kernel::LargeBlocks => "large blocks",
             Kernel::OneLane => "one lane",
             Kernel::Routed => "routed",
             Kernel::Reflectors => "reflectors",
@@ -54,6 +57,10 @@ pub(crate) fn what_runs<T: Scalar>(
         let together = if choose::strips_pay::<T>(n) { strips::TOGETHER } else { choose::together::<T>(passes, n) };
         return (together.min(batch), runs.collect());
     }
+    if large::pays(steps) {
+        let together = choose::large_together::<T>(n, batch, 1);
+        return (together, steps.iter().map(|_| (Kernel::LargeBlocks, 1)).collect());
+    }
     let windows = Windows::neighbours(steps, n, choose::window::<T>(batch));
     let width = choose::tile_width::<T>(windows.len(), batch, 1);
     let mut runs = Vec::new();
@@ -64,6 +71,7 @@ pub(crate) fn what_runs<T: Scalar>(
     if choose::one_by_one::<T>(batch.min(width)) {
         runs.extend(steps.iter().map(|step| match step.strides.is_planar() {
             _ if step.reflectors.is_some() => (Kernel::Reflectors, 1),
+            _ if large::serves(step) => (Kernel::LargeBlocks, 1),
             true => (Kernel::AlongTheVector, 1),
             false => (Kernel::OneLane, 1),
         }));

@@ -11,6 +11,7 @@ mod compiled;
 mod drive;
 mod explain;
 mod fuse;
+mod large;
 mod pack;
 mod panels;
 mod partials;
@@ -28,7 +29,7 @@ mod windows;
 pub(crate) use along::{Pairs, PairsOf, Passes, are_rotations};
 pub use backward::Saved;
 pub(crate) use backward::{apply_vjp, apply_vjp_along};
-pub(crate) use choose::{pairs, planar_unit};
+pub(crate) use choose::{by_columns, pairs, planar_unit};
 pub(crate) use drive::{apply, apply_along};
 pub use explain::Kernel;
 pub(crate) use explain::what_runs;
@@ -106,10 +107,16 @@ impl<T: Scalar> Step<'_, T> {
 pub(crate) type Both<S> = (S, S);
 
 /// Registers of 64 bytes that scratch must hold: a block's inputs, or the coefficients of reflectors.
-fn scratch<T>(steps: &[Step<'_, T>]) -> usize {
+fn scratch<T: Scalar>(steps: &[Step<'_, T>]) -> usize {
     let rows = |step: &Step<'_, T>| match step.reflectors {
         Some(_) => reflect::scratch(),
-        None => step.layout.block_size() * choose::WIDEST,
+        None => {
+            let inputs = step.layout.block_size() * choose::WIDEST;
+            match large::serves(step) {
+                true => inputs.max(large::scratch::<T>(step.layout.block_size()).div_ceil(T::WIDTH)),
+                false => inputs,
+            }
+        }
     };
     steps.iter().map(rows).max().unwrap_or(0)
 }

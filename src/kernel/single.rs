@@ -1,8 +1,8 @@
-//! One vector where it lies, stage by stage: planar stages along the vector, the others block by block with one lane.
+//! One vector where it lies, stage by stage: planar stages along the vector, large blocks by their columns, the others block by block with one lane.
 
 use bytemuck::Zeroable;
 
-use super::{Step, apply_stage, choose};
+use super::{Step, apply_stage, choose, large};
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
 use crate::simd::{Lanes, OneLane, load, store};
@@ -15,6 +15,10 @@ where
     S: Lanes<T>,
 {
     for step in steps {
+        if large::serves(step) {
+            large::apply_one(s, step, vector, scratch);
+            continue;
+        }
         let (radix, distance, groups) = match *step.layout {
             _ if !step.strides.is_planar() => (1, 0, 0),
             StageLayout::Strided { radix, distance, groups, unit: 1 } => (radix, distance, groups),

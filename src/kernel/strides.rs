@@ -35,6 +35,11 @@ impl Strides {
         Self { block: b * b, side: 0, apart: b * b, row, column }
     }
 
+    /// One column-major block after the other.
+    pub(crate) fn column_major(b: usize) -> Self {
+        Self::row_major(b).transposed()
+    }
+
     /// Panels of 64 bytes' worth of rows of blocks whose coordinates lie in runs of `unit`, a power of 2: `T::WIDTH` / `unit` blocks.
     /// Column by column, and in each run by run of rows; in a run block by block, and only there row by row. So SIMD lanes are
     /// neighbouring coordinates of neighbouring blocks. With runs of one, lanes are blocks, and of rotations only the first half

@@ -17,13 +17,13 @@ use crate::simd::Lanes;
 
 /// Work on one block whose coordinates lie in the tile rows `rows`. A trait rather than a closure, so that the body is
 /// certainly inlined into the code compiled for the machine.
-trait Visit<R> {
+pub(super) trait Visit<R> {
     fn block(&mut self, j: usize, rows: &R);
 }
 
 /// Visits the blocks of the layout. `rows` is as long as a block.
 #[inline(always)]
-fn visit<R: AsMut<[usize]>>(layout: &StageLayout, mut rows: R, visitor: &mut impl Visit<R>) {
+pub(super) fn visit<R: AsMut<[usize]>>(layout: &StageLayout, mut rows: R, visitor: &mut impl Visit<R>) {
     match layout {
         StageLayout::Strided { unit, radix, distance, groups } => {
             for (i, row) in rows.as_mut().iter_mut().enumerate() {

@@ -36,7 +36,7 @@ pub(super) struct Window {
     h: usize,
     q: usize,
     /// Whether the stages act on it.
-    covered: bool,
+    pub(super) covered: bool,
 }
 
 impl Windows {

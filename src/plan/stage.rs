@@ -153,6 +153,7 @@ impl<T: Scalar> Stage<T> {
         let strides = match (vectors, unit) {
             (Some(vectors), _) => Strides::runs(vectors * b),
             (None, Some(unit)) => Strides::planar::<T>(b, unit),
+            (None, None) if kernel::by_columns::<T>(b) => Strides::column_major(b),
             (None, None) => Strides::row_major(b),
         };
         let exact = match &source {
