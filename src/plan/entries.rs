@@ -49,6 +49,23 @@ pub(super) fn run<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>) -> Option<
         .then(|| start + groups.start * numbers..start + groups.end * numbers)
 }
 
+/// `f(at, entry)` for all numbers `at` of blocks that lie one after the other, column by column, and the places of their entries,
+/// in the order of these; `false`, and nothing is done, for others.
+#[inline(always)]
+fn walk_columns<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, mut f: impl FnMut(usize, usize)) -> bool {
+    let b = stage.layout().block_size();
+    if stage.vectors().is_some() || stage.strides() != Strides::column_major(b) {
+        return false;
+    }
+    let start = stage.entries().start + groups.start * b * b;
+    for block in (0..groups.len()).map(|g| g * b * b) {
+        for k in 0..b {
+            (0..b).for_each(|i| f(block + i * b + k, start + block + k * b + i));
+        }
+    }
+    true
+}
+
 /// `f(at, entry)` for all numbers `at` of the blocks and the places of their entries, neighbouring blocks in turn.
 #[inline(always)]
 fn walk<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, mut f: impl FnMut(usize, usize)) {
@@ -81,7 +98,11 @@ impl<T: Scalar> Job<f64> for Gather<'_, T> {
         let (blocks, entries) = (self.blocks, self.entries);
         match run(self.stage, self.groups) {
             Some(run) => blocks.iter_mut().zip(&entries[run]).for_each(|(wide, x)| *wide = x.to_wide()),
-            None => walk(self.stage, self.groups, |at, entry| blocks[at] = entries[entry].to_wide()),
+            None => {
+                if !walk_columns(self.stage, self.groups, |at, entry| blocks[at] = entries[entry].to_wide()) {
+                    walk(self.stage, self.groups, |at, entry| blocks[at] = entries[entry].to_wide());
+                }
+            }
         }
     }
 }
@@ -99,7 +120,11 @@ impl<T: Scalar> Job<f64> for Scatter<'_, T> {
         let (blocks, entries) = (self.blocks, self.entries);
         match run(self.stage, self.groups) {
             Some(run) => entries[run].iter_mut().zip(blocks).for_each(|(x, wide)| *x = T::from_wide(*wide)),
-            None => walk(self.stage, self.groups, |at, entry| entries[entry] = T::from_wide(blocks[at])),
+            None => {
+                if !walk_columns(self.stage, self.groups, |at, entry| entries[entry] = T::from_wide(blocks[at])) {
+                    walk(self.stage, self.groups, |at, entry| entries[entry] = T::from_wide(blocks[at]));
+                }
+            }
         }
     }
 }

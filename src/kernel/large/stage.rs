@@ -55,7 +55,9 @@ impl<T: Copy> Vectors<'_, T> {
         for (run, to) in runs.iter().zip(self.numbers.as_chunks_mut::<RUN>().0[v..].iter_mut().step_by(self.count)) {
             *to = *run;
         }
-        self.numbers[at..].iter_mut().zip(rest).for_each(|(to, x)| *to = *x);
+        if !rest.is_empty() {
+            self.numbers[at..][..rest.len()].copy_from_slice(rest);
+        }
     }
 
     /// row ← vector v.
@@ -66,7 +68,9 @@ impl<T: Copy> Vectors<'_, T> {
         for (run, from) in runs.iter_mut().zip(self.numbers.as_chunks::<RUN>().0[v..].iter().step_by(self.count)) {
             *run = *from;
         }
-        rest.iter_mut().zip(&self.numbers[at..]).for_each(|(to, x)| *to = *x);
+        if !rest.is_empty() {
+            rest.copy_from_slice(&self.numbers[at..][..rest.len()]);
+        }
     }
 }
 
