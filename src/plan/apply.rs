@@ -148,8 +148,8 @@ impl<T: Scalar> Plan<T> {
     /// [`num_entries`](Plan::num_entries)), if wanted, is increased by the gradient of all stored entries, which
     /// [`realize_vjp`](Plan::realize_vjp) takes back to θ. Cotangents pair as ⟨G, dX⟩ = Re tr(Gᴴ dX). Stage inputs are
     /// computed again from `saved`, piece by piece; memory does not grow with the batch. Unless all stages run
-    /// along the vector (pairs; strided blocks of 4 and 8), pieces are whole tiles of at least 64 bytes of vectors, so a single
-    /// vector costs what 16 (`f32`) or 8 (`f64`) do.
+    /// along the vector (pairs; strided blocks of 4 and 8) or are large blocks (multiples of 64 bytes of rows) in runs of at least 8
+    /// coordinates, pieces are whole tiles of at least 64 bytes of vectors, so a single vector costs what 16 (`f32`) or 8 (`f64`) do.
     ///
     /// # Errors
     /// [`Error::Length`], [`Error::Size`] and [`Error::Overlap`] as in [`apply`](Plan::apply), and

@@ -15,7 +15,7 @@ use crate::layout::StageLayout;
 use crate::scalar::Scalar;
 use crate::simd::{Lanes, load, store, transposed};
 
-/// Registers of rows that are computed together.
+/// Registers of rows that are computed together, if those are no less than a run.
 const ROWS: usize = 2;
 
 /// Vectors that are computed together, at most.
@@ -166,9 +166,10 @@ impl<'a, T: Scalar, S: Lanes<T>> Apply<'a, T, S> {
     fn outputs(&mut self, j: usize, rows: &[usize], in_place: bool) {
         let mut row = 0;
         while row < rows.len() {
-            row += match rows.len() - row >= ROWS * S::LANES {
-                true => self.registers::<ROWS>(j, rows, row, in_place),
-                false => self.registers::<1>(j, rows, row, in_place),
+            row += match rows.len() - row {
+                _ if const { ROWS * S::LANES < RUN } => self.registers::<4>(j, rows, row, in_place),
+                left if left >= ROWS * S::LANES => self.registers::<ROWS>(j, rows, row, in_place),
+                _ => self.registers::<1>(j, rows, row, in_place),
             };
         }
     }
@@ -202,11 +203,11 @@ impl<'a, T: Scalar, S: Lanes<T>> Apply<'a, T, S> {
                     $count
                 }};
             }
-            // Two registers of rows for as many vectors as fit the machine's registers.
+            // Sums in three quarters of the machine's registers.
             let some = match count - v {
-                12.. if const { S::REGISTERS >= 32 } => some!(12),
-                6.. if const { S::REGISTERS < 32 } => some!(6),
-                4.. => some!(4),
+                12.. if const { 4 * 12 * R <= 3 * S::REGISTERS } => some!(12),
+                6.. if const { 4 * 6 * R <= 3 * S::REGISTERS } => some!(6),
+                4.. if const { 4 * 4 * R <= 3 * S::REGISTERS } => some!(4),
                 2.. => some!(2),
                 _ => some!(1),
             };
@@ -296,8 +297,12 @@ fn outer<T: Scalar, S: Lanes<T>>(s: S, g: Runs<'_, T>, x: Runs<'_, T>, count: us
     let b = x.starts.len() * RUN;
     let mut row = 0;
     while row < b {
-        let two = b - row >= ROWS * S::LANES;
-        let len = if two { ROWS * S::LANES } else { S::LANES };
+        let registers = match b - row {
+            _ if const { ROWS * S::LANES < RUN } => 4,
+            left if left >= ROWS * S::LANES => ROWS,
+            _ => 1,
+        };
+        let len = registers * S::LANES;
         let rows = &mut rows[..len * count];
         for (q, start) in g.starts[row / RUN..][..len / RUN].iter().enumerate() {
             let (runs, _) = g.numbers[*start..][..count * RUN].as_chunks::<RUN>();
@@ -311,9 +316,12 @@ fn outer<T: Scalar, S: Lanes<T>>(s: S, g: Runs<'_, T>, x: Runs<'_, T>, count: us
                 ($together:literal) => {
                     for k in (0..RUN).step_by($together) {
                         let d = &mut d[(p * RUN + k) * b + row..];
-                        match two {
-                            true => add_outer::<T, S, ROWS, $together>(s, rows, run, k, d, b),
-                            false => add_outer::<T, S, 1, $together>(s, rows, run, k, d, b),
+                        match registers {
+                            4 if const { ROWS * S::LANES < RUN } => {
+                                add_outer::<T, S, 4, $together>(s, rows, run, k, d, b)
+                            }
+                            ROWS => add_outer::<T, S, ROWS, $together>(s, rows, run, k, d, b),
+                            _ => add_outer::<T, S, 1, $together>(s, rows, run, k, d, b),
                         }
                     }
                 };
