@@ -149,11 +149,11 @@ impl<T: Scalar> Stage<T> {
                 },
             });
         };
-        let unit = kernel::planar_unit::<T>(&layout).filter(|_| groups.is_none());
-        let strides = match (vectors, unit) {
+        let planar = groups.is_none() && kernel::is_planar::<T>(&layout);
+        let strides = match (vectors, planar) {
             (Some(vectors), _) => Strides::runs(vectors * b),
-            (None, Some(unit)) => Strides::planar::<T>(b, unit),
-            (None, None) => Strides::row_major(b),
+            (None, true) => Strides::planar::<T>(b),
+            (None, false) => Strides::row_major(b),
         };
         let exact = match &source {
             Source::Chart { chart, .. } => chart.is_exact(),

@@ -11,9 +11,8 @@
 //! In any case, with p for r without its bit k, the pair of registers is blocks h·(R/2)·D + p·D + q … of its stage, L of
 //! them side by side: planar entries are read in order.
 //!
-//! Pairs of runs of U coordinates, blocks of 2U, are the same with registers of L/U runs; only, a pass holds its registers for several
-//! vectors in the nearest cache rather than in the machine's, so distances may come in any order and every stage regroups
-//! for itself.
+//! Pairs of runs of U coordinates, blocks of 2U, are the same with runs for coordinates: registers of L runs, which are U of the
+//! machine's; only, a pass holds them for several vectors in the nearest cache, so distances may come in any order.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -61,7 +60,7 @@ pub(crate) struct Pass {
     pub(super) reach: Reach,
     /// Of single coordinates: whether distances double from one stage to the next, rather than halve.
     pub(super) ascending: bool,
-    /// R.
+    /// R; of runs each is as many registers of the machine as a run has coordinates.
     pub(in crate::kernel) registers: usize,
     /// D, in the stages: where the blocks of registers are.
     pub(in crate::kernel) distance: usize,
@@ -96,7 +95,7 @@ impl Pass {
     /// The block that span `h` begins with in every stage.
     #[inline(always)]
     pub(in crate::kernel) fn first_block(&self, h: usize) -> usize {
-        h * (self.registers / 2) * self.distance
+        h * (self.registers / 2) * self.distance / self.unit()
     }
 
     /// Which bit of a register's number the pairs of stage `k` differ in, and how two neighbouring registers are grouped then.
@@ -155,18 +154,14 @@ fn fit(stages: &[Pairs], ascending: bool, lanes: usize, most: usize) -> Option<P
 /// Stages of runs as a pass, if they fit one.
 fn fit_runs(stages: &[Pairs], lanes: usize) -> Option<Pass> {
     let Pairs { unit, covered, .. } = *stages.first()?;
-    let distances = || stages.iter().map(|stage| stage.distance);
+    let (lanes, distances) = (unit * lanes, || stages.iter().map(|stage| stage.distance));
     let (low, high) = (distances().min()?, distances().max()?);
     let (reach, distance) = if low >= lanes && low % lanes == 0 { (Reach::Far, low) } else { (Reach::Near, lanes) };
     let regular = distances()
         .all(|d| if d < lanes { d.is_power_of_two() } else { d % distance == 0 && (d / distance).is_power_of_two() });
     let registers = (2 * high / distance).max(2);
     let alike = stages.iter().all(|stage| (stage.unit, stage.covered) == (unit, covered));
-    let fits = unit <= lanes
-        && regular
-        && alike
-        && registers <= blocks::MOST_REGISTERS
-        && covered % (registers * distance) == 0;
+    let fits = regular && alike && registers * unit <= blocks::MOST_REGISTERS && covered % (registers * distance) == 0;
     let spans = covered / (registers * distance);
     fits.then(|| {
         let stages = stages.to_vec();
