@@ -39,17 +39,20 @@ pub(crate) fn single_pairs(layout: &StageLayout) -> Option<(usize, usize)> {
 }
 
 /// Whether a stage's entries are stored so that it can run along the vector: pairs of runs of 1, 2 or 4; or runs of one, whole
-/// registers apart, of a radix that fits the registers. This takes real numbers and whole panels of blocks.
+/// registers apart, of a radix that fits the registers. This takes real numbers and whole panels of blocks, the last of which may be
+/// padded if runs are longer than one.
 pub(crate) fn is_planar<T: Scalar>(layout: &StageLayout) -> bool {
+    let whole = layout.num_blocks().is_multiple_of(T::WIDTH);
     let fits = match (pairs(layout), layout) {
         (Some((unit @ (2 | 4), distance, _)), _) => {
-            distance.is_power_of_two() || distance.is_multiple_of(unit * T::WIDTH)
+            let enough = whole || layout.num_blocks() >= T::WIDTH / 4;
+            enough && (distance.is_power_of_two() || distance.is_multiple_of(unit * T::WIDTH))
         }
-        (Some((1, ..)), _) => true,
-        (_, StageLayout::Strided { unit: 1, radix: 4 | 8, distance, .. }) => distance.is_multiple_of(T::WIDTH),
+        (Some((1, ..)), _) => whole,
+        (_, StageLayout::Strided { unit: 1, radix: 4 | 8, distance, .. }) => whole && distance.is_multiple_of(T::WIDTH),
         _ => false,
     };
-    fits && !T::IS_COMPLEX && layout.num_blocks().is_multiple_of(T::WIDTH)
+    fits && !T::IS_COMPLEX
 }
 
 /// Whether passes serve a batch better than tiles do. Passes of single stages cost a way through memory each, tiles two

@@ -21,9 +21,14 @@ impl Strides {
     }
 
     /// Panels of `T::WIDTH` blocks, column by column, whose equal entries are neighbours: so SIMD lanes are blocks. Of rotations only
-    /// the first half of a panel is ever read.
+    /// the first half of a panel is ever read. The last panel is as large as the others.
     pub(crate) fn planar<T: Scalar>(b: usize) -> Self {
         Self { block: b * b, side: T::WIDTH.trailing_zeros(), apart: 1, row: T::WIDTH, column: b * T::WIDTH }
+    }
+
+    /// Blocks that there is to be place for where `count` are stored.
+    pub(crate) fn places(self, count: usize) -> Option<usize> {
+        count.checked_next_multiple_of(1 << self.side)
     }
 
     /// Runs of `numbers` numbers, without rows: those of reflectors lie as their panel does.

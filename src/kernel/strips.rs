@@ -32,6 +32,9 @@ pub(super) fn apply<T: Scalar>(
     pool: &Pool,
 ) -> bool {
     let whole = |blocks: usize| blocks.is_multiple_of(T::WIDTH);
+    if pairs.passes.iter().any(|pass| !pass.covered.is_multiple_of(pass.registers * pass.distance)) {
+        return false;
+    }
     if !pairs
         .passes
         .iter()

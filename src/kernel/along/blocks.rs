@@ -24,6 +24,17 @@ pub(in crate::kernel) const TOGETHER: usize = 16;
 /// Plain registers of a window for each of them, at most.
 pub(super) const MOST_REGISTERS: usize = 16;
 
+/// Numbers of two tall registers, at most.
+const WIDEST: usize = 2 * 4 * 16;
+
+/// The end of a row that is shorter than two tall registers, and zeros.
+#[inline(never)]
+fn padded<T: Scalar>(row: &[T]) -> [T; WIDEST] {
+    let mut whole = [T::zero(); WIDEST];
+    whole[..row.len()].copy_from_slice(row);
+    whole
+}
+
 /// Registers of a window of a pass forward: neighbouring ones are copied together.
 fn registers(pass: &Pass, lanes: usize) -> usize {
     let (unit, mut registers) = (pass.unit(), pass.registers);
@@ -63,7 +74,7 @@ impl<T: Scalar, const U: usize> Job<T> for Run<'_, '_, T, U> {
         }
         let Self { pass, entries, x, y, window } = self;
         let (registers, d, batch) = (registers(pass, S::LANES), pass.apart, y.batch());
-        for h in 0..pass.covered / (registers * d) {
+        for h in 0..pass.covered.div_ceil(registers * d) {
             for q in (0..d).step_by(U * S::LANES) {
                 let (base, first) = (h * registers * d + q, (h * (registers / 2) * pass.distance + q) / U);
                 for v in (0..batch).step_by(TOGETHER) {
@@ -75,7 +86,7 @@ impl<T: Scalar, const U: usize> Job<T> for Run<'_, '_, T, U> {
                             None => y.row(v + w),
                         };
                         let Some(row) = row else { return };
-                        block.load::<T, S>(s, &row[base..], vector, block.level(0, S::LANES));
+                        block.load::<T, S>(s, &row[base..pass.covered], vector, block.level(0, S::LANES));
                     }
                     for (k, stage) in pass.stages.iter().enumerate() {
                         let (after, window) = (block.level(k + 1, S::LANES), &mut *window);
@@ -84,7 +95,7 @@ impl<T: Scalar, const U: usize> Job<T> for Run<'_, '_, T, U> {
                     let vectors = talls::<T, S, U>(window).chunks_exact(registers).take(block.count);
                     for (w, vector) in vectors.enumerate() {
                         let Some(row) = y.row_mut(v + w) else { return };
-                        block.store::<T, S>(s, vector, &mut row[base..]);
+                        block.store::<T, S>(s, vector, &mut row[base..pass.covered]);
                     }
                 }
             }
@@ -127,7 +138,7 @@ impl<T: Scalar, const U: usize> Job<T> for BackwardOf<'_, T, U> {
         let Self(Backward { pass, entries, d, x, reversible, gy, mut gx, window }) = self;
         let (registers, distance, stages) = (pass.registers, pass.distance, &pass.stages[..]);
         let last = stages.len() - 1;
-        for h in 0..pass.covered / (registers * distance) {
+        for h in 0..pass.spans {
             for q in (0..distance).step_by(U * S::LANES) {
                 let (base, first) = (h * registers * distance + q, (h * (registers / 2) * distance + q) / U);
                 // Entries and their gradients stay in the nearest cache for all vectors.
@@ -144,8 +155,8 @@ impl<T: Scalar, const U: usize> Job<T> for BackwardOf<'_, T, U> {
                         };
                         let (Some(g), Some(x)) = (g, x.row(v + w)) else { return };
                         let (window, x_level) = (talls::<T, S, U>(window), level(if reversible { last } else { 0 }));
-                        block.load::<T, S>(s, &g[base..], &mut window[w * registers..], level(last));
-                        block.load::<T, S>(s, &x[base..], &mut window[input(0) + w * registers..], x_level);
+                        block.load::<T, S>(s, &g[base..pass.covered], &mut window[w * registers..], level(last));
+                        block.load::<T, S>(s, &x[base..pass.covered], &mut window[input(0) + w * registers..], x_level);
                     }
                     for (k, stage) in stages[..if reversible { 0 } else { last }].iter().enumerate() {
                         let (window, from, to, after) = (&mut *window, input(k), input(k + 1), level(k + 1));
@@ -168,7 +179,7 @@ impl<T: Scalar, const U: usize> Job<T> for BackwardOf<'_, T, U> {
                     for w in 0..count {
                         if let Some(row) = gx.as_mut().and_then(|gx| gx.row_mut(v + w)) {
                             let window = &talls::<T, S, U>(window)[w * registers..];
-                            block.store::<T, S>(s, window, &mut row[base..]);
+                            block.store::<T, S>(s, window, &mut row[base..pass.covered]);
                         }
                     }
                 }
@@ -292,9 +303,16 @@ struct Block<'a, const U: usize> {
 }
 
 impl<const U: usize> Block<'_, U> {
-    /// A vector of a window ← its registers in a row, tall and grouped.
+    /// A vector of a window ← its registers in a row, tall and grouped. A row that ends before them goes on with zeros.
     #[inline(always)]
     fn load<T: Scalar, S: Lanes<T>>(&self, s: S, row: &[T], window: &mut [[S::V; U]], level: u32) {
+        let whole;
+        let row = if row.len() < 2 * U * S::LANES {
+            whole = padded(row);
+            &whole[..]
+        } else {
+            row
+        };
         for (r, pair) in window[..self.registers].chunks_exact_mut(2).enumerate() {
             let mut x = [[[S::V::zeroed(); U]; 2]];
             for half in 0..2 {
@@ -309,8 +327,20 @@ impl<const U: usize> Block<'_, U> {
         }
     }
 
+    /// And back.
     #[inline(always)]
     fn store<T: Scalar, S: Lanes<T>>(&self, s: S, window: &[[S::V; U]], row: &mut [T]) {
+        if row.len() < 2 * U * S::LANES {
+            let mut whole = padded(row);
+            self.store_whole::<T, S>(s, window, &mut whole);
+            row.copy_from_slice(&whole[..row.len()]);
+        } else {
+            self.store_whole::<T, S>(s, window, row);
+        }
+    }
+
+    #[inline(always)]
+    fn store_whole<T: Scalar, S: Lanes<T>>(&self, s: S, window: &[[S::V; U]], row: &mut [T]) {
         for (r, x) in window[..self.registers].iter().enumerate() {
             let (row, x) = (&mut row[r * self.pass.apart..][..U * S::LANES], lowered::<T, S, U>(s, *x));
             for t in 0..U {

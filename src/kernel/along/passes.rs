@@ -68,7 +68,7 @@ pub(crate) struct Pass {
     pub(super) apart: usize,
     /// Coordinates that all its stages act on.
     pub(in crate::kernel) covered: usize,
-    /// How often R·D divides that.
+    /// How often R·D divides that; pairs of registers of runs may end beyond it.
     pub(super) spans: usize,
     /// In the order in which they act.
     pub(in crate::kernel) stages: Vec<Pairs>,
@@ -161,8 +161,10 @@ fn fit_runs(stages: &[Pairs], lanes: usize) -> Option<Pass> {
         .all(|d| if d < lanes { d.is_power_of_two() } else { d % distance == 0 && (d / distance).is_power_of_two() });
     let registers = (2 * high / distance).max(2);
     let alike = stages.iter().all(|stage| (stage.unit, stage.covered) == (unit, covered));
-    let fits = regular && alike && registers * unit <= blocks::MOST_REGISTERS && covered % (registers * distance) == 0;
-    let spans = covered / (registers * distance);
+    // The last of many pairs of neighbouring registers may be partly beyond the blocks.
+    let whole = covered % (registers * distance) == 0 || registers == 2 && distance == lanes;
+    let fits = regular && alike && registers * unit <= blocks::MOST_REGISTERS && whole;
+    let spans = covered.div_ceil(registers * distance);
     fits.then(|| {
         let stages = stages.to_vec();
         Pass { reach, ascending: true, registers, distance, apart: distance, covered, spans, stages }
