@@ -241,10 +241,10 @@ impl<T: Scalar, const U: usize> Forward<'_, T, U> {
                     }
                 };
             }
-            if const { U == 2 && S::REGISTERS >= 32 } {
-                vectors!(4);
-            } else {
-                vectors!(2);
+            match const { (U, S::REGISTERS >= 32) } {
+                (2, true) => vectors!(4),
+                (4, false) => {} // no registers are left
+                _ => vectors!(2),
             }
             vectors!(1);
         }
@@ -271,17 +271,7 @@ fn vectors<T: Scalar, S: Lanes<T>, const U: usize, const V: usize, const TRANSPO
         for v in 0..V {
             x[v] = from.map(|from| &window[from + v * size]);
         }
-        macro_rules! outputs {
-            ($halves:literal from $first:literal) => {
-                outputs::<T, S, U, $halves, V, TRANSPOSED>(s, panel, &x, $first, &mut y)
-            };
-        }
-        if const { U == 2 || V == 1 || S::REGISTERS >= 32 } {
-            outputs!(2 from 0);
-        } else {
-            outputs!(1 from 0);
-            outputs!(1 from 1);
-        }
+        outputs::<T, S, U, V, TRANSPOSED>(s, panel, &x, &mut y);
     }
     regrouped::<T, S, U, V>(s, &mut y, level, after);
     for v in 0..V {

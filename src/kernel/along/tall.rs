@@ -5,29 +5,21 @@ use bytemuck::Zeroable;
 use crate::scalar::Scalar;
 use crate::simd::{Lanes, NATURAL, load};
 
-/// H halves from number `first` on of the outputs of L blocks, for V vectors, in the order that all kernels keep.
+/// The outputs of L blocks for V vectors, in the order that all kernels keep.
 #[inline(always)]
-pub(super) fn outputs<
-    T: Scalar,
-    S: Lanes<T>,
-    const U: usize,
-    const H: usize,
-    const V: usize,
-    const TRANSPOSED: bool,
->(
+pub(super) fn outputs<T: Scalar, S: Lanes<T>, const U: usize, const V: usize, const TRANSPOSED: bool>(
     s: S,
     panel: &[T],
     x: &[[&[S::V; U]; 2]; V],
-    first: usize,
     y: &mut [[[S::V; U]; 2]; V],
 ) {
     let (row, column) = if TRANSPOSED { (2 * U * T::WIDTH, T::WIDTH) } else { (T::WIDTH, 2 * U * T::WIDTH) };
-    let mut sums = [[[S::V::zeroed(); U]; H]; V];
+    let mut sums = [[[S::V::zeroed(); U]; 2]; V];
     macro_rules! inputs {
         ($($k:literal)*) => {
             $(if const { $k < 2 * U } {
-                let panel = &panel[first * U * row + $k * column..][..(H * U - 1) * row + S::LANES];
-                for half in 0..H {
+                let panel = &panel[$k * column..][..(2 * U - 1) * row + S::LANES];
+                for half in 0..2 {
                     for t in 0..U {
                         let entry = load::<T, S>(&panel[(half * U + t) * row..]);
                         for v in 0..V {
@@ -40,11 +32,7 @@ pub(super) fn outputs<
         };
     }
     inputs!(0 1 2 3 4 5 6 7);
-    for v in 0..V {
-        for half in 0..H {
-            y[v][first + half] = sums[v][half];
-        }
-    }
+    *y = sums;
 }
 
 /// Runs $run with a constant that names what `level` is: below log₂ L two neighbouring registers are regrouped so that the
