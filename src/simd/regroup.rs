@@ -150,3 +150,47 @@ macro_rules! regroup {
 }
 regroup!(regroup_f32s, f32, f32s, u32, 16, _mm512_permutex2var_ps, zip_f32s, exchanged_f32s, split_f32s);
 regroup!(regroup_f64s, f64, f64s, u64, 8, _mm512_permutex2var_pd, zip_f64s, exchanged_f64s, split_f64s);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scalar::Scalar;
+    use crate::simd::{Isa, Job, Lanes, dispatch, load, store};
+
+    /// Every regrouping of numbered lanes, and where they should be.
+    struct All;
+
+    impl<T: Scalar> Job<T> for All {
+        #[inline(always)]
+        fn run<S: Lanes<T>>(self, s: S) {
+            let mut numbers = [T::zero(); 32];
+            for l in 1..32 {
+                numbers[l] = numbers[l - 1] + T::one();
+            }
+            macro_rules! check {
+                ($($from:literal: $($to:literal)*),*) => {
+                    $($({
+                        let pair = [load::<T, S>(&numbers), load::<T, S>(&numbers[S::LANES..])];
+                        let [a, b] = s.regroup::<$from, $to>(pair);
+                        let mut got = [T::zero(); 32];
+                        store::<T, S>(&mut got, a);
+                        store::<T, S>(&mut got[S::LANES..], b);
+                        for at in 0..2 * S::LANES {
+                            let source = source($from, $to, S::LANES, at / S::LANES, at % S::LANES);
+                            assert!(got[at] == numbers[source], "{} lanes, {} to {}: {got:?}", S::LANES, $from, $to);
+                        }
+                    })*)*
+                };
+            }
+            check!(0: 0 1 2 3 31, 1: 0 1 2 3 31, 2: 0 1 2 3 31, 3: 0 1 2 3 31, 31: 0 1 2 3 31);
+        }
+    }
+
+    #[test]
+    fn every_grouping_comes_from_every_other() {
+        for isa in Isa::available() {
+            dispatch::<f32, _>(isa, All);
+            dispatch::<f64, _>(isa, All);
+        }
+    }
+}

@@ -279,6 +279,23 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_8_take_tall_registers() {
+        let shapes = |distances: &[usize], covered: usize, lanes: usize| {
+            let runs: Vec<_> = stages(distances, covered).into_iter().map(|pairs| Pairs { unit: 4, ..pairs }).collect();
+            let passes = compile(&runs, lanes, 32)?;
+            Some(passes.into_iter().map(|pass| (pass.reach, pass.registers, pass.distance, pass.spans)).collect())
+        };
+        use Reach::{Far, Near};
+        assert_eq!(shapes(&[4, 8, 16, 32, 64], 1024, 16), Some(vec![(Near, 2, 64, 8)]));
+        assert_eq!(shapes(&[4, 64, 128, 8], 1024, 16), Some(vec![(Near, 4, 64, 4)]));
+        assert_eq!(shapes(&[4, 256, 128], 1024, 16), Some(vec![(Near, 2, 64, 8), (Far, 4, 128, 2)]));
+        assert_eq!(shapes(&[4, 8, 16, 32], 320, 16), Some(vec![(Near, 2, 64, 3)])); // half of the last one
+        assert_eq!(shapes(&[4, 8, 16, 32], 320, 8), Some(vec![(Near, 2, 32, 5)]));
+        assert_eq!(shapes(&[4, 8, 16, 32], 320, 2), Some(vec![(Near, 4, 8, 10), (Far, 2, 32, 5)]));
+        assert_eq!(shapes(&[4, 24], 48, 16), None);
+    }
+
+    #[test]
     fn rotations_are_told_from_other_pairs() {
         let mut panel = [0.0f64; 32];
         for (l, pair) in panel.chunks_exact_mut(8).enumerate() {
