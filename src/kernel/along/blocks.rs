@@ -233,7 +233,7 @@ impl<T: Scalar, const U: usize> Forward<'_, T, U> {
             let mut v = 0;
             macro_rules! vectors {
                 ($count:literal) => {
-                    while v + $count <= block.count {
+                    while block.count - v >= $count {
                         let at = |start: usize| pair.map(|r| start + v * size + r);
                         let (from, to, levels) = (at(from), at(to), (level, after));
                         vectors::<T, S, U, $count, TRANSPOSED>(s, panel, window, from, to, size, levels);
@@ -386,7 +386,7 @@ impl<const U: usize> Block<'_, U> {
             // Four rows of some columns at a time.
             macro_rules! sums {
                 ($columns:literal: $($i:literal $k:literal),*) => {
-                    $(if const { $i < 2 * U && $k < 2 * U } {
+                    $(if const { ($i | $k) < 2 * U } {
                         let mut sums = [[S::V::zeroed(); 4]; $columns];
                         for v in 0..self.count {
                             let at = v * self.registers;
