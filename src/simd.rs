@@ -11,7 +11,6 @@ use bytemuck::Pod;
 use num_traits::Float;
 
 mod complex;
-mod groups;
 mod isa;
 mod memory;
 mod regroup;
@@ -52,10 +51,6 @@ pub(crate) trait Lanes<T>: Copy {
     /// Two neighbouring vectors from one grouping to another (`simd/regroup.rs`): in grouping t the first one holds the
     /// coordinates whose bit t is 0. Grouping log₂ `LANES`, or any above, is the natural order.
     fn regroup<const FROM: u32, const TO: u32>(self, pair: [Self::V; 2]) -> [Self::V; 2];
-    /// Number K mod U of each U neighbouring lanes in all of them. U is a power of two, at most `LANES`.
-    fn broadcast<const U: usize, const K: usize>(self, a: Self::V) -> Self::V;
-    /// Lanes whose number has this bit in the first vector change places with those that have not in the second.
-    fn exchange<const BIT: u32>(self, pair: [Self::V; 2]) -> [Self::V; 2];
     /// Lanes that differ only in this bit of their number change places.
     fn swap<const BIT: u32>(self, a: Self::V) -> Self::V;
 }
@@ -211,14 +206,6 @@ impl<T: Vectorize + Pod + Neg<Output = T> + Add<Output = T>, S: Lanes<T>> Lanes<
         pair
     }
     #[inline(always)]
-    fn broadcast<const U: usize, const K: usize>(self, a: T) -> T {
-        a
-    }
-    #[inline(always)]
-    fn exchange<const BIT: u32>(self, pair: [T; 2]) -> [T; 2] {
-        pair
-    }
-    #[inline(always)]
     fn swap<const BIT: u32>(self, a: T) -> T {
         a
     }
@@ -238,7 +225,7 @@ pub(crate) fn lanes<T: Vectorize>(isa: Isa) -> usize {
 }
 
 macro_rules! lanes {
-    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $negate_mul_add:ident, $add:ident, $sum:ident, $zip:ident, $regroup:ident, $broadcast:ident, $exchange:ident, $swap:ident, [$($l:literal)*]) => {
+    ($t:ident, $v:ident, $lanes:ident, $splat:ident, $mul:ident, $mul_add:ident, $negate_mul_add:ident, $add:ident, $sum:ident, $zip:ident, $regroup:ident, $swap:ident, [$($l:literal)*]) => {
         impl<S: pulp::Simd> Lanes<$t> for Fused<S> {
             type V = S::$v;
             const LANES: usize = S::$lanes;
@@ -284,14 +271,6 @@ macro_rules! lanes {
             #[inline(always)]
             fn regroup<const FROM: u32, const TO: u32>(self, pair: [S::$v; 2]) -> [S::$v; 2] {
                 regroup::$regroup::<S, FROM, TO>(self.0, pair)
-            }
-            #[inline(always)]
-            fn broadcast<const U: usize, const K: usize>(self, a: S::$v) -> S::$v {
-                groups::$broadcast::<S, U, K>(self.0, a)
-            }
-            #[inline(always)]
-            fn exchange<const BIT: u32>(self, pair: [S::$v; 2]) -> [S::$v; 2] {
-                groups::$exchange::<S, BIT>(self.0, pair)
             }
             #[inline(always)]
             fn swap<const BIT: u32>(self, a: S::$v) -> S::$v {
@@ -353,14 +332,6 @@ macro_rules! lanes {
                 regroup::lane_by_lane::<$t, Self::V, FROM, TO>(pair)
             }
             #[inline(always)]
-            fn broadcast<const U: usize, const K: usize>(self, a: Self::V) -> Self::V {
-                groups::broadcast_lane_by_lane::<$t, Self::V, U, K>(a)
-            }
-            #[inline(always)]
-            fn exchange<const BIT: u32>(self, pair: [Self::V; 2]) -> [Self::V; 2] {
-                groups::exchange_lane_by_lane::<$t, Self::V, BIT>(pair)
-            }
-            #[inline(always)]
             fn swap<const BIT: u32>(self, a: Self::V) -> Self::V {
                 swap::lane_by_lane::<$t, Self::V, BIT>(a)
             }
@@ -413,8 +384,6 @@ lanes!(
     reduce_sum_f32s,
     zip_f32s,
     regroup_f32s,
-    broadcast_f32s,
-    exchange_f32s,
     swap_f32s,
     [0 1 2 3]
 );
@@ -430,8 +399,6 @@ lanes!(
     reduce_sum_f64s,
     zip_f64s,
     regroup_f64s,
-    broadcast_f64s,
-    exchange_f64s,
     swap_f64s,
     [0 1]
 );

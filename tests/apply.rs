@@ -144,6 +144,12 @@ fn runs() -> Vec<(usize, Vec<StageLayout>)> {
         runs(4096, 2, &[1024, 2048, 64, 2, 4]),
         (128 + 21, vec![strided(8, 1, 8, 16), strided(4, 1, 8, 16)]),
         (64 + 5, runs(64, 4, &[8, 16]).1),
+        // Panels and registers that are not full.
+        runs(40, 4, &[4]),
+        runs(192, 4, &[4, 8, 16, 32]),
+        runs(320, 4, &[32, 8, 4]),
+        runs(48, 2, &[2, 4, 8]),
+        (8 * 19 + 3, vec![strided(8, 1, 8, 19)]),
         (96, vec![double.clone(), single.clone(), strided(4, 2, 16, 3), double, single]),
     ]
 }
@@ -364,7 +370,7 @@ fn vjp_agrees_with_the_definition() {
 fn gradients_of_rows_and_columns<T: Real + Element<Scalar = T>>() {
     let eps = T::epsilon().to_f64().unwrap();
     let classic = [32, 256, 1024].map(|n| Plan::<T>::new(n, &Butterfly::classic(2), Givens).unwrap());
-    let boft = [(64, 3, 4), (256, 4, 8), (1024, 7, 8), (1024, 1, 4)]
+    let boft = [(64, 3, 4), (256, 4, 8), (1024, 7, 8), (1024, 1, 4), (96, 3, 8), (48, 2, 4)]
         .map(|(n, m, b)| Plan::<T>::new(n, &Butterfly::boft(m, b).unwrap(), Cayley).unwrap());
     for plan in classic.into_iter().chain(boft) {
         let n = plan.n();

@@ -38,20 +38,21 @@ pub(crate) fn single_pairs(layout: &StageLayout) -> Option<(usize, usize)> {
     pairs(layout).and_then(|(unit, distance, covered)| (unit == 1).then_some((distance, covered)))
 }
 
-/// Runs of coordinates for which a stage's entries are stored so that it can run along the vector, if they are: pairs of runs of
-/// 1, 2 or 4; or runs of one, whole registers apart, of a radix that fits the registers. This takes real numbers, whole
-/// panels of blocks, and for longer runs whole registers.
-pub(crate) fn planar_unit<T: Scalar>(layout: &StageLayout) -> Option<usize> {
-    let unit = match (pairs(layout), layout) {
-        (Some((unit @ (2 | 4), distance, covered)), _) => {
-            let within = distance.is_power_of_two() || distance % T::WIDTH == 0;
-            (within && covered.is_multiple_of(2 * T::WIDTH)).then_some(unit)?
+/// Whether a stage's entries are stored so that it can run along the vector: pairs of runs of 1, 2 or 4; or runs of one, whole
+/// registers apart, of a radix that fits the registers. This takes real numbers and whole panels of blocks, the last of which may be
+/// padded if runs are longer than one.
+pub(crate) fn is_planar<T: Scalar>(layout: &StageLayout) -> bool {
+    let whole = layout.num_blocks().is_multiple_of(T::WIDTH);
+    let fits = match (pairs(layout), layout) {
+        (Some((unit @ (2 | 4), distance, _)), _) => {
+            let enough = whole || layout.num_blocks() >= T::WIDTH / 4;
+            enough && (distance.is_power_of_two() || distance.is_multiple_of(unit * T::WIDTH))
         }
-        (Some((1, ..)), _) => 1,
-        (_, StageLayout::Strided { unit: 1, radix: 4 | 8, distance, .. }) if distance % T::WIDTH == 0 => 1,
-        _ => return None,
+        (Some((1, ..)), _) => whole,
+        (_, StageLayout::Strided { unit: 1, radix: 4 | 8, distance, .. }) => whole && distance.is_multiple_of(T::WIDTH),
+        _ => false,
     };
-    (!T::IS_COMPLEX && layout.num_blocks().is_multiple_of(T::WIDTH / unit)).then_some(unit)
+    fits && !T::IS_COMPLEX
 }
 
 /// Whether passes serve a batch better than tiles do. Passes of single stages cost a way through memory each, tiles two

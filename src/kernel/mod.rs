@@ -29,7 +29,7 @@ mod windows;
 pub(crate) use along::{Pairs, PairsOf, Passes, are_rotations};
 pub use backward::Saved;
 pub(crate) use backward::{apply_vjp, apply_vjp_along};
-pub(crate) use choose::{by_columns, pairs, planar_unit};
+pub(crate) use choose::{by_columns, is_planar, pairs};
 pub(crate) use drive::{apply, apply_along};
 pub use explain::Kernel;
 pub(crate) use explain::what_runs;

@@ -32,7 +32,14 @@ pub(super) fn apply<T: Scalar>(
     pool: &Pool,
 ) -> bool {
     let whole = |blocks: usize| blocks.is_multiple_of(T::WIDTH);
-    if !pairs.passes.iter().all(|pass| whole(pass.first_block(1)) && (!is_cut(pass) || whole(pass.distance))) {
+    if pairs.passes.iter().any(|pass| !pass.covered.is_multiple_of(pass.registers * pass.distance)) {
+        return false;
+    }
+    if !pairs
+        .passes
+        .iter()
+        .all(|pass| whole(pass.first_block(1)) && (!is_cut(pass) || whole(pass.distance / pass.unit())))
+    {
         return false;
     }
     for start in (0..y.batch()).step_by(TOGETHER) {
@@ -82,7 +89,7 @@ fn strips<'a, T: Scalar>(pass: &Pass, x: Option<Batch<'a, T>>, y: BatchMut<'a, T
             for (q, to) in columns.split((1..=width.div_ceil(run)).map(|c| (c * run).min(width))).enumerate() {
                 let from = from.map(|from| from.chunk(q * run, to.batch()));
                 if v == 0 {
-                    let first = pass.first_block(h * part / span) + q * run;
+                    let first = pass.first_block(h * part / span) + q * run / pass.unit();
                     all.push(Strip { first, runs: Vec::with_capacity(batch) });
                 }
                 all[number].runs.push((from, to));
@@ -100,7 +107,11 @@ impl<T: Scalar> Strip<'_, T> {
         let (len, batch) = (width * count, self.runs.len());
         let apart = if count == 1 { pass.distance } else { width };
         let short = pass.within(apart, len / (pass.registers * apart));
-        let pairs = PairsOf { passes: &[short], entries: &pairs.entries[4 * pass.unit() * self.first..], ..*pairs };
+        let pairs = PairsOf {
+            passes: &[short],
+            entries: &pairs.entries[4 * pass.unit() * pass.unit() * self.first..],
+            ..*pairs
+        };
         let stride = len + T::WIDTH;
         let window = along::window::<T>(pairs.passes, isa, batch);
         pool.with(window + batch * stride, |buffer: &mut [T]| {

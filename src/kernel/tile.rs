@@ -181,20 +181,15 @@ fn outputs<T: Scalar, S: Lanes<T>, const O: usize, const C: usize>(
     registers: usize,
     c: usize,
 ) {
-    // These rows are equally far apart: planar blocks of 8 have runs of as many, all others one distance.
     let entries = &entries[step.strides.at(outputs.start, 0)..];
-    let row = step.strides.at(outputs.start + 1, 0) - step.strides.at(outputs.start, 0);
+    let (row, column) = (step.strides.at(1, 0), step.strides.at(0, 1));
     let rows = &rows[outputs];
-    let (run, distance, of_runs) = step.strides.columns();
     let mut y = [[S::V::zeroed(); C]; O];
-    for (r, x) in x.chunks(run).enumerate() {
-        for (k, x) in x.iter().enumerate() {
-            let column = r * of_runs + k * distance;
-            for o in 0..O {
-                let entry = s.splat(step.acting(entries[o * row + column]));
-                for c in 0..C {
-                    y[o][c] = if r == 0 && k == 0 { s.mul(entry, x[c]) } else { s.mul_add(entry, x[c], y[o][c]) };
-                }
+    for (k, x) in x.iter().enumerate() {
+        for o in 0..O {
+            let entry = s.splat(step.acting(entries[o * row + k * column]));
+            for c in 0..C {
+                y[o][c] = if k == 0 { s.mul(entry, x[c]) } else { s.mul_add(entry, x[c], y[o][c]) };
             }
         }
     }

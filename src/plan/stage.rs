@@ -131,13 +131,20 @@ impl<T: Scalar> Stage<T> {
             Source::Reflectors { count, .. } => Some(*count),
             _ => None,
         };
-        let end = |start: usize, each: usize| {
-            num_groups.checked_mul(each).and_then(|all| all.checked_add(start)).filter(|end| *end <= MOST_NUMBERS)
+        let planar = groups.is_none() && kernel::is_planar::<T>(&layout);
+        let strides = match (vectors, planar) {
+            (Some(vectors), _) => Strides::runs(vectors * b),
+            (None, true) => Strides::planar::<T>(b),
+            (None, false) if kernel::by_columns::<T>(b) => Strides::column_major(b),
+            (None, false) => Strides::row_major(b),
+        };
+        let end = |start: usize, count: usize, each: usize| {
+            count.checked_mul(each).and_then(|all| all.checked_add(start)).filter(|end| *end <= MOST_NUMBERS)
         };
         let ends = (
-            end(theta, params),
-            each.and_then(|each| end(entries, each)),
-            vectors.unwrap_or(0).checked_mul(kernel::PANEL).and_then(|each| end(couplings, each)),
+            end(theta, num_groups, params),
+            each.zip(strides.places(num_groups)).and_then(|(each, places)| end(entries, places, each)),
+            vectors.unwrap_or(0).checked_mul(kernel::PANEL).and_then(|each| end(couplings, num_groups, each)),
         );
         let (Some(theta_end), Some(entries_end), Some(couplings_end)) = ends else {
             return Err(Error::Size {
@@ -148,13 +155,6 @@ impl<T: Scalar> Stage<T> {
                     None => format!("{num_groups} blocks of size {b}"),
                 },
             });
-        };
-        let unit = kernel::planar_unit::<T>(&layout).filter(|_| groups.is_none());
-        let strides = match (vectors, unit) {
-            (Some(vectors), _) => Strides::runs(vectors * b),
-            (None, Some(unit)) => Strides::planar::<T>(b, unit),
-            (None, None) if kernel::by_columns::<T>(b) => Strides::column_major(b),
-            (None, None) => Strides::row_major(b),
         };
         let exact = match &source {
             Source::Chart { chart, .. } => chart.is_exact(),

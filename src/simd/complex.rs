@@ -125,16 +125,6 @@ macro_rules! complex_lanes {
             [[re[0], im[0]], [re[1], im[1]]]
         }
         #[inline(always)]
-        fn broadcast<const U: usize, const K: usize>(self, a: Self::V) -> Self::V {
-            [Lanes::<$real>::broadcast::<U, K>(self, a[0]), Lanes::<$real>::broadcast::<U, K>(self, a[1])]
-        }
-        #[inline(always)]
-        fn exchange<const BIT: u32>(self, [a, b]: [Self::V; 2]) -> [Self::V; 2] {
-            let re = Lanes::<$real>::exchange::<BIT>(self, [a[0], b[0]]);
-            let im = Lanes::<$real>::exchange::<BIT>(self, [a[1], b[1]]);
-            [[re[0], im[0]], [re[1], im[1]]]
-        }
-        #[inline(always)]
         fn swap<const BIT: u32>(self, a: Self::V) -> Self::V {
             [Lanes::<$real>::swap::<BIT>(self, a[0]), Lanes::<$real>::swap::<BIT>(self, a[1])]
         }

@@ -1,28 +1,46 @@
-//! Blocks of 4 and 8 along the vector, as pairs of runs of U = 2 or 4 coordinates, forward and backward.
+//! Blocks of 2U = 4 or 8 along the vector, as pairs of runs of U coordinates, forward and backward: lanes are neighbouring blocks.
 //!
-//! A window holds some registers of a few vectors, those of all vectors side by side, and all stages of a pass go over it: pair by
-//! pair of registers, whose columns are loaded once for all vectors. Going backwards there is a window for the input of every
-//! stage, found forward or, from the output, backwards. What happens in registers is in `columns.rs`.
+//! A register of a pass is *tall*: U vectors, one for each coordinate of L neighbouring runs. So it is to runs what a plain register
+//! is to single coordinates: stages at distances below a tall register regroup two neighbouring ones
+//! ([`Lanes::regroup`](crate::simd::Lanes::regroup), coordinate by coordinate), and entry (i, k) of L blocks is a vector that lies in
+//! memory as it is needed. No input is ever spread over lanes; making registers tall, and plain again, is log₂ U rounds of shuffles
+//! of two vectors, once in a pass.
+//!
+//! A window holds some registers of a few vectors of the batch, and all stages of a pass go over it, pair by pair of registers.
+//! Going backwards there is a window for the input of every stage, found forward or, from the output, backwards; the gradient of entry
+//! (i, k) is the sum of g_i·x_k over the batch, lane by lane.
 
-use super::Lines;
-use super::columns::Columns;
+use bytemuck::Zeroable;
+
 use super::passes::{Pairs, Pass, Reach};
+use super::tall::{lowered, outputs, raised, regrouped};
 use crate::batch::{Batch, BatchMut};
 use crate::scalar::Scalar;
 use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch, load, store};
 
-/// Vectors of a window.
+/// Vectors of the batch in a window.
 pub(in crate::kernel) const TOGETHER: usize = 16;
 
-/// Registers of a window for each vector, at most.
+/// Plain registers of a window for each of them, at most.
 pub(super) const MOST_REGISTERS: usize = 16;
+
+/// Numbers of two tall registers, at most.
+const WIDEST: usize = 2 * 4 * 16;
+
+/// The end of a row that is shorter than two tall registers, and zeros.
+#[inline(never)]
+fn padded<T: Scalar>(row: &[T]) -> [T; WIDEST] {
+    let mut whole = [T::zero(); WIDEST];
+    whole[..row.len()].copy_from_slice(row);
+    whole
+}
 
 /// Registers of a window of a pass forward: neighbouring ones are copied together.
 fn registers(pass: &Pass, lanes: usize) -> usize {
-    let mut registers = pass.registers;
-    while pass.distance == lanes
-        && 2 * registers <= MOST_REGISTERS
-        && pass.covered.is_multiple_of(2 * registers * lanes)
+    let (unit, mut registers) = (pass.unit(), pass.registers);
+    while pass.distance == unit * lanes
+        && 2 * registers * unit <= MOST_REGISTERS
+        && pass.covered.is_multiple_of(2 * registers * unit * lanes)
     {
         registers *= 2;
     }
@@ -31,25 +49,12 @@ fn registers(pass: &Pass, lanes: usize) -> usize {
 
 /// Numbers of the window of a pass for that many vectors.
 pub(in crate::kernel) fn forward_window(pass: &Pass, lanes: usize, batch: usize) -> usize {
-    registers(pass, lanes) * lanes * batch.min(TOGETHER)
+    registers(pass, lanes) * pass.unit() * lanes * batch.min(TOGETHER)
 }
 
 /// The same backwards: one for the cotangent and one for the input of every stage.
 pub(in crate::kernel) fn backward_window(pass: &Pass, lanes: usize, batch: usize) -> usize {
-    (1 + pass.stages.len()) * pass.registers * lanes * batch.min(TOGETHER)
-}
-
-/// Runs $body with a constant that names what `level` is: below log₂ L two neighbouring registers are regrouped so that the
-/// runs of pairs at distance 2^`level` lie over each other.
-macro_rules! at_level {
-    ($level:expr, $s:ident, $unit:ident, $run:ident) => {
-        match $level {
-            1 if const { $s::LANES >> 1 > 1 && $unit <= 2 } => $run!(1),
-            2 if const { $s::LANES >> 2 > 1 && $unit <= 4 } => $run!(2),
-            3 if const { $s::LANES >> 3 > 1 } => $run!(3),
-            _ => $run!(NATURAL),
-        }
-    };
+    (1 + pass.stages.len()) * pass.registers * pass.unit() * lanes * batch.min(TOGETHER)
 }
 
 /// y ← pass(x), or y ← pass(y) without `x`; both rows.
@@ -63,43 +68,37 @@ pub(super) struct Run<'a, 'b, T, const U: usize> {
 
 impl<T: Scalar, const U: usize> Job<T> for Run<'_, '_, T, U> {
     #[inline(always)]
-    fn run<S: Lanes<T>>(mut self, s: S) {
-        if const { T::IS_COMPLEX || U > S::LANES } {
+    fn run<S: Lanes<T>>(self, s: S) {
+        if const { T::IS_COMPLEX } {
             return; // no such passes are made
         }
-        let (registers, d, batch) = (registers(self.pass, S::LANES), self.pass.apart, self.y.batch());
-        for h in 0..self.pass.covered / (registers * d) {
-            for q in (0..d).step_by(S::LANES) {
+        let Self { pass, entries, x, y, window } = self;
+        let (registers, d, batch) = (registers(pass, S::LANES), pass.apart, y.batch());
+        for h in 0..pass.covered.div_ceil(registers * d) {
+            for q in (0..d).step_by(U * S::LANES) {
+                let (base, first) = (h * registers * d + q, (h * (registers / 2) * pass.distance + q) / U);
                 for v in (0..batch).step_by(TOGETHER) {
-                    let count = TOGETHER.min(batch - v);
-                    let first = h * (registers / 2) * self.pass.distance + q;
-                    self.block(s, h * registers * d + q, v, Block { pass: self.pass, registers, first, count });
+                    let block = Block::<U> { pass, registers, first, count: TOGETHER.min(batch - v) };
+                    let vectors = talls::<T, S, U>(window).chunks_exact_mut(registers).take(block.count);
+                    for (w, vector) in vectors.enumerate() {
+                        let row = match x {
+                            Some(x) => x.row(v + w),
+                            None => y.row(v + w),
+                        };
+                        let Some(row) = row else { return };
+                        block.load::<T, S>(s, &row[base..pass.covered], vector, block.level(0, S::LANES));
+                    }
+                    for (k, stage) in pass.stages.iter().enumerate() {
+                        let (after, window) = (block.level(k + 1, S::LANES), &mut *window);
+                        s.call(Forward { block, stage, after, entries, window, from: 0, to: 0 });
+                    }
+                    let vectors = talls::<T, S, U>(window).chunks_exact(registers).take(block.count);
+                    for (w, vector) in vectors.enumerate() {
+                        let Some(row) = y.row_mut(v + w) else { return };
+                        block.store::<T, S>(s, vector, &mut row[base..pass.covered]);
+                    }
                 }
             }
-        }
-    }
-}
-
-impl<T: Scalar, const U: usize> Run<'_, '_, T, U> {
-    /// Registers from coordinate `base` on of vectors from `v` on.
-    #[inline(always)]
-    fn block<S: Lanes<T>>(&mut self, s: S, base: usize, v: usize, block: Block<'_>) {
-        let (window, lines) = (&mut *self.window, block.window(0, S::LANES));
-        for w in 0..block.count {
-            let row = match self.x {
-                Some(x) => x.row(v + w),
-                None => self.y.row(v + w),
-            };
-            let Some(row) = row else { return };
-            block.load::<T, S>(&row[base..], window, lines, w);
-        }
-        for stage in &block.pass.stages {
-            let (entries, numbers) = (self.entries, &mut *window);
-            s.call(Forward::<T, U> { block, stage, entries, numbers, from: lines, to: lines });
-        }
-        for w in 0..block.count {
-            let Some(row) = self.y.row_mut(v + w) else { return };
-            block.store::<T, S>(window, lines, w, &mut row[base..]);
         }
     }
 }
@@ -115,7 +114,6 @@ pub(in crate::kernel) struct Backward<'a, T> {
     /// Whether `x` is the output instead, from which inputs are found backwards.
     pub(in crate::kernel) reversible: bool,
     pub(in crate::kernel) gy: Option<Batch<'a, T>>,
-    /// If it is wanted.
     pub(in crate::kernel) gx: Option<BatchMut<'a, T>>,
     pub(in crate::kernel) window: &'a mut [T],
 }
@@ -134,45 +132,54 @@ struct BackwardOf<'a, T, const U: usize>(Backward<'a, T>);
 impl<T: Scalar, const U: usize> Job<T> for BackwardOf<'_, T, U> {
     #[inline(always)]
     fn run<S: Lanes<T>>(self, s: S) {
-        if const { T::IS_COMPLEX || U > S::LANES } {
+        if const { T::IS_COMPLEX } {
             return;
         }
         let Self(Backward { pass, entries, d, x, reversible, gy, mut gx, window }) = self;
         let (registers, distance, stages) = (pass.registers, pass.distance, &pass.stages[..]);
-        for h in 0..pass.covered / (registers * distance) {
-            for q in (0..distance).step_by(S::LANES) {
-                let base = h * registers * distance + q;
+        let last = stages.len() - 1;
+        for h in 0..pass.spans {
+            for q in (0..distance).step_by(U * S::LANES) {
+                let (base, first) = (h * registers * distance + q, (h * (registers / 2) * distance + q) / U);
                 // Entries and their gradients stay in the nearest cache for all vectors.
                 for v in (0..x.batch()).step_by(TOGETHER) {
                     let count = TOGETHER.min(x.batch() - v);
-                    let block = Block { pass, registers, first: h * (registers / 2) * distance + q, count };
+                    let block = Block::<U> { pass, registers, first, count };
+                    let level = |k: usize| block.level(k, S::LANES);
                     // The cotangent, then the input of every stage.
-                    let g_lines = block.window(0, S::LANES);
-                    let input = |k: usize| block.window(if reversible { 1 } else { k + 1 }, S::LANES);
+                    let input = |k: usize| (if reversible { 1 } else { k + 1 }) * count * registers;
                     for w in 0..count {
                         let g = match gy {
                             Some(gy) => gy.row(v + w),
                             None => gx.as_ref().and_then(|gx| gx.as_batch().row(v + w)),
                         };
                         let (Some(g), Some(x)) = (g, x.row(v + w)) else { return };
-                        block.load::<T, S>(&g[base..], window, g_lines, w);
-                        block.load::<T, S>(&x[base..], window, input(0), w);
+                        let (window, x_level) = (talls::<T, S, U>(window), level(if reversible { last } else { 0 }));
+                        block.load::<T, S>(s, &g[base..pass.covered], &mut window[w * registers..], level(last));
+                        block.load::<T, S>(s, &x[base..pass.covered], &mut window[input(0) + w * registers..], x_level);
                     }
-                    let forward = if reversible { 0 } else { stages.len() - 1 };
-                    for (k, stage) in stages[..forward].iter().enumerate() {
-                        let (numbers, from, to) = (&mut *window, input(k), input(k + 1));
-                        s.call(Forward::<T, U> { block, stage, entries, numbers, from, to });
+                    for (k, stage) in stages[..if reversible { 0 } else { last }].iter().enumerate() {
+                        let (window, from, to, after) = (&mut *window, input(k), input(k + 1), level(k + 1));
+                        s.call(Forward { block, stage, after, entries, window, from, to });
                     }
                     for (k, stage) in stages.iter().enumerate().rev() {
+                        let (back, x) = (&stage.transposed(), input(k));
+                        let before = if k == 0 { NATURAL } else { level(k - 1) };
                         if reversible {
-                            let (stage, numbers, at) = (&stage.transposed(), &mut *window, input(k));
-                            s.call(Forward::<T, U> { block, stage, entries, numbers, from: at, to: at });
+                            let (stage, after, window) = (back, level(k), &mut *window);
+                            s.call(Forward { block, stage, after, entries, window, from: x, to: x });
                         }
-                        block.backward::<T, S, U>(s, stage, entries, window, (input(k), g_lines), d);
+                        block.outer::<T, S>(s, stage, talls::<T, S, U>(window), x, d);
+                        if reversible && k > 0 {
+                            block.regroup::<T, S>(s, &mut talls::<T, S, U>(window)[x..], level(k), before);
+                        }
+                        let (stage, after, window) = (back, before, &mut *window);
+                        s.call(Forward { block, stage, after, entries, window, from: 0, to: 0 });
                     }
                     for w in 0..count {
                         if let Some(row) = gx.as_mut().and_then(|gx| gx.row_mut(v + w)) {
-                            block.store::<T, S>(window, g_lines, w, &mut row[base..]);
+                            let window = &talls::<T, S, U>(window)[w * registers..];
+                            block.store::<T, S>(s, window, &mut row[base..pass.covered]);
                         }
                     }
                 }
@@ -181,125 +188,232 @@ impl<T: Scalar, const U: usize> Job<T> for BackwardOf<'_, T, U> {
     }
 }
 
-/// Numbers at `to` ← stage(numbers at `from`), which may be the same. A job of its own, for it is called from several places.
+/// A window as tall registers.
+#[inline(always)]
+fn talls<T: Scalar, S: Lanes<T>, const U: usize>(window: &mut [T]) -> &mut [[S::V; U]] {
+    bytemuck::cast_slice_mut(window).as_chunks_mut().0
+}
+
+/// The window at `to` ← stage(that at `from`), which may be the same, grouped as the stage `after` wants it. A job of its own, for it is
+/// called from several places.
 struct Forward<'a, T, const U: usize> {
-    block: Block<'a>,
+    block: Block<'a, U>,
     stage: &'a Pairs,
+    after: u32,
     entries: &'a [T],
-    numbers: &'a mut [T],
-    from: Lines,
-    to: Lines,
+    window: &'a mut [T],
+    from: usize,
+    to: usize,
 }
 
 impl<T: Scalar, const U: usize> Job<T> for Forward<'_, T, U> {
     #[inline(always)]
     fn run<S: Lanes<T>>(self, s: S) {
-        if const { T::IS_COMPLEX || U > S::LANES } {
+        if const { T::IS_COMPLEX } {
             return;
         }
-        let Self { block, stage, entries, numbers, from, to } = self;
-        let (bit, level) = block.place(stage, S::LANES);
-        macro_rules! run {
-            ($level:expr) => {
-                for p in 0..block.registers / 2 {
-                    let (pair, start) = block.pair::<T, U>(stage, bit, p);
-                    let columns = Columns::load::<T, S, U>(s, &entries[start..], stage.transposed);
-                    for v in 0..block.count {
-                        let x = s.regroup::<NATURAL, { $level }>(from.load::<T, S>(numbers, v, pair));
-                        let y = s.regroup::<{ $level }, NATURAL>(columns.times::<T, S, U>(s, x));
-                        to.store::<T, S>(numbers, v, pair, y);
-                    }
-                }
-            };
+        match self.stage.transposed {
+            true => self.turn::<S, true>(s),
+            false => self.turn::<S, false>(s),
         }
-        at_level!(level, S, U, run);
     }
 }
 
-/// Some registers of some vectors in a pass.
+impl<T: Scalar, const U: usize> Forward<'_, T, U> {
+    #[inline(always)]
+    fn turn<S: Lanes<T>, const TRANSPOSED: bool>(self, s: S) {
+        let Self { block, stage, after: last, entries, window, from, to } = self;
+        let (window, size) = (talls::<T, S, U>(window), block.registers);
+        let (bit, level) = block.place(stage, S::LANES);
+        // Those that are regrouped are neighbours.
+        let after = if bit == 0 { last } else { NATURAL };
+        for p in 0..block.registers / 2 {
+            let (pair, start) = block.pair::<T>(stage, bit, p);
+            let panel = &entries[start..][..(4 * U * U - 1) * T::WIDTH + S::LANES];
+            let mut v = 0;
+            macro_rules! vectors {
+                ($count:literal) => {
+                    while block.count - v >= $count {
+                        let at = |start: usize| pair.map(|r| start + v * size + r);
+                        let (from, to, levels) = (at(from), at(to), (level, after));
+                        vectors::<T, S, U, $count, TRANSPOSED>(s, panel, window, from, to, size, levels);
+                        v += $count;
+                    }
+                };
+            }
+            match const { (U, S::REGISTERS >= 32) } {
+                (2, true) => vectors!(4),
+                (4, false) => {} // no registers are left
+                _ => vectors!(2),
+            }
+            vectors!(1);
+        }
+        if last != after {
+            block.regroup::<T, S>(s, &mut window[to..][..block.count * size], after, last);
+        }
+    }
+}
+
+/// A pair of registers of V vectors of `size` registers each, from its places in a window to others.
+#[inline(always)]
+fn vectors<T: Scalar, S: Lanes<T>, const U: usize, const V: usize, const TRANSPOSED: bool>(
+    s: S,
+    panel: &[T],
+    window: &mut [[S::V; U]],
+    from: [usize; 2],
+    to: [usize; 2],
+    size: usize,
+    (level, after): (u32, u32),
+) {
+    let mut y = [[[S::V::zeroed(); U]; 2]; V];
+    {
+        let mut x = [[&window[from[0]]; 2]; V];
+        for v in 0..V {
+            x[v] = from.map(|from| &window[from + v * size]);
+        }
+        outputs::<T, S, U, V, TRANSPOSED>(s, panel, &x, &mut y);
+    }
+    regrouped::<T, S, U, V>(s, &mut y, level, after);
+    for v in 0..V {
+        for half in 0..2 {
+            window[to[half] + v * size] = y[v][half];
+        }
+    }
+}
+
+/// Some registers of some vectors in a pass. A window has vector after vector.
 #[derive(Clone, Copy)]
-struct Block<'a> {
+struct Block<'a, const U: usize> {
     pass: &'a Pass,
     registers: usize,
-    /// The first lane of its blocks in every stage.
+    /// The first of its blocks in every stage.
     first: usize,
     /// Vectors.
     count: usize,
 }
 
-impl Block<'_> {
-    /// Number k of windows one after the other: registers of all vectors side by side.
+impl<const U: usize> Block<'_, U> {
+    /// A vector of a window ← its registers in a row, tall and grouped. A row that ends before them goes on with zeros.
     #[inline(always)]
-    fn window(&self, k: usize, lanes: usize) -> Lines {
-        let register = self.count * lanes;
-        Lines { start: k * self.registers * register, vector: lanes, register }
+    fn load<T: Scalar, S: Lanes<T>>(&self, s: S, row: &[T], window: &mut [[S::V; U]], level: u32) {
+        let whole;
+        let row = if row.len() < 2 * U * S::LANES {
+            whole = padded(row);
+            &whole[..]
+        } else {
+            row
+        };
+        for (r, pair) in window[..self.registers].chunks_exact_mut(2).enumerate() {
+            let mut x = [[[S::V::zeroed(); U]; 2]];
+            for half in 0..2 {
+                let row = &row[(2 * r + half) * self.pass.apart..][..U * S::LANES];
+                for t in 0..U {
+                    x[0][half][t] = load::<T, S>(&row[t * S::LANES..]);
+                }
+                x[0][half] = raised::<T, S, U>(s, x[0][half]);
+            }
+            regrouped::<T, S, U, 1>(s, &mut x, NATURAL, level);
+            pair.copy_from_slice(&x[0]);
+        }
     }
 
-    /// Vector v of a window ← its registers in a row.
+    /// And back.
     #[inline(always)]
-    fn load<T: Scalar, S: Lanes<T>>(&self, row: &[T], window: &mut [T], lines: Lines, v: usize) {
-        for r in 0..self.registers {
-            store::<T, S>(&mut window[lines.at(v, r)..], load::<T, S>(&row[r * self.pass.apart..]));
+    fn store<T: Scalar, S: Lanes<T>>(&self, s: S, window: &[[S::V; U]], row: &mut [T]) {
+        if row.len() < 2 * U * S::LANES {
+            let mut whole = padded(row);
+            self.store_whole::<T, S>(s, window, &mut whole);
+            row.copy_from_slice(&whole[..row.len()]);
+        } else {
+            self.store_whole::<T, S>(s, window, row);
         }
     }
 
     #[inline(always)]
-    fn store<T: Scalar, S: Lanes<T>>(&self, window: &[T], lines: Lines, v: usize, row: &mut [T]) {
-        for r in 0..self.registers {
-            store::<T, S>(&mut row[r * self.pass.apart..], load::<T, S>(&window[lines.at(v, r)..]));
+    fn store_whole<T: Scalar, S: Lanes<T>>(&self, s: S, window: &[[S::V; U]], row: &mut [T]) {
+        for (r, x) in window[..self.registers].iter().enumerate() {
+            let (row, x) = (&mut row[r * self.pass.apart..][..U * S::LANES], lowered::<T, S, U>(s, *x));
+            for t in 0..U {
+                store::<T, S>(&mut row[t * S::LANES..], x[t]);
+            }
         }
     }
 
-    /// Pairs of a stage are registers that differ in this bit, regrouped at this level.
+    /// Neighbouring registers of vectors from one grouping to another.
+    #[inline(always)]
+    fn regroup<T: Scalar, S: Lanes<T>>(&self, s: S, window: &mut [[S::V; U]], from: u32, to: u32) {
+        for pair in window.chunks_exact_mut(2) {
+            let mut x = [[pair[0], pair[1]]];
+            regrouped::<T, S, U, 1>(s, &mut x, from, to);
+            pair.copy_from_slice(&x[0]);
+        }
+    }
+
+    /// Pairs of a stage are registers that differ in this bit, grouped at this level.
     #[inline(always)]
     fn place(&self, stage: &Pairs, lanes: usize) -> (u32, u32) {
         match self.pass.reach {
-            Reach::Near if stage.distance < lanes => (0, stage.distance.trailing_zeros()),
+            Reach::Near if stage.distance < U * lanes => (0, (stage.distance / U).trailing_zeros()),
             _ => ((stage.distance / self.pass.distance).trailing_zeros(), NATURAL),
         }
     }
 
-    /// The registers of pair p, and where the panel of their blocks starts.
+    /// How stage k wants registers grouped; they leave a pass in the natural order.
     #[inline(always)]
-    fn pair<T: Scalar, const U: usize>(&self, stage: &Pairs, bit: u32, p: usize) -> ([usize; 2], usize) {
-        let low = p >> bit << (bit + 1) | p & ((1 << bit) - 1);
-        let lane = self.first + p * self.pass.distance;
-        ([low, low | 1 << bit], stage.entries + lane / T::WIDTH * 4 * U * T::WIDTH + lane % T::WIDTH)
+    fn level(&self, k: usize, lanes: usize) -> u32 {
+        self.pass.stages.get(k).map_or(NATURAL, |stage| self.place(stage, lanes).1)
     }
 
-    /// Of numbers, g ← stageᵀ(g); d += the gradient of the entries, from x, the stage's input.
+    /// The registers of pair p, and where the entries of their blocks start.
     #[inline(always)]
-    fn backward<T: Scalar, S: Lanes<T>, const U: usize>(
-        &self,
-        s: S,
-        stage: &Pairs,
-        entries: &[T],
-        numbers: &mut [T],
-        (x_lines, g_lines): (Lines, Lines),
-        d: &mut [T],
-    ) {
-        let ((bit, level), transposed) = (self.place(stage, S::LANES), stage.transposed);
-        macro_rules! run {
-            ($level:expr) => {
-                for p in 0..self.registers / 2 {
-                    let (pair, start) = self.pair::<T, U>(stage, bit, p);
-                    let mut sums = Columns::zero();
-                    for v in 0..self.count {
-                        let x = s.regroup::<NATURAL, { $level }>(x_lines.load::<T, S>(numbers, v, pair));
-                        let g = s.regroup::<NATURAL, { $level }>(g_lines.load::<T, S>(numbers, v, pair));
-                        let (rows, inputs) = if transposed { (x, g) } else { (g, x) };
-                        sums.add_outer::<T, S, U>(s, rows, inputs);
-                    }
-                    sums.add_to::<T, S, U>(s, &mut d[start..]);
-                    let columns = Columns::load::<T, S, U>(s, &entries[start..], !transposed);
-                    for v in 0..self.count {
-                        let old = s.regroup::<NATURAL, { $level }>(g_lines.load::<T, S>(numbers, v, pair));
-                        let new = s.regroup::<{ $level }, NATURAL>(columns.times::<T, S, U>(s, old));
-                        g_lines.store::<T, S>(numbers, v, pair, new);
-                    }
-                }
-            };
+    fn pair<T: Scalar>(&self, stage: &Pairs, bit: u32, p: usize) -> ([usize; 2], usize) {
+        let low = p >> bit << (bit + 1) | p & ((1 << bit) - 1);
+        let block = self.first + p * self.pass.distance / U;
+        ([low, low | 1 << bit], stage.entries + block / T::WIDTH * (4 * U * U * T::WIDTH) + block % T::WIDTH)
+    }
+
+    /// d += the gradient of the entries of a stage, from its input at `x` and the cotangent of its output at the beginning.
+    #[inline(always)]
+    fn outer<T: Scalar, S: Lanes<T>>(&self, s: S, stage: &Pairs, window: &[[S::V; U]], x: usize, d: &mut [T]) {
+        let (row, column) = match stage.transposed {
+            true => (2 * U * T::WIDTH, T::WIDTH),
+            false => (T::WIDTH, 2 * U * T::WIDTH),
+        };
+        let (bit, _) = self.place(stage, S::LANES);
+        for p in 0..self.registers / 2 {
+            let (pair, start) = self.pair::<T>(stage, bit, p);
+            let d = &mut d[start..][..(4 * U * U - 1) * T::WIDTH + S::LANES];
+            // Four rows of some columns at a time.
+            macro_rules! sums {
+                ($columns:literal: $($i:literal $k:literal),*) => {
+                    $(if const { ($i | $k) < 2 * U } {
+                        let mut sums = [[S::V::zeroed(); 4]; $columns];
+                        for v in 0..self.count {
+                            let at = v * self.registers;
+                            let g = pair.map(|r| &window[at + r]);
+                            let x = pair.map(|r| &window[x + at + r]);
+                            for k in 0..$columns {
+                                for i in 0..4 {
+                                    let (g, x) = (g[($i + i) / U][($i + i) % U], x[($k + k) / U][($k + k) % U]);
+                                    sums[k][i] = s.mul_add(g, x, sums[k][i]);
+                                }
+                            }
+                        }
+                        for k in 0..$columns {
+                            for i in 0..4 {
+                                let d = &mut d[($i + i) * row + ($k + k) * column..];
+                                let sum = s.add(load::<T, S>(d), sums[k][i]);
+                                store::<T, S>(d, sum);
+                            }
+                        }
+                    })*
+                };
+            }
+            if const { S::REGISTERS >= 32 } {
+                sums!(4: 0 0, 0 4, 4 0, 4 4);
+            } else {
+                sums!(2: 0 0, 0 2, 0 4, 0 6, 4 0, 4 2, 4 4, 4 6);
+            }
         }
-        at_level!(level, S, U, run);
     }
 }

@@ -1,14 +1,14 @@
 //! Along the vector: the lanes are neighbouring coordinates, so vectors are served where they lie, without any transpose.
 //!
 //! `passes.rs` says which stages run together and where their entries are. Pairs of single coordinates are here, their gradients in
-//! `backward.rs`; blocks of 4 and 8 in `blocks.rs` and `columns.rs`.
+//! `backward.rs`; blocks of 4 and 8 in `blocks.rs` and `tall.rs`.
 
 use bytemuck::{Pod, Zeroable};
 
 mod backward;
 mod blocks;
-mod columns;
 mod passes;
+mod tall;
 
 pub(super) use backward::{Backward, window as backward_window};
 pub(super) use blocks::{Backward as BlocksBackward, TOGETHER};

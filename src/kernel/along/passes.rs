@@ -11,9 +11,8 @@
 //! In any case, with p for r without its bit k, the pair of registers is blocks h·(R/2)·D + p·D + q … of its stage, L of
 //! them side by side: planar entries are read in order.
 //!
-//! Pairs of runs of U coordinates, blocks of 2U, are the same with registers of L/U runs; only, a pass holds its registers for several
-//! vectors in the nearest cache rather than in the machine's, so distances may come in any order and every stage regroups
-//! for itself.
+//! Pairs of runs of U coordinates, blocks of 2U, are the same with runs for coordinates: registers of L runs, which are U of the
+//! machine's; only, a pass holds them for several vectors in the nearest cache, so distances may come in any order.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -61,7 +60,7 @@ pub(crate) struct Pass {
     pub(super) reach: Reach,
     /// Of single coordinates: whether distances double from one stage to the next, rather than halve.
     pub(super) ascending: bool,
-    /// R.
+    /// R; of runs each is as many registers of the machine as a run has coordinates.
     pub(in crate::kernel) registers: usize,
     /// D, in the stages: where the blocks of registers are.
     pub(in crate::kernel) distance: usize,
@@ -69,7 +68,7 @@ pub(crate) struct Pass {
     pub(super) apart: usize,
     /// Coordinates that all its stages act on.
     pub(in crate::kernel) covered: usize,
-    /// How often R·D divides that.
+    /// How often R·D divides that; pairs of registers of runs may end beyond it.
     pub(super) spans: usize,
     /// In the order in which they act.
     pub(in crate::kernel) stages: Vec<Pairs>,
@@ -96,7 +95,7 @@ impl Pass {
     /// The block that span `h` begins with in every stage.
     #[inline(always)]
     pub(in crate::kernel) fn first_block(&self, h: usize) -> usize {
-        h * (self.registers / 2) * self.distance
+        h * (self.registers / 2) * self.distance / self.unit()
     }
 
     /// Which bit of a register's number the pairs of stage `k` differ in, and how two neighbouring registers are grouped then.
@@ -155,19 +154,17 @@ fn fit(stages: &[Pairs], ascending: bool, lanes: usize, most: usize) -> Option<P
 /// Stages of runs as a pass, if they fit one.
 fn fit_runs(stages: &[Pairs], lanes: usize) -> Option<Pass> {
     let Pairs { unit, covered, .. } = *stages.first()?;
-    let distances = || stages.iter().map(|stage| stage.distance);
+    let (lanes, distances) = (unit * lanes, || stages.iter().map(|stage| stage.distance));
     let (low, high) = (distances().min()?, distances().max()?);
     let (reach, distance) = if low >= lanes && low % lanes == 0 { (Reach::Far, low) } else { (Reach::Near, lanes) };
     let regular = distances()
         .all(|d| if d < lanes { d.is_power_of_two() } else { d % distance == 0 && (d / distance).is_power_of_two() });
     let registers = (2 * high / distance).max(2);
     let alike = stages.iter().all(|stage| (stage.unit, stage.covered) == (unit, covered));
-    let fits = unit <= lanes
-        && regular
-        && alike
-        && registers <= blocks::MOST_REGISTERS
-        && covered % (registers * distance) == 0;
-    let spans = covered / (registers * distance);
+    // The last of many pairs of neighbouring registers may be partly beyond the blocks.
+    let whole = covered % (registers * distance) == 0 || registers == 2 && distance == lanes;
+    let fits = regular && alike && registers * unit <= blocks::MOST_REGISTERS && whole;
+    let spans = covered.div_ceil(registers * distance);
     fits.then(|| {
         let stages = stages.to_vec();
         Pass { reach, ascending: true, registers, distance, apart: distance, covered, spans, stages }
@@ -279,6 +276,23 @@ mod tests {
         assert_eq!(shapes(&[3], 96), None);
         assert_eq!(shapes(&[1], 48), None); // one and a half pairs of registers
         assert_eq!(shapes(&[], 48), Some(vec![]));
+    }
+
+    #[test]
+    fn blocks_of_8_take_tall_registers() {
+        let shapes = |distances: &[usize], covered: usize, lanes: usize| {
+            let runs: Vec<_> = stages(distances, covered).into_iter().map(|pairs| Pairs { unit: 4, ..pairs }).collect();
+            let passes = compile(&runs, lanes, 32)?;
+            Some(passes.into_iter().map(|pass| (pass.reach, pass.registers, pass.distance, pass.spans)).collect())
+        };
+        use Reach::{Far, Near};
+        assert_eq!(shapes(&[4, 8, 16, 32, 64], 1024, 16), Some(vec![(Near, 2, 64, 8)]));
+        assert_eq!(shapes(&[4, 64, 128, 8], 1024, 16), Some(vec![(Near, 4, 64, 4)]));
+        assert_eq!(shapes(&[4, 256, 128], 1024, 16), Some(vec![(Near, 2, 64, 8), (Far, 4, 128, 2)]));
+        assert_eq!(shapes(&[4, 8, 16, 32], 320, 16), Some(vec![(Near, 2, 64, 3)])); // half of the last one
+        assert_eq!(shapes(&[4, 8, 16, 32], 320, 8), Some(vec![(Near, 2, 32, 5)]));
+        assert_eq!(shapes(&[4, 8, 16, 32], 320, 2), Some(vec![(Near, 4, 8, 10), (Far, 2, 32, 5)]));
+        assert_eq!(shapes(&[4, 24], 48, 16), None);
     }
 
     #[test]
