@@ -273,20 +273,26 @@ fn vectors<T: Scalar, S: Lanes<T>, const U: usize, const V: usize, const TRANSPO
 /// A vector from a row that may end in it or before it.
 #[inline(always)]
 fn load_end<T: Scalar, S: Lanes<T>>(row: &[T], at: usize) -> S::V {
+    if at + S::LANES <= row.len() {
+        return load::<T, S>(&row[at..]);
+    }
     let mut x = S::V::zeroed();
-    let end = &row[at.min(row.len())..];
-    let count = end.len().min(S::LANES);
-    bytemuck::cast_slice_mut(core::slice::from_mut(&mut x))[..count].copy_from_slice(&end[..count]);
+    if let Some(end) = row.get(at..) {
+        bytemuck::cast_slice_mut(core::slice::from_mut(&mut x))[..end.len()].copy_from_slice(end);
+    }
     x
 }
 
 /// And back.
 #[inline(always)]
 fn store_end<T: Scalar, S: Lanes<T>>(row: &mut [T], at: usize, x: S::V) {
-    let start = at.min(row.len());
-    let end = &mut row[start..];
-    let count = end.len().min(S::LANES);
-    end[..count].copy_from_slice(&bytemuck::cast_slice(core::slice::from_ref(&x))[..count]);
+    if at + S::LANES <= row.len() {
+        return store::<T, S>(&mut row[at..], x);
+    }
+    if let Some(end) = row.get_mut(at..) {
+        let len = end.len();
+        end.copy_from_slice(&bytemuck::cast_slice(core::slice::from_ref(&x))[..len]);
+    }
 }
 
 /// Some registers of some vectors in a pass. A window has vector after vector.
@@ -307,13 +313,13 @@ impl<const U: usize> Block<'_, U> {
         let whole = row.len() >= 2 * U * S::LANES;
         for (r, pair) in window[..self.registers].chunks_exact_mut(2).enumerate() {
             let mut x = [[[S::V::zeroed(); U]; 2]];
-            for half in 0..2 {
+            for (half, x) in x[0].iter_mut().enumerate() {
                 let at = (2 * r + half) * self.pass.apart;
-                for t in 0..U {
+                for (t, x) in x.iter_mut().enumerate() {
                     let at = at + t * S::LANES;
-                    x[0][half][t] = if whole { load::<T, S>(&row[at..]) } else { load_end::<T, S>(row, at) };
+                    *x = if whole { load::<T, S>(&row[at..]) } else { load_end::<T, S>(row, at) };
                 }
-                x[0][half] = raised::<T, S, U>(s, x[0][half]);
+                *x = raised::<T, S, U>(s, *x);
             }
             regrouped::<T, S, U, 1>(s, &mut x, NATURAL, level);
             pair.copy_from_slice(&x[0]);
@@ -325,13 +331,12 @@ impl<const U: usize> Block<'_, U> {
     fn store<T: Scalar, S: Lanes<T>>(&self, s: S, window: &[[S::V; U]], row: &mut [T]) {
         let whole = row.len() >= 2 * U * S::LANES;
         for (r, x) in window[..self.registers].iter().enumerate() {
-            let (at, x) = (r * self.pass.apart, lowered::<T, S, U>(s, *x));
-            for t in 0..U {
-                let at = at + t * S::LANES;
+            for (t, x) in lowered::<T, S, U>(s, *x).into_iter().enumerate() {
+                let at = r * self.pass.apart + t * S::LANES;
                 if whole {
-                    store::<T, S>(&mut row[at..], x[t]);
+                    store::<T, S>(&mut row[at..], x);
                 } else {
-                    store_end::<T, S>(row, at, x[t]);
+                    store_end::<T, S>(row, at, x);
                 }
             }
         }
