@@ -24,17 +24,6 @@ pub(in crate::kernel) const TOGETHER: usize = 16;
 /// Plain registers of a window for each of them, at most.
 pub(super) const MOST_REGISTERS: usize = 16;
 
-/// Numbers of two tall registers, at most.
-const WIDEST: usize = 2 * 4 * 16;
-
-/// The end of a row that is shorter than two tall registers, and zeros.
-#[inline(never)]
-fn padded<T: Scalar>(row: &[T]) -> [T; WIDEST] {
-    let mut whole = [T::zero(); WIDEST];
-    whole[..row.len()].copy_from_slice(row);
-    whole
-}
-
 /// Registers of a window of a pass forward: neighbouring ones are copied together.
 fn registers(pass: &Pass, lanes: usize) -> usize {
     let (unit, mut registers) = (pass.unit(), pass.registers);
@@ -281,6 +270,31 @@ fn vectors<T: Scalar, S: Lanes<T>, const U: usize, const V: usize, const TRANSPO
     }
 }
 
+/// A vector from a row that may end in it or before it.
+#[inline(always)]
+fn load_end<T: Scalar, S: Lanes<T>>(row: &[T], at: usize) -> S::V {
+    if at + S::LANES <= row.len() {
+        return load::<T, S>(&row[at..]);
+    }
+    let mut x = S::V::zeroed();
+    if let Some(end) = row.get(at..) {
+        bytemuck::cast_slice_mut(core::slice::from_mut(&mut x))[..end.len()].copy_from_slice(end);
+    }
+    x
+}
+
+/// And back.
+#[inline(always)]
+fn store_end<T: Scalar, S: Lanes<T>>(row: &mut [T], at: usize, x: S::V) {
+    if at + S::LANES <= row.len() {
+        return store::<T, S>(&mut row[at..], x);
+    }
+    if let Some(end) = row.get_mut(at..) {
+        let len = end.len();
+        end.copy_from_slice(&bytemuck::cast_slice(core::slice::from_ref(&x))[..len]);
+    }
+}
+
 /// Some registers of some vectors in a pass. A window has vector after vector.
 #[derive(Clone, Copy)]
 struct Block<'a, const U: usize> {
@@ -296,21 +310,16 @@ impl<const U: usize> Block<'_, U> {
     /// A vector of a window ← its registers in a row, tall and grouped. A row that ends before them goes on with zeros.
     #[inline(always)]
     fn load<T: Scalar, S: Lanes<T>>(&self, s: S, row: &[T], window: &mut [[S::V; U]], level: u32) {
-        let whole;
-        let row = if row.len() < 2 * U * S::LANES {
-            whole = padded(row);
-            &whole[..]
-        } else {
-            row
-        };
+        let whole = row.len() >= 2 * U * S::LANES;
         for (r, pair) in window[..self.registers].chunks_exact_mut(2).enumerate() {
             let mut x = [[[S::V::zeroed(); U]; 2]];
-            for half in 0..2 {
-                let row = &row[(2 * r + half) * self.pass.apart..][..U * S::LANES];
-                for t in 0..U {
-                    x[0][half][t] = load::<T, S>(&row[t * S::LANES..]);
+            for (half, x) in x[0].iter_mut().enumerate() {
+                let at = (2 * r + half) * self.pass.apart;
+                for (t, x) in x.iter_mut().enumerate() {
+                    let at = at + t * S::LANES;
+                    *x = if whole { load::<T, S>(&row[at..]) } else { load_end::<T, S>(row, at) };
                 }
-                x[0][half] = raised::<T, S, U>(s, x[0][half]);
+                *x = raised::<T, S, U>(s, *x);
             }
             regrouped::<T, S, U, 1>(s, &mut x, NATURAL, level);
             pair.copy_from_slice(&x[0]);
@@ -320,21 +329,15 @@ impl<const U: usize> Block<'_, U> {
     /// And back.
     #[inline(always)]
     fn store<T: Scalar, S: Lanes<T>>(&self, s: S, window: &[[S::V; U]], row: &mut [T]) {
-        if row.len() < 2 * U * S::LANES {
-            let mut whole = padded(row);
-            self.store_whole::<T, S>(s, window, &mut whole);
-            row.copy_from_slice(&whole[..row.len()]);
-        } else {
-            self.store_whole::<T, S>(s, window, row);
-        }
-    }
-
-    #[inline(always)]
-    fn store_whole<T: Scalar, S: Lanes<T>>(&self, s: S, window: &[[S::V; U]], row: &mut [T]) {
+        let whole = row.len() >= 2 * U * S::LANES;
         for (r, x) in window[..self.registers].iter().enumerate() {
-            let (row, x) = (&mut row[r * self.pass.apart..][..U * S::LANES], lowered::<T, S, U>(s, *x));
-            for t in 0..U {
-                store::<T, S>(&mut row[t * S::LANES..], x[t]);
+            for (t, x) in lowered::<T, S, U>(s, *x).into_iter().enumerate() {
+                let at = r * self.pass.apart + t * S::LANES;
+                if whole {
+                    store::<T, S>(&mut row[at..], x);
+                } else {
+                    store_end::<T, S>(row, at, x);
+                }
             }
         }
     }
