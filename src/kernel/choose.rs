@@ -149,6 +149,11 @@ pub(super) fn large_window<T: Scalar>(vectors: usize) -> usize {
     WINDOW_BYTES / 2 / (vectors * size_of::<T>())
 }
 
+/// Coordinates that are copied together for them, in several windows: long enough that memory is read ahead.
+pub(super) fn large_copied<T: Scalar>(vectors: usize) -> usize {
+    48 * 1024 / (vectors * size_of::<T>())
+}
+
 /// The same for gradients, of as many windows for each: these share a cache that is larger.
 pub(super) fn large_backward_window<T: Scalar>(vectors: usize, windows: usize) -> usize {
     TILE_BYTES / (vectors * windows * size_of::<T>())

@@ -58,8 +58,8 @@ pub(crate) fn what_runs<T: Scalar>(
         return (together.min(batch), runs.collect());
     }
     if large::pays(steps) {
-        let together = choose::large_together::<T>(n, batch, 1);
-        return (together, steps.iter().map(|_| (Kernel::LargeBlocks, 1)).collect());
+        let (.., together) = large::forward(steps, n, batch);
+        return (together.min(batch), steps.iter().map(|_| (Kernel::LargeBlocks, 1)).collect());
     }
     let windows = Windows::neighbours(steps, n, choose::window::<T>(batch));
     let width = choose::tile_width::<T>(windows.len(), batch, 1);

@@ -7,12 +7,14 @@
 mod product;
 mod stage;
 
+use alloc::vec::Vec;
+
 use self::product::RUN;
 use self::stage::Vectors;
 use super::compiled::{OnScalars, on_scalars};
 use super::drive::pieces;
 use super::partials::in_pieces;
-use super::windows::Windows;
+use super::windows::{Window, Windows};
 use super::{Both, Saved, Step, choose, pack};
 use crate::batch::{Batch, BatchMut};
 use crate::parallel::{self, Parallelism, Pool};
@@ -45,6 +47,16 @@ fn scratch_of<T: Scalar>(steps: &[Step<'_, T>], vectors: usize) -> usize {
     stage::scratch::<T>(steps.iter().map(|step| step.layout.block_size()).max().unwrap_or(0), vectors)
 }
 
+/// Windows of the stages, how many of them, which are neighbours, are copied together, and of how many vectors.
+pub(super) fn forward<T: Scalar>(steps: &[Step<'_, T>], n: usize, batch: usize) -> (Windows, usize, usize) {
+    let most = choose::large_together::<T>(0, batch, 1);
+    let windows = Windows::neighbours(steps, n, choose::large_window::<T>(most));
+    let len = windows.len().max(1);
+    let side = (choose::large_copied::<T>(most) / len).clamp(1, n.div_ceil(len).max(1));
+    let together = choose::large_together::<T>(side * len, batch, 1);
+    (windows, side, together)
+}
+
 /// y ← steps(x), or y ← steps(y) without `x`. `false`, and nothing is touched, unless the batches are rows and it pays.
 pub(super) fn apply<E: Element>(
     steps: &[Step<'_, E::Scalar>],
@@ -57,23 +69,27 @@ pub(super) fn apply<E: Element>(
     if !pays(steps) || y.row(0).is_none() || x.is_some_and(|x| x.row(0).is_none()) {
         return false;
     }
-    let n = y.n();
-    let together = choose::large_together::<E::Scalar>(n, y.batch(), 1);
-    let windows = Windows::neighbours(steps, n, choose::large_window::<E::Scalar>(together));
-    let (length, scratch) = (together * n.next_multiple_of(RUN), scratch_of(steps, together));
+    let (windows, side, together) = forward(steps, y.n(), y.batch());
+    let (all, len): (Vec<Window>, _) = (windows.iter().collect(), side * windows.len());
+    let (length, scratch) = (together * len.next_multiple_of(RUN), scratch_of(steps, together));
     parallel::for_each(parallelism, pieces(x, y.reborrow(), together), |(x, mut y)| {
-        pool.with(length + n + scratch, |buffer: &mut [E::Scalar]| {
+        pool.with(length + len + scratch, |buffer: &mut [E::Scalar]| {
             let (numbers, scratch) = buffer.split_at_mut(length);
-            let (row, scratch) = scratch.split_at_mut(n);
+            let (row, scratch) = scratch.split_at_mut(len);
             let count = y.batch();
             let mut vectors = Vectors { numbers, count };
-            read(isa, x.unwrap_or(y.as_batch()), 0, row, &mut vectors);
-            for window in windows.iter().filter(|window| window.covered) {
-                let steps = &windows.steps(steps, window);
-                let vectors = Vectors { numbers: &mut vectors.numbers[window.start * count..], count };
-                on_scalars(isa, OnScalars::Large(Forward { steps, vectors, scratch }));
+            for part in all.chunks(side) {
+                let start = part[0].start;
+                let row = &mut row[..part.iter().map(|window| window.len).sum()];
+                read(isa, x.unwrap_or(y.as_batch()), start, row, &mut vectors);
+                for window in part.iter().filter(|window| window.covered) {
+                    let steps = &windows.steps(steps, *window);
+                    let numbers = &mut vectors.numbers[(window.start - start) * count..];
+                    let job = Forward { steps, vectors: Vectors { numbers, count }, scratch: &mut *scratch };
+                    on_scalars(isa, OnScalars::Large(job));
+                }
+                write(isa, &vectors, start, row, &mut y);
             }
-            write(isa, &vectors, 0, row, &mut y);
         });
     });
     true

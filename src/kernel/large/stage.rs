@@ -51,12 +51,12 @@ impl<T: Copy> Vectors<'_, T> {
     #[inline(always)]
     pub(super) fn put(&mut self, v: usize, row: &[T]) {
         let (runs, rest) = row.as_chunks::<RUN>();
-        let at = self.at(runs.len() * RUN, v);
-        for (run, to) in runs.iter().zip(self.numbers.as_chunks_mut::<RUN>().0[v..].iter_mut().step_by(self.count)) {
+        let to = &mut self.numbers.as_chunks_mut::<RUN>().0[v..];
+        for (run, to) in runs.iter().zip(to.iter_mut().step_by(self.count)) {
             *to = *run;
         }
-        if !rest.is_empty() {
-            self.numbers[at..][..rest.len()].copy_from_slice(rest);
+        if let Some(to) = to.get_mut(runs.len() * self.count).filter(|_| !rest.is_empty()) {
+            to[..rest.len()].copy_from_slice(rest);
         }
     }
 
@@ -64,12 +64,12 @@ impl<T: Copy> Vectors<'_, T> {
     #[inline(always)]
     pub(super) fn get(&self, v: usize, row: &mut [T]) {
         let (runs, rest) = row.as_chunks_mut::<RUN>();
-        let at = self.at(runs.len() * RUN, v);
-        for (run, from) in runs.iter_mut().zip(self.numbers.as_chunks::<RUN>().0[v..].iter().step_by(self.count)) {
+        let from = &self.numbers.as_chunks::<RUN>().0[v..];
+        for (run, from) in runs.iter_mut().zip(from.iter().step_by(self.count)) {
             *run = *from;
         }
-        if !rest.is_empty() {
-            rest.copy_from_slice(&self.numbers[at..][..rest.len()]);
+        if let Some(from) = from.get(runs.len() * self.count).filter(|_| !rest.is_empty()) {
+            rest.copy_from_slice(&from[..rest.len()]);
         }
     }
 }
