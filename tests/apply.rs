@@ -366,12 +366,23 @@ fn vjp_agrees_with_the_definition() {
     }
 }
 
-/// Rows of pairs, of single coordinates or of runs, go backwards along the vector, columns in tiles.
+/// Rows of pairs, of single coordinates or of runs, go backwards along the vector, those of large blocks by their columns; columns of a
+/// batch in tiles.
 fn gradients_of_rows_and_columns<T: Real + Element<Scalar = T>>() {
     let eps = T::epsilon().to_f64().unwrap();
     let classic = [32, 256, 1024].map(|n| Plan::<T>::new(n, &Butterfly::classic(2), Givens).unwrap());
-    let boft = [(64, 3, 4), (256, 4, 8), (1024, 7, 8), (1024, 1, 4), (96, 3, 8), (48, 2, 4)]
-        .map(|(n, m, b)| Plan::<T>::new(n, &Butterfly::boft(m, b).unwrap(), Cayley).unwrap());
+    let boft = [
+        (64, 3, 4),
+        (256, 4, 8),
+        (1024, 7, 8),
+        (1024, 1, 4),
+        (96, 3, 8),
+        (48, 2, 4),
+        (64, 3, 16),
+        (128, 2, 32),
+        (192, 1, 64),
+    ]
+    .map(|(n, m, b)| Plan::<T>::new(n, &Butterfly::boft(m, b).unwrap(), Cayley).unwrap());
     for plan in classic.into_iter().chain(boft) {
         let n = plan.n();
         let factors = plan.realize(&random::<f64>(plan.num_params(), 3)).unwrap();
@@ -505,7 +516,8 @@ fn threads_do_not_change_bits() {
         })
     };
     let runs: Vec<_> = (0..5).map(|k| strided(4, 2, 4 << k, n >> (k + 3))).collect();
-    for layouts in [pairs, mixed, runs] {
+    let large = vec![strided(32, 1, 32, n / 32), strided(16, 2, 32, n / 64)];
+    for layouts in [pairs, mixed, runs, large] {
         let one = run(&layouts, 1, Parallelism::Rayon);
         assert!(one == run(&layouts, 4, Parallelism::Rayon) && one == run(&layouts, 3, Parallelism::Rayon));
         assert!(one == run(&layouts, 1, Parallelism::None));

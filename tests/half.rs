@@ -44,6 +44,7 @@ fn plans() -> Vec<Plan<f32>> {
         Plan::new(13, &AnyButterfly::new(3), Cayley).unwrap(),
         Plan::new(64, &Butterfly::classic(2), Givens).unwrap(),
         Plan::new(48, &Butterfly::boft(2, 8).unwrap(), Cayley).unwrap(),
+        Plan::new(96, &Butterfly::boft(2, 16).unwrap(), Cayley).unwrap(),
     ]
 }
 
