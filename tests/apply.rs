@@ -158,7 +158,7 @@ fn runs() -> Vec<(usize, Vec<StageLayout>)> {
 /// what is copied together; runs that are halves of registers, single coordinates, tables; and among stages of other kinds.
 fn large() -> Vec<(usize, Vec<StageLayout>)> {
     let boft = |n: usize, b: usize, stages: u32| {
-        let stages = (0..stages).map(|k| strided(b / 2, 2, b / 2 << k, n / (b << k)));
+        let stages = (0..stages).map(|k| strided(b / 2, 2, (b / 2) << k, n / (b << k)));
         (n, stages.collect::<Vec<_>>())
     };
     let with_tail = |(n, layouts)| (n + 13, layouts);
