@@ -470,9 +470,10 @@ fn limits_are_kept_and_interruptions_heard() {
 
 #[test]
 fn costs_count_what_an_apply_touches() {
-    let plan = Plan::<f32>::new(64, &Butterfly::boft(4, 8).unwrap(), Cayley).unwrap();
+    // 16 blocks in a stage are a whole panel.
+    let plan = Plan::<f32>::new(128, &Butterfly::boft(4, 8).unwrap(), Cayley).unwrap();
     let cost = Transmission::of(&plan).unwrap().cost;
-    assert_eq!((cost.multiply_adds, cost.entry_bytes, cost.vector_bytes), (64 * 8 * 4, 4 * 64 * 8 * 4, 2 * 4 * 64));
+    assert_eq!((cost.multiply_adds, cost.entry_bytes, cost.vector_bytes), (128 * 8 * 4, 4 * 128 * 8 * 4, 2 * 4 * 128));
     // Four reflections of 64 coordinates: two products of vectors each, not a matrix.
     let source = Source::Reflectors { count: 4, orthonormal: false, sharing: Sharing::PerBlock };
     let reflectors = Plan::<f32>::from_stages(64, [(StageLayout::contiguous(64, 1), source)]).unwrap();

@@ -31,11 +31,6 @@ impl Strides {
         Self { block: b * b, side: T::WIDTH.trailing_zeros(), apart: 1, row: T::WIDTH, column: b * T::WIDTH }
     }
 
-    /// Blocks that there is to be place for where `count` are stored.
-    pub(crate) fn places(self, count: usize) -> Option<usize> {
-        count.checked_next_multiple_of(1 << self.side)
-    }
-
     /// Runs of `numbers` numbers, without rows: those of reflectors lie as their panel does.
     pub(crate) fn runs(numbers: usize) -> Self {
         Self { block: numbers, side: 0, apart: numbers, row: 0, column: 0 }

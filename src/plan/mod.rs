@@ -177,7 +177,7 @@ impl<T: Scalar> Plan<T> {
         &self.stages
     }
 
-    /// Length of a gradient with respect to the factors: the entries of all stored blocks.
+    /// Length of a gradient with respect to the factors: the entries of all stored blocks, and zeros that fill up panels of them.
     pub fn num_entries(&self) -> usize {
         self.num_entries
     }

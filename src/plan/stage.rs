@@ -132,18 +132,17 @@ impl<T: Scalar> Stage<T> {
             _ => None,
         };
         let planar = groups.is_none() && kernel::is_planar::<T>(&layout);
-        let strides = match (vectors, planar) {
-            (Some(vectors), _) => Strides::runs(vectors * b),
-            (None, true) => Strides::planar::<T>(b),
-            (None, false) if kernel::by_columns::<T>(b) => Strides::column_major(b),
-            (None, false) => Strides::row_major(b),
+        // Panels of planar blocks are filled up.
+        let places = match planar && vectors.is_none() {
+            true => num_groups.checked_next_multiple_of(T::WIDTH),
+            false => Some(num_groups),
         };
         let end = |start: usize, count: usize, each: usize| {
             count.checked_mul(each).and_then(|all| all.checked_add(start)).filter(|end| *end <= MOST_NUMBERS)
         };
         let ends = (
             end(theta, num_groups, params),
-            each.zip(strides.places(num_groups)).and_then(|(each, places)| end(entries, places, each)),
+            each.zip(places).and_then(|(each, places)| end(entries, places, each)),
             vectors.unwrap_or(0).checked_mul(kernel::PANEL).and_then(|each| end(couplings, num_groups, each)),
         );
         let (Some(theta_end), Some(entries_end), Some(couplings_end)) = ends else {
@@ -155,6 +154,12 @@ impl<T: Scalar> Stage<T> {
                     None => format!("{num_groups} blocks of size {b}"),
                 },
             });
+        };
+        let strides = match (vectors, planar) {
+            (Some(vectors), _) => Strides::runs(vectors * b),
+            (None, true) => Strides::planar::<T>(b),
+            (None, false) if kernel::by_columns::<T>(b) => Strides::column_major(b),
+            (None, false) => Strides::row_major(b),
         };
         let exact = match &source {
             Source::Chart { chart, .. } => chart.is_exact(),

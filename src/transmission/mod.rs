@@ -121,7 +121,7 @@ pub struct Cost {
     /// Multiplications with addition for each vector, in the plan's scalar: b² for each block, 2b for each reflection of a product
     /// of Householder reflections (which is never formed). One is two flops for real numbers.
     pub multiply_adds: u64,
-    /// Bytes of the stored blocks; shared ones count once.
+    /// Bytes of the stored blocks and of what fills up panels of them; shared ones count once.
     pub entry_bytes: u64,
     /// Bytes of a vector, in and out.
     pub vector_bytes: u64,

@@ -88,7 +88,7 @@ pub(super) fn apply<E: Element>(
                     let job = Forward { steps, vectors: Vectors { numbers, count }, scratch: &mut *scratch };
                     on_scalars(isa, OnScalars::Large(job));
                 }
-                write(isa, &vectors, start, row, &mut y);
+                write(isa, &mut vectors, start, row, &mut y);
             }
         });
     });
@@ -152,7 +152,7 @@ pub(super) fn apply_vjp<E: Element>(
                     };
                     on_scalars(isa, OnScalars::LargeBackward(job));
                     if let Some(gx) = &mut gx {
-                        write(isa, &g, window.start, row, &mut gx.chunk_mut(first - start, count));
+                        write(isa, &mut g, window.start, row, &mut gx.chunk_mut(first - start, count));
                     }
                 }
             }
@@ -169,14 +169,14 @@ fn read<E: Element>(
     row: &mut [E::Scalar],
     vectors: &mut Vectors<'_, E::Scalar>,
 ) {
+    if let Some(x) = E::scalar_batch(&x) {
+        let job = Read { x, start, len: row.len(), vectors: vectors.reborrow() };
+        return on_scalars(isa, OnScalars::LargeRead(job));
+    }
     for v in 0..vectors.count {
-        let Some(from) = x.row(v).map(|from| &from[start..][..row.len()]) else { continue };
-        match E::as_scalars(from) {
-            Some(from) => vectors.put(v, from),
-            None => {
-                pack::widen(isa, from, row);
-                vectors.put(v, row);
-            }
+        if let Some(from) = x.row(v) {
+            pack::widen(isa, &from[start..][..row.len()], row);
+            vectors.put(v, row);
         }
     }
 }
@@ -184,18 +184,56 @@ fn read<E: Element>(
 /// Those coordinates of the rows ← vectors, rounded.
 fn write<E: Element>(
     isa: Isa,
-    vectors: &Vectors<'_, E::Scalar>,
+    vectors: &mut Vectors<'_, E::Scalar>,
     start: usize,
     row: &mut [E::Scalar],
     y: &mut BatchMut<'_, E>,
 ) {
+    if let Some(y) = E::scalar_batch_mut(y) {
+        let job = Write { y: y.reborrow(), start, len: row.len(), vectors: vectors.reborrow() };
+        return on_scalars(isa, OnScalars::LargeWrite(job));
+    }
     for v in 0..vectors.count {
-        let Some(to) = y.row_mut(v).map(|to| &mut to[start..][..row.len()]) else { continue };
-        match E::as_scalars_mut(to) {
-            Some(to) => vectors.get(v, to),
-            None => {
-                vectors.get(v, row);
-                pack::narrow(isa, row, to);
+        if let Some(to) = y.row_mut(v) {
+            vectors.get(v, row);
+            pack::narrow(isa, row, &mut to[start..][..row.len()]);
+        }
+    }
+}
+
+/// [`read`] of rows of scalars, compiled for the machine.
+pub(super) struct Read<'a, T> {
+    x: &'a Batch<'a, T>,
+    start: usize,
+    len: usize,
+    vectors: Vectors<'a, T>,
+}
+
+impl<T: Scalar> Job<T> for Read<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(mut self, _: S) {
+        for v in 0..self.vectors.count {
+            if let Some(row) = self.x.row(v) {
+                self.vectors.put(v, &row[self.start..][..self.len]);
+            }
+        }
+    }
+}
+
+/// [`write`] of rows of scalars.
+pub(super) struct Write<'a, T> {
+    y: BatchMut<'a, T>,
+    start: usize,
+    len: usize,
+    vectors: Vectors<'a, T>,
+}
+
+impl<T: Scalar> Job<T> for Write<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<T>>(mut self, _: S) {
+        for v in 0..self.vectors.count {
+            if let Some(row) = self.y.row_mut(v) {
+                self.vectors.get(v, &mut row[self.start..][..self.len]);
             }
         }
     }
