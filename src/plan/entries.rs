@@ -49,21 +49,11 @@ pub(super) fn run<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>) -> Option<
         .then(|| start + groups.start * numbers..start + groups.end * numbers)
 }
 
-/// `f(at, entry)` for all numbers `at` of blocks that lie one after the other, column by column, and the places of their entries,
-/// in the order of these; `false`, and nothing is done, for others.
-#[inline(always)]
-fn walk_columns<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, mut f: impl FnMut(usize, usize)) -> bool {
-    let b = stage.layout().block_size();
-    if stage.vectors().is_some() || stage.strides() != Strides::column_major(b) {
-        return false;
-    }
-    let start = stage.entries().start + groups.start * b * b;
-    for block in (0..groups.len()).map(|g| g * b * b) {
-        for k in 0..b {
-            (0..b).for_each(|i| f(block + i * b + k, start + block + k * b + i));
-        }
-    }
-    true
+/// Where the blocks of these groups lie one after the other, column by column, if they do.
+fn columns<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>) -> Option<Range<usize>> {
+    let (b, numbers, start) = (stage.layout().block_size(), stage.numbers(), stage.entries().start);
+    let by_columns = stage.vectors().is_none() && numbers > 0 && stage.strides() == Strides::column_major(b);
+    by_columns.then(|| start + groups.start * numbers..start + groups.end * numbers)
 }
 
 /// `f(at, entry)` for all numbers `at` of the blocks and the places of their entries, neighbouring blocks in turn.
@@ -95,13 +85,16 @@ struct Gather<'a, T: Scalar> {
 impl<T: Scalar> Job<f64> for Gather<'_, T> {
     #[inline(always)]
     fn run<S: Lanes<f64>>(self, _: S) {
-        let (blocks, entries) = (self.blocks, self.entries);
-        match run(self.stage, self.groups) {
-            Some(run) => blocks.iter_mut().zip(&entries[run]).for_each(|(wide, x)| *wide = x.to_wide()),
-            None => {
-                if !walk_columns(self.stage, self.groups, |at, entry| blocks[at] = entries[entry].to_wide()) {
-                    walk(self.stage, self.groups, |at, entry| blocks[at] = entries[entry].to_wide());
-                }
+        let (blocks, entries, b) = (self.blocks, self.entries, self.stage.layout().block_size());
+        if let Some(run) = run(self.stage, self.groups) {
+            return blocks.iter_mut().zip(&entries[run]).for_each(|(wide, x)| *wide = x.to_wide());
+        }
+        let Some(run) = columns(self.stage, self.groups) else {
+            return walk(self.stage, self.groups, |at, entry| blocks[at] = entries[entry].to_wide());
+        };
+        for (block, entries) in blocks.chunks_exact_mut(b * b).zip(entries[run].chunks_exact(b * b)) {
+            for (k, column) in entries.chunks_exact(b).enumerate() {
+                block.chunks_exact_mut(b).zip(column).for_each(|(row, x)| row[k] = x.to_wide());
             }
         }
     }
@@ -117,13 +110,16 @@ struct Scatter<'a, T: Scalar> {
 impl<T: Scalar> Job<f64> for Scatter<'_, T> {
     #[inline(always)]
     fn run<S: Lanes<f64>>(self, _: S) {
-        let (blocks, entries) = (self.blocks, self.entries);
-        match run(self.stage, self.groups) {
-            Some(run) => entries[run].iter_mut().zip(blocks).for_each(|(x, wide)| *x = T::from_wide(*wide)),
-            None => {
-                if !walk_columns(self.stage, self.groups, |at, entry| entries[entry] = T::from_wide(blocks[at])) {
-                    walk(self.stage, self.groups, |at, entry| entries[entry] = T::from_wide(blocks[at]));
-                }
+        let (blocks, entries, b) = (self.blocks, self.entries, self.stage.layout().block_size());
+        if let Some(run) = run(self.stage, self.groups) {
+            return entries[run].iter_mut().zip(blocks).for_each(|(x, wide)| *x = T::from_wide(*wide));
+        }
+        let Some(run) = columns(self.stage, self.groups) else {
+            return walk(self.stage, self.groups, |at, entry| entries[entry] = T::from_wide(blocks[at]));
+        };
+        for (entries, block) in entries[run].chunks_exact_mut(b * b).zip(blocks.chunks_exact(b * b)) {
+            for (k, column) in entries.chunks_exact_mut(b).enumerate() {
+                column.iter_mut().zip(block.chunks_exact(b)).for_each(|(x, row)| *x = T::from_wide(row[k]));
             }
         }
     }
