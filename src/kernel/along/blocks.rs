@@ -310,16 +310,33 @@ impl<const U: usize> Block<'_, U> {
     /// A vector of a window ← its registers in a row, tall and grouped. A row that ends before them goes on with zeros.
     #[inline(always)]
     fn load<T: Scalar, S: Lanes<T>>(&self, s: S, row: &[T], window: &mut [[S::V; U]], level: u32) {
-        let whole = row.len() >= 2 * U * S::LANES;
+        if row.len() >= 2 * U * S::LANES {
+            self.load_as::<T, S, true>(s, row, window, level);
+        } else {
+            self.load_as::<T, S, false>(s, row, window, level);
+        }
+    }
+
+    #[inline(always)]
+    fn load_as<T: Scalar, S: Lanes<T>, const WHOLE: bool>(
+        &self,
+        s: S,
+        row: &[T],
+        window: &mut [[S::V; U]],
+        level: u32,
+    ) {
         for (r, pair) in window[..self.registers].chunks_exact_mut(2).enumerate() {
             let mut x = [[[S::V::zeroed(); U]; 2]];
-            for (half, x) in x[0].iter_mut().enumerate() {
+            for half in 0..2 {
                 let at = (2 * r + half) * self.pass.apart;
-                for (t, x) in x.iter_mut().enumerate() {
-                    let at = at + t * S::LANES;
-                    *x = if whole { load::<T, S>(&row[at..]) } else { load_end::<T, S>(row, at) };
+                let row = if WHOLE { &row[at..][..U * S::LANES] } else { row.get(at..).unwrap_or_default() };
+                for t in 0..U {
+                    x[0][half][t] = match WHOLE {
+                        true => load::<T, S>(&row[t * S::LANES..]),
+                        false => load_end::<T, S>(row, t * S::LANES),
+                    };
                 }
-                *x = raised::<T, S, U>(s, *x);
+                x[0][half] = raised::<T, S, U>(s, x[0][half]);
             }
             regrouped::<T, S, U, 1>(s, &mut x, NATURAL, level);
             pair.copy_from_slice(&x[0]);
@@ -329,14 +346,23 @@ impl<const U: usize> Block<'_, U> {
     /// And back.
     #[inline(always)]
     fn store<T: Scalar, S: Lanes<T>>(&self, s: S, window: &[[S::V; U]], row: &mut [T]) {
-        let whole = row.len() >= 2 * U * S::LANES;
+        if row.len() >= 2 * U * S::LANES {
+            self.store_as::<T, S, true>(s, window, row);
+        } else {
+            self.store_as::<T, S, false>(s, window, row);
+        }
+    }
+
+    #[inline(always)]
+    fn store_as<T: Scalar, S: Lanes<T>, const WHOLE: bool>(&self, s: S, window: &[[S::V; U]], row: &mut [T]) {
         for (r, x) in window[..self.registers].iter().enumerate() {
-            for (t, x) in lowered::<T, S, U>(s, *x).into_iter().enumerate() {
-                let at = r * self.pass.apart + t * S::LANES;
-                if whole {
-                    store::<T, S>(&mut row[at..], x);
-                } else {
-                    store_end::<T, S>(row, at, x);
+            let at = r * self.pass.apart;
+            let x = lowered::<T, S, U>(s, *x);
+            let row = if WHOLE { &mut row[at..][..U * S::LANES] } else { row.get_mut(at..).unwrap_or_default() };
+            for t in 0..U {
+                match WHOLE {
+                    true => store::<T, S>(&mut row[t * S::LANES..], x[t]),
+                    false => store_end::<T, S>(row, t * S::LANES, x[t]),
                 }
             }
         }
