@@ -327,16 +327,16 @@ impl<const U: usize> Block<'_, U> {
     ) {
         for (r, pair) in window[..self.registers].chunks_exact_mut(2).enumerate() {
             let mut x = [[[S::V::zeroed(); U]; 2]];
-            for half in 0..2 {
+            for (half, x) in x[0].iter_mut().enumerate() {
                 let at = (2 * r + half) * self.pass.apart;
                 let row = if WHOLE { &row[at..][..U * S::LANES] } else { row.get(at..).unwrap_or_default() };
                 for t in 0..U {
-                    x[0][half][t] = match WHOLE {
+                    x[t] = match WHOLE {
                         true => load::<T, S>(&row[t * S::LANES..]),
                         false => load_end::<T, S>(row, t * S::LANES),
                     };
                 }
-                x[0][half] = raised::<T, S, U>(s, x[0][half]);
+                *x = raised::<T, S, U>(s, *x);
             }
             regrouped::<T, S, U, 1>(s, &mut x, NATURAL, level);
             pair.copy_from_slice(&x[0]);
