@@ -17,7 +17,7 @@ pub enum Kernel {
     Tile,
     /// Two stages of pairs in one pass over a lane-major tile.
     TilePairs,
-    /// Stages that mix few registers, in one pass over vectors where they lie; SIMD lanes are neighbouring coordinates.
+    /// Stages that mix few registers, in one pass over vectors where they lie; SIMD lanes are neighbouring coordinates, or blocks.
     AlongTheVector,
     /// One stage of large blocks over vectors that are not transposed; SIMD lanes are neighbouring rows of a block.
     LargeBlocks,
