@@ -3,6 +3,10 @@
 //! A kernel is a [`Job`]: a struct with one generic method, never a closure (closures lose the target features silently).
 //! All machines multiply and add in the same order. Those with fused multiply-add round once per step and agree bit for
 //! bit with each other; [`Isa::Portable`] rounds the product and the sum.
+//!
+//! Everything in a kernel is inlined, or it would lack the machine's features. The operations that kernels are made of are not where
+//! debug assertions are on: compiled without optimisation, every use of an inlined function keeps its own variables on the stack,
+//! megabytes of them (`tests/stack.rs`). Where such code is optimised nevertheless, the compiler inlines them of its own accord.
 
 use core::marker::PhantomData;
 use core::ops::{Add, Neg};
@@ -236,19 +240,23 @@ macro_rules! lanes {
             fn splat(self, x: $t) -> S::$v {
                 self.0.$splat(x)
             }
-            #[inline(always)]
+            #[cfg_attr(debug_assertions, inline)]
+            #[cfg_attr(not(debug_assertions), inline(always))]
             fn mul(self, a: S::$v, b: S::$v) -> S::$v {
                 self.0.$mul(a, b)
             }
-            #[inline(always)]
+            #[cfg_attr(debug_assertions, inline)]
+            #[cfg_attr(not(debug_assertions), inline(always))]
             fn add(self, a: S::$v, b: S::$v) -> S::$v {
                 self.0.$add(a, b)
             }
-            #[inline(always)]
+            #[cfg_attr(debug_assertions, inline)]
+            #[cfg_attr(not(debug_assertions), inline(always))]
             fn mul_add(self, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
                 self.0.$mul_add(a, b, c)
             }
-            #[inline(always)]
+            #[cfg_attr(debug_assertions, inline)]
+            #[cfg_attr(not(debug_assertions), inline(always))]
             fn negate_mul_add(self, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
                 self.0.$negate_mul_add(a, b, c)
             }
@@ -268,11 +276,13 @@ macro_rules! lanes {
             fn call<J: Job<$t>>(self, job: J) {
                 self.0.vectorize(WithPulp(job, PhantomData));
             }
-            #[inline(always)]
+            #[cfg_attr(debug_assertions, inline)]
+            #[cfg_attr(not(debug_assertions), inline(always))]
             fn regroup<const FROM: u32, const TO: u32>(self, pair: [S::$v; 2]) -> [S::$v; 2] {
                 regroup::$regroup::<S, FROM, TO>(self.0, pair)
             }
-            #[inline(always)]
+            #[cfg_attr(debug_assertions, inline)]
+            #[cfg_attr(not(debug_assertions), inline(always))]
             fn swap<const BIT: u32>(self, a: S::$v) -> S::$v {
                 swap::$swap::<S, BIT>(self.0, a)
             }
