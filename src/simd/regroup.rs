@@ -8,6 +8,7 @@ use core::arch::x86_64::{__m256, __m256d};
 
 use bytemuck::Pod;
 
+#[cfg(target_arch = "x86_64")]
 use super::zip;
 
 /// The natural order on any machine.
