@@ -23,7 +23,7 @@ mod swap;
 mod zip;
 
 pub use isa::Isa;
-pub(crate) use memory::{load, store};
+pub(crate) use memory::{LINE, load, prefetch, store};
 pub(crate) use regroup::NATURAL;
 pub(crate) use square::transposed;
 

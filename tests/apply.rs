@@ -376,6 +376,7 @@ fn gradients_of_rows_and_columns<T: Real + Element<Scalar = T>>() {
         (256, 4, 8),
         (1024, 7, 8),
         (1024, 1, 4),
+        (4096, 4, 8),
         (96, 3, 8),
         (48, 2, 4),
         (64, 3, 16),
@@ -492,6 +493,63 @@ fn long_vectors<T: Real + Element<Scalar = T>>() {
 fn long_vectors_have_the_bits_of_tiles() {
     long_vectors::<f32>();
     long_vectors::<f64>();
+}
+
+/// Rows go through blocks section by section of their coordinates, whoever runs them; columns in tiles.
+#[test]
+fn sections_have_the_bits_of_tiles() {
+    let runs = |n: usize, unit: usize, distances: &[usize], tail: usize| -> (usize, Vec<StageLayout>) {
+        (n + tail, distances.iter().map(|d| strided(unit, 2, *d, n / (2 * d))).collect())
+    };
+    let cases = [
+        runs(4096, 4, &[4, 8, 16, 32], 21),
+        runs(4096, 4, &[32, 4, 8, 64], 0),
+        runs(8192, 2, &[2, 4, 8], 5),
+        runs(8 * 701, 4, &[4], 0), // the last window of the last section is not full
+        (40, vec![strided(4, 2, 4, 0)]),
+    ];
+    for (c, (n, layouts)) in cases.into_iter().enumerate() {
+        let plan = plan::<f32>(n, &stages(c as u64, &layouts));
+        let factors = plan.realize::<f64>(&[]).unwrap();
+        for (batch, isa) in [41, 600].into_iter().flat_map(|b| Isa::available().into_iter().map(move |i| (b, i))) {
+            if batch > 41 && isa != Isa::detect() {
+                continue; // more of the same
+            }
+            let mut ws = Workspace::with_isa(isa).unwrap();
+            let (x, gy) = (random::<f32>(batch * n, 1), random::<f32>(batch * n, 2));
+            let columns =
+                |rows: &[f32]| -> Vec<f32> { (0..n * batch).map(|at| rows[at % batch * n + at / batch]).collect() };
+            for (op, back) in [(Op::None, Op::Adjoint), (Op::Adjoint, Op::None)] {
+                let context = format!("case {c} batch {batch} {isa:?} {op:?}");
+                let mut tiles = columns(&x);
+                let view = BatchMut::columns(&mut tiles, n).unwrap();
+                plan.apply_in_place(&factors, view, op, Parallelism::None, &mut ws).unwrap();
+                let mut first: Option<(Vec<f32>, Vec<f32>)> = None;
+                for (threads, parallelism) in [(1, Parallelism::None), (1, Parallelism::Rayon), (3, Parallelism::Rayon)]
+                {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    let (mut y, mut z, mut gx) = (vec![f32::NAN; n * batch], x.clone(), vec![f32::NAN; n * batch]);
+                    let mut d = vec![0f32; plan.num_entries()];
+                    pool.install(|| {
+                        let (from, to) = (Batch::rows(&x, n).unwrap(), BatchMut::rows(&mut y, n).unwrap());
+                        plan.apply(&factors, from, to, op, parallelism, &mut ws).unwrap();
+                        let view = BatchMut::rows(&mut z, n).unwrap();
+                        plan.apply_in_place(&factors, view, op, parallelism, &mut ws).unwrap();
+                        let (saved, gy) = (Saved::Input(from), Batch::rows(&gy, n).unwrap());
+                        let out = Some(BatchMut::rows(&mut gx, n).unwrap());
+                        plan.apply_vjp(&factors, saved, op, gy, out, Some(&mut d), parallelism, &mut ws).unwrap();
+                    });
+                    assert!(columns(&y) == tiles && z == y, "{context} {threads} threads");
+                    let (gx_first, d_first) = first.get_or_insert_with(|| (gx.clone(), d.clone()));
+                    assert!(gx == *gx_first && d == *d_first, "{context} {threads} threads");
+                }
+                let mut g = columns(&gy);
+                let view = BatchMut::columns(&mut g, n).unwrap();
+                plan.apply_in_place(&factors, view, back, Parallelism::None, &mut ws).unwrap();
+                assert!(first.is_some_and(|(gx, _)| columns(&gx) == g), "{context}: gx");
+            }
+        }
+    }
 }
 
 #[test]

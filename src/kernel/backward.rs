@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use super::ahead::Ahead;
 use super::along::{self, PairsOf};
 use super::compiled::{OnScalars, on_scalars, run_along};
 use super::drive::Forward;
@@ -30,6 +31,17 @@ impl<'a, E: Copy> Saved<'a, E> {
         match self {
             Saved::Input(x) => (x, false),
             Saved::Output(y) => (y, true),
+        }
+    }
+
+    /// The same, if it is of scalars.
+    fn of_scalars(&self) -> Option<Saved<'a, E::Scalar>>
+    where
+        E: Element,
+    {
+        match self {
+            Saved::Input(x) => E::scalar_batch(x).copied().map(Saved::Input),
+            Saved::Output(y) => E::scalar_batch(y).copied().map(Saved::Output),
         }
     }
 
@@ -121,30 +133,12 @@ pub(crate) fn apply_vjp_along<E: Element>(
         return false;
     }
     let lanes = simd::lanes::<E::Scalar>(isa);
-    if let ([pass], Some(x), Some(from)) = (pairs.passes, E::scalar_batch(&kept), E::scalar_batch(&gy))
-        && pass.unit() > 1
-    {
-        let window = along::backward_window(pass, lanes, gy.batch());
-        let d_factors = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
-        in_pieces(along::TOGETHER, gy, gx, d_factors, parallelism, pool, |(start, end), mut gx, mut d| {
-            let Some((d, _)) = &mut d else { return };
-            let mut gx = gx.as_mut().and_then(|gx| E::scalar_batch_mut(gx)).map(|gx| gx.reborrow());
-            let (x, from) = (x.chunk(start, end - start), from.chunk(start, end - start));
-            let gy = Some(from).filter(|gy| gx.as_ref().is_none_or(|gx| !gy.is_same(gx)));
-            for v in 0..end - start {
-                if let (Some(gy), Some(gx)) = (gy, &mut gx)
-                    && let (Some(gy), Some(gx)) = (gy.row(v), gx.row_mut(v))
-                {
-                    gx[pass.covered..].copy_from_slice(&gy[pass.covered..]);
-                }
-            }
-            pool.with(window, |window: &mut [E::Scalar]| {
-                let entries = pairs.entries;
-                let job = along::BlocksBackward { pass, entries, d, x, reversible, gy, gx, window };
-                on_scalars(isa, OnScalars::BlocksBackward(job));
-            });
-        });
-        return true;
+    if let (Some(d), Some(saved), Some(gy)) = (&mut *d_factors, saved.of_scalars(), E::scalar_batch(&gy)) {
+        let (d, gx) = ((&mut *d.0, &mut *d.1), gx.as_mut().and_then(|gx| E::scalar_batch_mut(gx)));
+        let gx = gx.map(|gx| gx.reborrow());
+        if along::apply_vjp_in_sections(&pairs, saved, *gy, gx, d, isa, parallelism, pool) {
+            return true;
+        }
     }
     // Rows of neighbouring vectors must not meet in the same cache lines' places.
     let stride = n.next_multiple_of(E::Scalar::WIDTH) + E::Scalar::WIDTH;
@@ -156,6 +150,8 @@ pub(crate) fn apply_vjp_along<E: Element>(
     // From the output, the input of a pass is found by its transpose.
     let back: Vec<_> = pairs.passes.iter().filter(|_| reversible).map(along::Pass::transposed).collect();
     let d_factors = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
+    let rows = Ahead::of([Some(kept), Some(gy), gx.as_ref().map(BatchMut::as_batch)]);
+    let rows = rows.during(along::times_backward(pairs.passes));
     in_pieces(together, gy, gx, d_factors, parallelism, pool, |(start, end), mut gx, mut d| {
         let Some((d, _)) = &mut d else { return };
         pool.with((1 + inputs) * length + window, |buffer: &mut [E::Scalar]| {
@@ -163,6 +159,7 @@ pub(crate) fn apply_vjp_along<E: Element>(
             let (g, x) = buffer.split_at_mut(length);
             for first in (start..end).step_by(together) {
                 let count = together.min(end - first);
+                let mut ahead = rows.chunk(first + count, count);
                 for v in 0..count {
                     for (batch, rows) in [(gy, &mut *g), (kept, &mut *x)] {
                         if let Some(row) = batch.row(first + v) {
@@ -177,7 +174,7 @@ pub(crate) fn apply_vjp_along<E: Element>(
                         if let (Ok(x), Ok(mut y)) =
                             (Batch::strided(x, count, n, stride, 1), BatchMut::strided(y, count, n, stride, 1))
                         {
-                            run_along(isa, &pairs, Some(&x), &mut y, window);
+                            run_along(isa, &pairs, Some(&x), &mut y, window, &mut Ahead::default());
                         }
                     }
                 }
@@ -185,20 +182,31 @@ pub(crate) fn apply_vjp_along<E: Element>(
                     let x = &mut x[if reversible { 0 } else { p * length }..][..length];
                     if let (Some(back), Ok(mut y)) = (back.get(p), BatchMut::strided(x, count, n, stride, 1)) {
                         let pairs = PairsOf { passes: core::slice::from_ref(back), ..pairs };
-                        run_along(isa, &pairs, None, &mut y, window);
+                        run_along(isa, &pairs, None, &mut y, window, &mut Ahead::default());
                     }
-                    let (x, g, entries, window) = (&*x, &mut *g, pairs.entries, &mut *window);
+                    let (x, g, entries, window, ahead) = (&*x, &mut *g, pairs.entries, &mut *window, &mut ahead);
                     if pass.unit() > 1 {
                         let x = Batch::strided(x, count, n, stride, 1);
                         let gx = BatchMut::strided(g, count, n, stride, 1).ok();
                         if let Ok(x) = x {
-                            let (reversible, gy) = (false, None);
-                            let job = along::BlocksBackward { pass, entries, d, x, reversible, gy, gx, window };
+                            let (section, reversible, gy) = (0..pass.covered, false, None);
+                            let job = along::BlocksBackward {
+                                pass,
+                                entries,
+                                d,
+                                section,
+                                x,
+                                reversible,
+                                gy,
+                                gx,
+                                window,
+                                ahead,
+                            };
                             on_scalars(isa, OnScalars::BlocksBackward(job));
                         }
                         continue;
                     }
-                    let job = along::Backward { pass, entries, d, x, g, stride, batch: count, window };
+                    let job = along::Backward { pass, entries, d, x, g, stride, batch: count, window, ahead };
                     on_scalars(isa, OnScalars::AlongBackward(job));
                 }
                 if let Some(gx) = &mut gx {

@@ -2,6 +2,7 @@
 
 use super::along::{self, Pass};
 use crate::layout::StageLayout;
+use crate::parallel::Parallelism;
 use crate::scalar::Scalar;
 
 /// Cache that a tile may fill, in bytes: half of a common L2.
@@ -9,6 +10,8 @@ const TILE_BYTES: usize = 256 * 1024;
 
 /// Rows that run along the vector together, in bytes.
 const TOGETHER_BYTES: usize = 256 * 1024;
+/// Batches that are asked for, in bytes: half of a common L2.
+const ASKED_BYTES: usize = 512 * 1024;
 /// Vectors that are long, in bytes.
 const LONG_BYTES: usize = 256 * 1024;
 
@@ -76,19 +79,28 @@ pub(super) fn together<T: Scalar>(passes: &[Pass], n: usize) -> usize {
     (TOGETHER_BYTES / n.saturating_mul(size_of::<T>()).max(1)).clamp(TOGETHER_AT_LEAST, 16) & !1
 }
 
+/// Coordinates of a section of a pass of blocks, in whole spans of this length, where so many numbers for each are wanted again soon.
+pub(super) fn section<T: Scalar>(numbers: usize, span: usize) -> usize {
+    (BACKWARD_BYTES / numbers.saturating_mul(size_of::<T>()).saturating_mul(span).max(1)).max(1) * span
+}
+
+/// Vectors that go through all sections, so many at a time, before others do: all, or some for each of many threads.
+pub(super) fn in_sections(batch: usize, together: usize, parallelism: Parallelism) -> usize {
+    match parallelism {
+        Parallelism::None => batch.max(1),
+        Parallelism::Rayon => together * (batch / (16 * together)).clamp(1, 8),
+    }
+}
+
 /// Whether vectors are so long that their passes are better cut than the batch: none of them stays in the inner caches from pass to
 /// pass, and threads may have only one of them to work on.
 pub(super) fn strips_pay<T: Scalar>(n: usize) -> bool {
     n.saturating_mul(size_of::<T>()) >= LONG_BYTES
 }
 
-/// Whether vectors are copied before they run along the vector in place, rather than read by their first pass: several passes let
-/// each other's memory wait, so it is best fetched at the speed of a plain copy; and long rows get in each other's way in the inner
-/// caches. A single pass reads and writes as it goes, and its arithmetic hides behind the memory.
-pub(super) fn copy_pays<E>(passes: usize, n: usize, batch: usize) -> bool {
-    let row = n.saturating_mul(size_of::<E>());
-    let bytes = row.saturating_mul(batch);
-    passes > 1 && (bytes > 3 << 20 || row >= 16 << 10 && bytes > 1 << 20)
+/// Whether a batch is asked for while vectors before it are computed: it stays in no inner cache.
+pub(super) fn asking_pays<E>(n: usize, batch: usize) -> bool {
+    n.saturating_mul(batch).saturating_mul(size_of::<E>()) > ASKED_BYTES
 }
 
 /// Vectors in a tile for `batch` vectors of length `n`: a multiple of the 64-byte width.

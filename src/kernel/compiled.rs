@@ -2,6 +2,7 @@
 
 use core::any::Any;
 
+use super::ahead::Ahead;
 use super::along::{self, PairsOf};
 use super::backward::{Outer, Pairs};
 use super::drive::{Forward, OneVector};
@@ -15,6 +16,7 @@ use crate::simd::{Isa, dispatch};
 /// What a kernel does to scalars.
 pub(super) enum OnScalars<'a, T> {
     AlongBackward(along::Backward<'a, T>),
+    BlocksApply(along::BlocksApply<'a, 'a, T>),
     BlocksBackward(along::BlocksBackward<'a, T>),
     Forward(Forward<'a, T>),
     Large(large::Forward<'a, T>),
@@ -53,9 +55,10 @@ pub(super) fn run_along<T: Scalar>(
     x: Option<&Batch<'_, T>>,
     y: &mut BatchMut<'_, T>,
     scratch: &mut [T],
+    ahead: &mut Ahead,
 ) {
     if let Some(OfAlong(run)) = of([&F32_ALONG, &F64_ALONG, &C32_ALONG, &C64_ALONG]) {
-        run(isa, pairs, x, y, scratch);
+        run(isa, pairs, x, y, scratch, ahead);
     }
 }
 
@@ -77,7 +80,7 @@ fn of<K: 'static>(all: [&'static dyn Any; 4]) -> Option<&'static K> {
 
 struct OfScalars<T: 'static>(for<'a> fn(Isa, OnScalars<'a, T>));
 #[allow(clippy::type_complexity)] // a function
-struct OfAlong<T: 'static>(fn(Isa, &PairsOf<'_, T>, Option<&Batch<'_, T>>, &mut BatchMut<'_, T>, &mut [T]));
+struct OfAlong<T: 'static>(fn(Isa, &PairsOf<'_, T>, Option<&Batch<'_, T>>, &mut BatchMut<'_, T>, &mut [T], &mut Ahead));
 struct OfRows<E: Element>(for<'a> fn(Isa, OnRows<'a, E>));
 
 // Statics, unlike constants, belong to this crate alone.
@@ -97,6 +100,7 @@ static C64_ROWS: OfRows<c64> = OfRows(run_on_rows);
 fn run_on_scalars<T: Scalar>(isa: Isa, job: OnScalars<'_, T>) {
     match job {
         OnScalars::AlongBackward(job) => dispatch(isa, job),
+        OnScalars::BlocksApply(job) => job.run(isa),
         OnScalars::BlocksBackward(job) => job.run(isa),
         OnScalars::Forward(job) => dispatch(isa, job),
         OnScalars::Large(job) => dispatch(isa, job),

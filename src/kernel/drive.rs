@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::ahead::Ahead;
 use super::along::{self, PairsOf};
 use super::compiled::{OnScalars, on_scalars, run_along};
 use super::routed::{self, Route, Routed};
@@ -86,24 +87,29 @@ pub(crate) fn apply_along<E: Element>(
     {
         return true;
     }
-    let copied = choose::copy_pays::<E>(pairs.passes.len(), n, batch);
+    if let (Some(x), Some(y)) = (scalar_rows(x), E::scalar_batch_mut(y))
+        && along::apply_in_sections(pairs, x, y, isa, parallelism, pool)
+    {
+        return true;
+    }
     // What follows costs as much as the arithmetic of a short vector; one or two of singles need none of it.
     if batch <= choose::TOGETHER_AT_LEAST
-        && !copied
         && pairs.passes.iter().all(|pass| pass.unit() == 1)
         && let (Some(x), Some(y)) = (scalar_rows(x), E::scalar_batch_mut(y))
     {
-        run_along(isa, pairs, x, y, &mut []);
+        run_along(isa, pairs, x, y, &mut [], &mut Ahead::default());
         return true;
     }
     let together = choose::together::<E::Scalar>(pairs.passes, n);
     let window = along::window::<E::Scalar>(pairs.passes, isa, together.min(batch));
-    let run = |x: Option<&Batch<'_, E>>, y: &mut BatchMut<'_, E>| {
-        let x = x.filter(|x| !(copied && copy_rows(x, y)));
+    let rows = Ahead::of([x.copied(), Some(y.as_batch()), None]).during(along::times(pairs.passes));
+    // Vectors from `start` on.
+    let run = |start: usize, x: Option<&Batch<'_, E>>, y: &mut BatchMut<'_, E>| {
+        let ahead = &mut rows.chunk(start + y.batch(), together);
         if let (Some(x), Some(y)) = (scalar_rows(x), E::scalar_batch_mut(y)) {
             return match window {
-                0 => run_along(isa, pairs, x, y, &mut []),
-                _ => pool.with(window, |window: &mut [E::Scalar]| run_along(isa, pairs, x, y, window)),
+                0 => run_along(isa, pairs, x, y, &mut [], ahead),
+                _ => pool.with(window, |window: &mut [E::Scalar]| run_along(isa, pairs, x, y, window, ahead)),
             };
         }
         pool.with(window + y.batch() * n, |buffer: &mut [E::Scalar]| {
@@ -114,7 +120,7 @@ pub(crate) fn apply_along<E: Element>(
                 }
             }
             if let Ok(mut y) = BatchMut::rows(rows, n) {
-                run_along(isa, pairs, None, &mut y, window);
+                run_along(isa, pairs, None, &mut y, window, ahead);
             }
             for (v, row) in rows.chunks_exact(n).enumerate() {
                 if let Some(to) = y.row_mut(v) {
@@ -124,17 +130,17 @@ pub(crate) fn apply_along<E: Element>(
         });
     };
     if batch <= choose::TOGETHER_AT_LEAST {
-        run(x, y);
+        run(0, x, y);
         return true;
     }
     if parallelism == Parallelism::None || batch <= together {
         for start in (0..batch).step_by(together) {
             let count = together.min(batch - start);
-            run(x.map(|x| x.chunk(start, count)).as_ref(), &mut y.chunk_mut(start, count));
+            run(start, x.map(|x| x.chunk(start, count)).as_ref(), &mut y.chunk_mut(start, count));
         }
     } else {
-        let pieces = pieces(x.copied(), y.reborrow(), together);
-        parallel::for_each(parallelism, pieces, |(x, mut y)| run(x.as_ref(), &mut y));
+        let pieces = pieces(x.copied(), y.reborrow(), together).into_iter().enumerate().collect();
+        parallel::for_each(parallelism, pieces, |(k, (x, mut y))| run(k * together, x.as_ref(), &mut y));
     }
     true
 }

@@ -4,6 +4,7 @@
 //! multiply-add. So the bits of a result depend neither on the kernel, nor on the other vectors of the batch, nor on
 //! threads; and all machines with fused multiply-add agree.
 
+mod ahead;
 mod along;
 mod backward;
 mod choose;

@@ -9,6 +9,7 @@
 
 use alloc::vec::Vec;
 
+use super::ahead::Ahead;
 use super::along::{self, PairsOf, Pass};
 use super::compiled::run_along;
 use crate::batch::{Batch, BatchMut};
@@ -124,7 +125,7 @@ impl<T: Scalar> Strip<'_, T> {
                 }
             }
             if let Ok(mut y) = BatchMut::strided(rows, batch, len, stride, 1) {
-                run_along(isa, &pairs, None, &mut y, window);
+                run_along(isa, &pairs, None, &mut y, window, &mut Ahead::default());
             }
             for (row, (_, to)) in rows.chunks_exact(stride).zip(&mut self.runs) {
                 for (r, row) in row[..len].chunks_exact(width).enumerate() {

@@ -51,6 +51,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("interop/nalgebra.rs", "likewise"),
     ("interop/ndarray.rs", "likewise"),
     ("random/places.rs", "registers at places that are checked once for all vectors"),
+    ("simd/memory.rs", "a hint to the CPU, whatever the address"),
     ("storage/map.rs", "memory-mapped windows of a file"),
 ];
 

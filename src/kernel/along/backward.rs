@@ -5,6 +5,7 @@
 
 use super::passes::{Pairs, Pass};
 use super::{Lines, blocks};
+use crate::kernel::ahead::Ahead;
 use crate::scalar::Scalar;
 use crate::simd::{Job, Lanes, NATURAL, load, store};
 
@@ -33,6 +34,7 @@ pub(in crate::kernel) struct Backward<'a, T> {
     pub(in crate::kernel) stride: usize,
     pub(in crate::kernel) batch: usize,
     pub(in crate::kernel) window: &'a mut [T],
+    pub(in crate::kernel) ahead: &'a mut Ahead,
 }
 
 impl<T: Scalar> Job<T> for Backward<'_, T> {
@@ -67,7 +69,9 @@ impl<T: Scalar> Backward<'_, T> {
         let group = |k: usize| pass.place(k, S::LANES).1;
         // The input of the first stage is x, in the natural order; so are cotangents in the end.
         let edge = |k: usize| k == 0 && group(k) != NATURAL;
+        let asked = self.ahead.lines(count * size * size_of::<T>());
         for k in 0..stages - 1 {
+            self.ahead.ask(asked);
             let (before, after) = self.window.split_at_mut(input(k + 1).start);
             let (x, x_lines) = if k == 0 { (self.x, lines) } else { (&*before, input(k)) };
             let work = Forward { turned: turned(k), entries: self.entries, x, x_lines, y: after, y_lines: kept };
@@ -75,6 +79,7 @@ impl<T: Scalar> Backward<'_, T> {
         }
         let mut now = NATURAL;
         for k in (0..stages).rev() {
+            self.ahead.ask(asked);
             let (x, x_lines) = if k == 0 { (self.x, lines) } else { (&*self.window, input(k)) };
             let (g, d) = (&mut *self.g, &mut *self.d);
             let work = Back { turned: turned(k), entries: self.entries, x, x_lines, g, lines, d };

@@ -10,11 +10,14 @@
 //! Going backwards there is a window for the input of every stage, found forward or, from the output, backwards; the gradient of entry
 //! (i, k) is the sum of g_i·x_k over the batch, lane by lane.
 
+use core::ops::Range;
+
 use bytemuck::Zeroable;
 
 use super::passes::{Pairs, Pass, Reach};
-use super::tall::{lowered, outputs, raised, regrouped};
+use super::tall::{load_end, lowered, outputs, raised, regrouped, store_end};
 use crate::batch::{Batch, BatchMut};
+use crate::kernel::ahead::Ahead;
 use crate::scalar::Scalar;
 use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch, load, store};
 
@@ -24,21 +27,9 @@ pub(in crate::kernel) const TOGETHER: usize = 16;
 /// Plain registers of a window for each of them, at most.
 pub(super) const MOST_REGISTERS: usize = 16;
 
-/// Registers of a window of a pass forward: neighbouring ones are copied together.
-fn registers(pass: &Pass, lanes: usize) -> usize {
-    let (unit, mut registers) = (pass.unit(), pass.registers);
-    while pass.distance == unit * lanes
-        && 2 * registers * unit <= MOST_REGISTERS
-        && pass.covered.is_multiple_of(2 * registers * unit * lanes)
-    {
-        registers *= 2;
-    }
-    registers
-}
-
 /// Numbers of the window of a pass for that many vectors.
 pub(in crate::kernel) fn forward_window(pass: &Pass, lanes: usize, batch: usize) -> usize {
-    registers(pass, lanes) * pass.unit() * lanes * batch.min(TOGETHER)
+    pass.together(lanes) * pass.unit() * lanes * batch.min(TOGETHER)
 }
 
 /// The same backwards: one for the cotangent and one for the input of every stage.
@@ -47,23 +38,37 @@ pub(in crate::kernel) fn backward_window(pass: &Pass, lanes: usize, batch: usize
 }
 
 /// y ← pass(x), or y ← pass(y) without `x`; both rows.
-pub(super) struct Run<'a, 'b, T, const U: usize> {
+pub(in crate::kernel) struct Apply<'a, 'b, T> {
     pub(super) pass: &'a Pass,
     pub(super) entries: &'a [T],
+    /// The coordinates that it goes over: whole windows, or up to where the pass ends.
+    pub(super) section: Range<usize>,
     pub(super) x: Option<&'a Batch<'a, T>>,
     pub(super) y: &'a mut BatchMut<'b, T>,
     pub(super) window: &'a mut [T],
+    pub(super) ahead: &'a mut Ahead,
 }
 
-impl<T: Scalar, const U: usize> Job<T> for Run<'_, '_, T, U> {
+impl<T: Scalar> Apply<'_, '_, T> {
+    pub(in crate::kernel) fn run(self, isa: Isa) {
+        match self.pass.unit() {
+            2 => dispatch(isa, ApplyOf::<T, 2>(self)),
+            _ => dispatch(isa, ApplyOf::<T, 4>(self)),
+        }
+    }
+}
+
+struct ApplyOf<'a, 'b, T, const U: usize>(Apply<'a, 'b, T>);
+
+impl<T: Scalar, const U: usize> Job<T> for ApplyOf<'_, '_, T, U> {
     #[inline(always)]
     fn run<S: Lanes<T>>(self, s: S) {
         if const { T::IS_COMPLEX } {
             return; // no such passes are made
         }
-        let Self { pass, entries, x, y, window } = self;
-        let (registers, d, batch) = (registers(pass, S::LANES), pass.apart, y.batch());
-        for h in 0..pass.covered.div_ceil(registers * d) {
+        let Self(Apply { pass, entries, section, x, y, window, ahead }) = self;
+        let (registers, d, batch) = (pass.together(S::LANES), pass.apart, y.batch());
+        for h in section.start / (registers * d)..section.end.div_ceil(registers * d) {
             for q in (0..d).step_by(U * S::LANES) {
                 let (base, first) = (h * registers * d + q, (h * (registers / 2) * pass.distance + q) / U);
                 for v in (0..batch).step_by(TOGETHER) {
@@ -78,8 +83,8 @@ impl<T: Scalar, const U: usize> Job<T> for Run<'_, '_, T, U> {
                         block.load::<T, S>(s, &row[base..pass.covered], vector, block.level(0, S::LANES));
                     }
                     for (k, stage) in pass.stages.iter().enumerate() {
-                        let (after, window) = (block.level(k + 1, S::LANES), &mut *window);
-                        s.call(Forward { block, stage, after, entries, window, from: 0, to: 0 });
+                        let (after, window, ahead) = (block.level(k + 1, S::LANES), &mut *window, &mut *ahead);
+                        s.call(Forward { block, stage, after, entries, window, from: 0, to: 0, ahead });
                     }
                     let vectors = talls::<T, S, U>(window).chunks_exact(registers).take(block.count);
                     for (w, vector) in vectors.enumerate() {
@@ -99,12 +104,15 @@ pub(in crate::kernel) struct Backward<'a, T> {
     pub(in crate::kernel) entries: &'a [T],
     /// Of all of the plan.
     pub(in crate::kernel) d: &'a mut [T],
+    /// The coordinates that it goes over, as forward.
+    pub(in crate::kernel) section: Range<usize>,
     pub(in crate::kernel) x: Batch<'a, T>,
     /// Whether `x` is the output instead, from which inputs are found backwards.
     pub(in crate::kernel) reversible: bool,
     pub(in crate::kernel) gy: Option<Batch<'a, T>>,
     pub(in crate::kernel) gx: Option<BatchMut<'a, T>>,
     pub(in crate::kernel) window: &'a mut [T],
+    pub(in crate::kernel) ahead: &'a mut Ahead,
 }
 
 impl<T: Scalar> Backward<'_, T> {
@@ -124,10 +132,10 @@ impl<T: Scalar, const U: usize> Job<T> for BackwardOf<'_, T, U> {
         if const { T::IS_COMPLEX } {
             return;
         }
-        let Self(Backward { pass, entries, d, x, reversible, gy, mut gx, window }) = self;
+        let Self(Backward { pass, entries, d, section, x, reversible, gy, mut gx, window, ahead }) = self;
         let (registers, distance, stages) = (pass.registers, pass.distance, &pass.stages[..]);
         let last = stages.len() - 1;
-        for h in 0..pass.spans {
+        for h in section.start / (registers * distance)..section.end.div_ceil(registers * distance) {
             for q in (0..distance).step_by(U * S::LANES) {
                 let (base, first) = (h * registers * distance + q, (h * (registers / 2) * distance + q) / U);
                 // Entries and their gradients stay in the nearest cache for all vectors.
@@ -149,21 +157,22 @@ impl<T: Scalar, const U: usize> Job<T> for BackwardOf<'_, T, U> {
                     }
                     for (k, stage) in stages[..if reversible { 0 } else { last }].iter().enumerate() {
                         let (window, from, to, after) = (&mut *window, input(k), input(k + 1), level(k + 1));
-                        s.call(Forward { block, stage, after, entries, window, from, to });
+                        let ahead = &mut *ahead;
+                        s.call(Forward { block, stage, after, entries, window, from, to, ahead });
                     }
                     for (k, stage) in stages.iter().enumerate().rev() {
                         let (back, x) = (&stage.transposed(), input(k));
                         let before = if k == 0 { NATURAL } else { level(k - 1) };
                         if reversible {
-                            let (stage, after, window) = (back, level(k), &mut *window);
-                            s.call(Forward { block, stage, after, entries, window, from: x, to: x });
+                            let (stage, after, window, ahead) = (back, level(k), &mut *window, &mut *ahead);
+                            s.call(Forward { block, stage, after, entries, window, from: x, to: x, ahead });
                         }
                         block.outer::<T, S>(s, stage, talls::<T, S, U>(window), x, d);
                         if reversible && k > 0 {
                             block.regroup::<T, S>(s, &mut talls::<T, S, U>(window)[x..], level(k), before);
                         }
-                        let (stage, after, window) = (back, before, &mut *window);
-                        s.call(Forward { block, stage, after, entries, window, from: 0, to: 0 });
+                        let (stage, after, window, ahead) = (back, before, &mut *window, &mut *ahead);
+                        s.call(Forward { block, stage, after, entries, window, from: 0, to: 0, ahead });
                     }
                     for w in 0..count {
                         if let Some(row) = gx.as_mut().and_then(|gx| gx.row_mut(v + w)) {
@@ -193,6 +202,7 @@ struct Forward<'a, T, const U: usize> {
     window: &'a mut [T],
     from: usize,
     to: usize,
+    ahead: &'a mut Ahead,
 }
 
 impl<T: Scalar, const U: usize> Job<T> for Forward<'_, T, U> {
@@ -211,9 +221,10 @@ impl<T: Scalar, const U: usize> Job<T> for Forward<'_, T, U> {
 impl<T: Scalar, const U: usize> Forward<'_, T, U> {
     #[inline(always)]
     fn turn<S: Lanes<T>, const TRANSPOSED: bool>(self, s: S) {
-        let Self { block, stage, after: last, entries, window, from, to } = self;
+        let Self { block, stage, after: last, entries, window, from, to, ahead } = self;
         let (window, size) = (talls::<T, S, U>(window), block.registers);
         let (bit, level) = block.place(stage, S::LANES);
+        let lines = ahead.lines(2 * U * size_of::<S::V>());
         // Those that are regrouped are neighbours.
         let after = if bit == 0 { last } else { NATURAL };
         for p in 0..block.registers / 2 {
@@ -227,6 +238,7 @@ impl<T: Scalar, const U: usize> Forward<'_, T, U> {
                         let (from, to, levels) = (at(from), at(to), (level, after));
                         vectors::<T, S, U, $count, TRANSPOSED>(s, panel, window, from, to, size, levels);
                         v += $count;
+                        ahead.ask($count * lines);
                     }
                 };
             }
@@ -267,31 +279,6 @@ fn vectors<T: Scalar, S: Lanes<T>, const U: usize, const V: usize, const TRANSPO
         for half in 0..2 {
             window[to[half] + v * size] = y[v][half];
         }
-    }
-}
-
-/// A vector from a row that may end in it or before it.
-#[inline(always)]
-fn load_end<T: Scalar, S: Lanes<T>>(row: &[T], at: usize) -> S::V {
-    if at + S::LANES <= row.len() {
-        return load::<T, S>(&row[at..]);
-    }
-    let mut x = S::V::zeroed();
-    if let Some(end) = row.get(at..) {
-        bytemuck::cast_slice_mut(core::slice::from_mut(&mut x))[..end.len()].copy_from_slice(end);
-    }
-    x
-}
-
-/// And back.
-#[inline(always)]
-fn store_end<T: Scalar, S: Lanes<T>>(row: &mut [T], at: usize, x: S::V) {
-    if at + S::LANES <= row.len() {
-        return store::<T, S>(&mut row[at..], x);
-    }
-    if let Some(end) = row.get_mut(at..) {
-        let len = end.len();
-        end.copy_from_slice(&bytemuck::cast_slice(core::slice::from_ref(&x))[..len]);
     }
 }
 

@@ -1,22 +1,25 @@
 //! Along the vector: the lanes are neighbouring coordinates, so vectors are served where they lie, without any transpose.
 //!
 //! `passes.rs` says which stages run together and where their entries are. Pairs of single coordinates are here, their gradients in
-//! `backward.rs`; blocks of 4 and 8 in `blocks.rs` and `tall.rs`.
+//! `backward.rs`; blocks of 4 and 8 in `blocks.rs` and `tall.rs`, over whole batches in `sections.rs`.
 
 use bytemuck::{Pod, Zeroable};
 
 mod backward;
 mod blocks;
 mod passes;
+mod sections;
 mod tall;
 
 pub(super) use backward::{Backward, window as backward_window};
-pub(super) use blocks::{Backward as BlocksBackward, TOGETHER};
+pub(super) use blocks::{Apply as BlocksApply, Backward as BlocksBackward, TOGETHER};
 pub(super) use passes::Pass;
 pub(crate) use passes::{Pairs, Passes, are_rotations};
+pub(super) use sections::{apply as apply_in_sections, apply_vjp as apply_vjp_in_sections};
 
 use self::passes::Reach;
 use crate::batch::{Batch, BatchMut};
+use crate::kernel::ahead::Ahead;
 use crate::scalar::Scalar;
 use crate::simd::{Isa, Job, Lanes, NATURAL, dispatch, lanes, load, store};
 
@@ -66,16 +69,28 @@ pub(super) fn window<T: Scalar>(passes: &[Pass], isa: Isa, batch: usize) -> usiz
     blocks().map(|pass| blocks::forward_window(pass, lanes, batch)).max().unwrap_or(0)
 }
 
+/// How often [`run`] goes over numbers while it asks for others: once in a pass, or in each stage of larger blocks.
+pub(super) fn times(passes: &[Pass]) -> usize {
+    passes.iter().map(|pass| if pass.unit() == 1 { 1 } else { pass.stages.len() }).sum()
+}
+
+/// The same backwards.
+pub(super) fn times_backward(passes: &[Pass]) -> usize {
+    passes.iter().map(|pass| 2 * pass.stages.len() - 1).sum()
+}
+
 /// y ← all passes(x), or y ← all passes(y) without `x`; both rows. Each pass is a job of its own: small functions compile faster.
 ///
 /// Views go by reference on the way here and into the jobs: a copy waits until what was written before it has left the core,
-/// longer than a small vector takes. There are as many numbers of scratch as [`window`] says.
+/// longer than a small vector takes. There are as many numbers of scratch as [`window`] says. Meanwhile what comes `ahead` is asked
+/// for.
 pub(super) fn run<T: Scalar>(
     isa: Isa,
     pairs: &PairsOf<'_, T>,
     x: Option<&Batch<'_, T>>,
     y: &mut BatchMut<'_, T>,
     scratch: &mut [T],
+    ahead: &mut Ahead,
 ) {
     if const { T::IS_COMPLEX } {
         return; // has no passes
@@ -91,29 +106,18 @@ pub(super) fn run<T: Scalar>(
         }
         let transposed = pass.stages.first().is_some_and(|stage| stage.transposed); // and so are the others
         match (pairs.rotations, transposed) {
-            _ if pass.unit() > 1 => run_blocks(isa, pass, pairs.entries, x, y, scratch),
-            (true, false) => run_pass(isa, pass, Rotations::<false>, pairs.entries, x, y),
-            (true, true) => run_pass(isa, pass, Rotations::<true>, pairs.entries, x, y),
+            _ if pass.unit() > 1 => {
+                let (entries, section, window) = (pairs.entries, 0..pass.covered, &mut *scratch);
+                blocks::Apply { pass, entries, section, x, y, window, ahead }.run(isa);
+            }
+            (true, false) => run_pass(isa, pass, Rotations::<false>, pairs.entries, x, y, ahead),
+            (true, true) => run_pass(isa, pass, Rotations::<true>, pairs.entries, x, y, ahead),
             (false, _) => {
                 let blocks = General { offsets: if transposed { [1, 2] } else { [2, 1] } };
-                run_pass(isa, pass, blocks, pairs.entries, x, y);
+                run_pass(isa, pass, blocks, pairs.entries, x, y, ahead);
             }
         }
         x = None;
-    }
-}
-
-fn run_blocks<T: Scalar>(
-    isa: Isa,
-    pass: &Pass,
-    entries: &[T],
-    x: Option<&Batch<'_, T>>,
-    y: &mut BatchMut<'_, T>,
-    window: &mut [T],
-) {
-    match pass.unit() {
-        2 => dispatch(isa, blocks::Run::<T, 2> { pass, entries, x, y, window }),
-        _ => dispatch(isa, blocks::Run::<T, 4> { pass, entries, x, y, window }),
     }
 }
 
@@ -124,15 +128,16 @@ fn run_pass<T: Scalar, B: Blocks>(
     entries: &[T],
     x: Option<&Batch<'_, T>>,
     y: &mut BatchMut<'_, T>,
+    ahead: &mut Ahead,
 ) {
     match (pass.reach, pass.registers) {
-        (Reach::Near, 4) => dispatch(isa, Run::<T, B, 4, true> { pass, blocks, entries, x, y }),
-        (Reach::Near, 8) => dispatch(isa, Run::<T, B, 8, true> { pass, blocks, entries, x, y }),
-        (Reach::Near, _) => dispatch(isa, Run::<T, B, 16, true> { pass, blocks, entries, x, y }),
-        (_, 2) => dispatch(isa, Run::<T, B, 2, false> { pass, blocks, entries, x, y }),
-        (_, 4) => dispatch(isa, Run::<T, B, 4, false> { pass, blocks, entries, x, y }),
-        (_, 8) => dispatch(isa, Run::<T, B, 8, false> { pass, blocks, entries, x, y }),
-        (_, _) => dispatch(isa, Run::<T, B, 16, false> { pass, blocks, entries, x, y }),
+        (Reach::Near, 4) => dispatch(isa, Run::<T, B, 4, true> { pass, blocks, entries, x, y, ahead }),
+        (Reach::Near, 8) => dispatch(isa, Run::<T, B, 8, true> { pass, blocks, entries, x, y, ahead }),
+        (Reach::Near, _) => dispatch(isa, Run::<T, B, 16, true> { pass, blocks, entries, x, y, ahead }),
+        (_, 2) => dispatch(isa, Run::<T, B, 2, false> { pass, blocks, entries, x, y, ahead }),
+        (_, 4) => dispatch(isa, Run::<T, B, 4, false> { pass, blocks, entries, x, y, ahead }),
+        (_, 8) => dispatch(isa, Run::<T, B, 8, false> { pass, blocks, entries, x, y, ahead }),
+        (_, _) => dispatch(isa, Run::<T, B, 16, false> { pass, blocks, entries, x, y, ahead }),
     }
 }
 
@@ -188,6 +193,7 @@ struct Run<'a, 'b, T, B, const R: usize, const NEAR: bool> {
     entries: &'a [T],
     x: Option<&'a Batch<'a, T>>,
     y: &'a mut BatchMut<'b, T>,
+    ahead: &'a mut Ahead,
 }
 
 impl<T: Scalar, B: Blocks, const R: usize, const NEAR: bool> Job<T> for Run<'_, '_, T, B, R, NEAR> {
@@ -197,9 +203,11 @@ impl<T: Scalar, B: Blocks, const R: usize, const NEAR: bool> Job<T> for Run<'_, 
             return; // no such passes are made
         }
         let (d, batch) = (if NEAR { S::LANES } else { self.pass.apart }, self.y.batch());
+        let lines = self.ahead.lines(R * S::LANES * size_of::<T>());
         for h in 0..self.pass.spans {
             for q in (0..d).step_by(S::LANES) {
                 for v in 0..batch {
+                    self.ahead.ask(lines);
                     self.block(s, h * R * d + q, self.pass.first_block(h) + q, v, d);
                 }
             }

@@ -81,6 +81,23 @@ impl Pass {
         self.stages.first().map_or(1, |stage| stage.unit)
     }
 
+    /// Of runs, registers of a window forward: neighbouring ones are copied together.
+    pub(super) fn together(&self, lanes: usize) -> usize {
+        let (unit, mut registers) = (self.unit(), self.registers);
+        while self.distance == unit * lanes
+            && 2 * registers * unit <= blocks::MOST_REGISTERS
+            && self.covered.is_multiple_of(2 * registers * unit * lanes)
+        {
+            registers *= 2;
+        }
+        registers
+    }
+
+    /// Of runs, coordinates of a window forward from the first to the last; those backwards divide it.
+    pub(super) fn span(&self, lanes: usize) -> usize {
+        self.together(lanes) * self.apart
+    }
+
     /// What the pass does, backwards: all stages transposed in reverse order.
     pub(in crate::kernel) fn transposed(&self) -> Self {
         let stages = self.stages.iter().rev().map(|stage| stage.transposed()).collect();

@@ -3,7 +3,7 @@
 use bytemuck::Zeroable;
 
 use crate::scalar::Scalar;
-use crate::simd::{Lanes, NATURAL, load};
+use crate::simd::{Lanes, NATURAL, load, store};
 
 /// The outputs of L blocks for V vectors, in the order that all kernels keep.
 #[inline(always)]
@@ -107,4 +107,29 @@ fn exchanged<T: Scalar, S: Lanes<T>, const U: usize, const UP: bool>(s: S, mut x
         }
     }
     x
+}
+
+/// A vector from a row that may end in it or before it.
+#[inline(always)]
+pub(super) fn load_end<T: Scalar, S: Lanes<T>>(row: &[T], at: usize) -> S::V {
+    if at + S::LANES <= row.len() {
+        return load::<T, S>(&row[at..]);
+    }
+    let mut x = S::V::zeroed();
+    if let Some(end) = row.get(at..) {
+        bytemuck::cast_slice_mut(core::slice::from_mut(&mut x))[..end.len()].copy_from_slice(end);
+    }
+    x
+}
+
+/// And back.
+#[inline(always)]
+pub(super) fn store_end<T: Scalar, S: Lanes<T>>(row: &mut [T], at: usize, x: S::V) {
+    if at + S::LANES <= row.len() {
+        return store::<T, S>(&mut row[at..], x);
+    }
+    if let Some(end) = row.get_mut(at..) {
+        let len = end.len();
+        end.copy_from_slice(&bytemuck::cast_slice(core::slice::from_ref(&x))[..len]);
+    }
 }

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use self::product::RUN;
 use self::stage::Vectors;
+use super::ahead::Ahead;
 use super::compiled::{OnScalars, on_scalars};
 use super::drive::pieces;
 use super::partials::in_pieces;
@@ -39,7 +40,7 @@ pub(super) fn scratch<T: Scalar>(b: usize) -> usize {
 /// vector ← stage(vector).
 #[inline(always)]
 pub(super) fn apply_one<T: Scalar, S: Lanes<T>>(s: S, step: &Step<'_, T>, vector: &mut [T], scratch: &mut [T]) {
-    stage::apply(s, step, Vectors { numbers: vector, count: 1 }, scratch);
+    stage::apply(s, step, Vectors { numbers: vector, count: 1 }, scratch, &mut Ahead::default());
 }
 
 /// Numbers of scratch for stages over that many vectors.
@@ -72,7 +73,10 @@ pub(super) fn apply<E: Element>(
     let (windows, side, together) = forward(steps, y.n(), y.batch());
     let (all, len): (Vec<Window>, _) = (windows.iter().collect(), side * windows.len());
     let (length, scratch) = (together * len.next_multiple_of(RUN), scratch_of(steps, together));
-    parallel::for_each(parallelism, pieces(x, y.reborrow(), together), |(x, mut y)| {
+    let rows = Ahead::of([x, Some(y.as_batch()), None]).during(steps.len());
+    let pieces = pieces(x, y.reborrow(), together).into_iter().enumerate().collect();
+    parallel::for_each(parallelism, pieces, |(k, (x, mut y))| {
+        let mut ahead = rows.chunk(k * together + y.batch(), together);
         pool.with(length + len + scratch, |buffer: &mut [E::Scalar]| {
             let (numbers, scratch) = buffer.split_at_mut(length);
             let (row, scratch) = scratch.split_at_mut(len);
@@ -85,7 +89,8 @@ pub(super) fn apply<E: Element>(
                 for window in part.iter().filter(|window| window.covered) {
                     let steps = &windows.steps(steps, *window);
                     let numbers = &mut vectors.numbers[(window.start - start) * count..];
-                    let job = Forward { steps, vectors: Vectors { numbers, count }, scratch: &mut *scratch };
+                    let vectors = Vectors { numbers, count };
+                    let job = Forward { steps, vectors, scratch: &mut *scratch, ahead: &mut ahead };
                     on_scalars(isa, OnScalars::Large(job));
                 }
                 write(isa, &mut vectors, start, row, &mut y);
@@ -119,6 +124,7 @@ pub(super) fn apply_vjp<E: Element>(
     let windows = Windows::neighbours(steps, n, choose::large_backward_window::<E::Scalar>(most, 1 + inputs));
     let together = choose::large_together::<E::Scalar>(windows.len(), batch, 1 + inputs);
     let (length, scratch) = (together * windows.len().next_multiple_of(RUN), scratch_of(steps, together));
+    let rows = Ahead::of([Some(kept), Some(gy), gx.as_ref().map(BatchMut::as_batch)]).during(2 * steps.len() - 1);
     let gx = gx.as_mut().map(|gx| gx.reborrow());
     let d_factors = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
     in_pieces(together, gy, gx, d_factors, parallelism, pool, |(start, end), mut gx, mut d| {
@@ -128,28 +134,18 @@ pub(super) fn apply_vjp<E: Element>(
             let (g, x) = numbers.split_at_mut(length);
             for first in (start..end).step_by(together) {
                 let count = together.min(end - first);
+                let mut ahead = rows.chunk(first + count, together);
                 for window in windows.iter() {
                     let row = &mut row[..window.len];
                     let mut g = Vectors { numbers: &mut *g, count };
                     read(isa, gy.chunk(first, count), window.start, row, &mut g);
                     if d.is_some() {
-                        read(
-                            isa,
-                            kept.chunk(first, count),
-                            window.start,
-                            row,
-                            &mut Vectors { numbers: &mut *x, count },
-                        );
+                        let mut x = Vectors { numbers: &mut *x, count };
+                        read(isa, kept.chunk(first, count), window.start, row, &mut x);
                     }
-                    let steps = &windows.steps(steps, window);
-                    let job = Backward {
-                        steps,
-                        reversible,
-                        g: g.reborrow(),
-                        x: &mut *x,
-                        d: d.as_mut().map(|d| &mut *d.0),
-                        scratch: &mut *scratch,
-                    };
+                    let (steps, scratch, ahead) = (&windows.steps(steps, window), &mut *scratch, &mut ahead);
+                    let (d, vectors) = (d.as_mut().map(|d| &mut *d.0), g.reborrow());
+                    let job = Backward { steps, reversible, g: vectors, x: &mut *x, d, scratch, ahead };
                     on_scalars(isa, OnScalars::LargeBackward(job));
                     if let Some(gx) = &mut gx {
                         write(isa, &mut g, window.start, row, &mut gx.chunk_mut(first - start, count));
@@ -244,13 +240,14 @@ pub(super) struct Forward<'a, T> {
     steps: &'a [Step<'a, T>],
     vectors: Vectors<'a, T>,
     scratch: &'a mut [T],
+    ahead: &'a mut Ahead,
 }
 
 impl<T: Scalar> Job<T> for Forward<'_, T> {
     #[inline(always)]
     fn run<S: Lanes<T>>(mut self, s: S) {
         for step in self.steps {
-            stage::apply(s, step, self.vectors.reborrow(), self.scratch);
+            stage::apply(s, step, self.vectors.reborrow(), self.scratch, self.ahead);
         }
     }
 }
@@ -265,6 +262,7 @@ pub(super) struct Backward<'a, T> {
     /// If it is wanted.
     d: Option<&'a mut [T]>,
     scratch: &'a mut [T],
+    ahead: &'a mut Ahead,
 }
 
 impl<T: Scalar> Job<T> for Backward<'_, T> {
@@ -275,7 +273,7 @@ impl<T: Scalar> Job<T> for Backward<'_, T> {
         let Some(d) = self.d else {
             for step in self.steps.iter().rev() {
                 let (steps, vectors, scratch) = (&[step.transposed()][..], self.g.reborrow(), &mut *self.scratch);
-                s.call(Forward { steps, vectors, scratch });
+                s.call(Forward { steps, vectors, scratch, ahead: &mut *self.ahead });
             }
             return;
         };
@@ -284,7 +282,8 @@ impl<T: Scalar> Job<T> for Backward<'_, T> {
             for (k, step) in self.steps.iter().enumerate().take(self.steps.len().saturating_sub(1)) {
                 self.x.copy_within(k * length..(k + 1) * length, (k + 1) * length);
                 let vectors = Vectors { numbers: &mut self.x[(k + 1) * length..(k + 2) * length], count };
-                s.call(Forward { steps: one(step), vectors, scratch: &mut *self.scratch });
+                let (scratch, ahead) = (&mut *self.scratch, &mut *self.ahead);
+                s.call(Forward { steps: one(step), vectors, scratch, ahead });
             }
         }
         for (k, step) in self.steps.iter().enumerate().rev() {
@@ -292,10 +291,10 @@ impl<T: Scalar> Job<T> for Backward<'_, T> {
             let mut x = Vectors { numbers: &mut self.x[at..at + length], count };
             if self.reversible {
                 let (steps, scratch) = (&[step.transposed()][..], &mut *self.scratch);
-                s.call(Forward { steps, vectors: x.reborrow(), scratch });
+                s.call(Forward { steps, vectors: x.reborrow(), scratch, ahead: &mut *self.ahead });
             }
             let d = &mut d[step.offset..];
-            stage::back(s, step, x, self.g.reborrow(), d, self.scratch);
+            stage::back(s, step, x, self.g.reborrow(), d, self.scratch, self.ahead);
         }
     }
 }

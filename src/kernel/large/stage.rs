@@ -10,6 +10,7 @@ use bytemuck::Zeroable;
 
 use super::product::{RUN, Runs, add_outer, times};
 use crate::kernel::Step;
+use crate::kernel::ahead::Ahead;
 use crate::kernel::tile::{Visit, visit};
 use crate::layout::StageLayout;
 use crate::scalar::Scalar;
@@ -76,8 +77,14 @@ impl<T: Copy> Vectors<'_, T> {
 
 /// vectors ← stage(vectors).
 #[inline(always)]
-pub(super) fn apply<T: Scalar, S: Lanes<T>>(s: S, step: &Step<'_, T>, vectors: Vectors<'_, T>, scratch: &mut [T]) {
-    visit(step.layout, vec![0; step.layout.block_size()], &mut Apply::new(s, step, vectors, scratch));
+pub(super) fn apply<T: Scalar, S: Lanes<T>>(
+    s: S,
+    step: &Step<'_, T>,
+    vectors: Vectors<'_, T>,
+    scratch: &mut [T],
+    ahead: &mut Ahead,
+) {
+    visit(step.layout, vec![0; step.layout.block_size()], &mut Apply::new(s, step, vectors, scratch, ahead));
 }
 
 /// d += the gradient of the stage's entries, where `x` is its input; g ← stageᵀ(g).
@@ -89,9 +96,10 @@ pub(super) fn back<T: Scalar, S: Lanes<T>>(
     g: Vectors<'_, T>,
     d: &mut [T],
     scratch: &mut [T],
+    ahead: &mut Ahead,
 ) {
     let back = step.transposed();
-    let apply = Apply::new(s, &back, g, scratch);
+    let apply = Apply::new(s, &back, g, scratch, ahead);
     visit(step.layout, vec![0; step.layout.block_size()], &mut Back { apply, step, x, d });
 }
 
@@ -116,6 +124,7 @@ struct Apply<'a, T, S> {
     outputs: &'a mut [T],
     /// Some rows of a block, column by column.
     columns: &'a mut [T],
+    ahead: &'a mut Ahead,
 }
 
 impl<T: Scalar, S: Lanes<T>> Visit<Vec<usize>> for Apply<'_, T, S> {
@@ -128,13 +137,13 @@ impl<T: Scalar, S: Lanes<T>> Visit<Vec<usize>> for Apply<'_, T, S> {
 
 impl<'a, T: Scalar, S: Lanes<T>> Apply<'a, T, S> {
     #[inline(always)]
-    fn new(s: S, step: &'a Step<'a, T>, vectors: Vectors<'a, T>, scratch: &'a mut [T]) -> Self {
+    fn new(s: S, step: &'a Step<'a, T>, vectors: Vectors<'a, T>, scratch: &'a mut [T], ahead: &'a mut Ahead) -> Self {
         let b = step.layout.block_size();
         let starts = run_length(step.layout).is_multiple_of(RUN).then(|| vec![0; b / RUN]);
         let copies = (0..b / RUN).map(|p| p * RUN * vectors.count).collect();
         let (inputs, scratch) = scratch.split_at_mut(b * vectors.count);
         let (outputs, columns) = scratch.split_at_mut(ROWS * T::WIDTH * TOGETHER.max(vectors.count));
-        Self { s, step, vectors, starts, copies, inputs, outputs, columns }
+        Self { s, step, vectors, starts, copies, inputs, outputs, columns, ahead }
     }
 
     /// Finds the inputs of a block, and copies them unless it works in place.
@@ -232,6 +241,7 @@ impl<'a, T: Scalar, S: Lanes<T>> Apply<'a, T, S> {
                 }
             }
             v += some;
+            self.ahead.ask(self.ahead.lines(some * R * size_of::<S::V>()));
         }
         rows.len()
     }
