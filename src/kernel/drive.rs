@@ -87,17 +87,17 @@ pub(crate) fn apply_along<E: Element>(
     {
         return true;
     }
-    if let (Some(x), Some(y)) = (scalar_rows(x), E::scalar_batch_mut(y))
-        && along::apply_in_sections(pairs, x, y, isa, parallelism, pool)
-    {
-        return true;
-    }
     // What follows costs as much as the arithmetic of a short vector; one or two of singles need none of it.
     if batch <= choose::TOGETHER_AT_LEAST
         && pairs.passes.iter().all(|pass| pass.unit() == 1)
         && let (Some(x), Some(y)) = (scalar_rows(x), E::scalar_batch_mut(y))
     {
         run_along(isa, pairs, x, y, &mut [], &mut Ahead::default());
+        return true;
+    }
+    if let (Some(x), Some(y)) = (scalar_rows(x), E::scalar_batch_mut(y))
+        && along::apply_in_sections(pairs, x, y, isa, parallelism, pool)
+    {
         return true;
     }
     let together = choose::together::<E::Scalar>(pairs.passes, n);
