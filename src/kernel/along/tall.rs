@@ -1,4 +1,5 @@
-//! Tall registers: U = 2 or 4 vectors, one for each coordinate of L neighbouring runs. What happens in them.
+//! Tall registers: U = 2 or 4 vectors, one for each coordinate of L neighbouring runs. What happens in them, and ends of rows that do
+//! not fill them.
 
 use bytemuck::Zeroable;
 
