@@ -5,7 +5,7 @@ use papilio::{
     Workspace,
     generator::Generator,
     parametrization::{Cayley, Givens},
-    topology::Butterfly,
+    topology::{BlockDiagonal, Butterfly},
 };
 
 type Stages = Vec<(StageLayout, Vec<f64>)>;
@@ -384,7 +384,10 @@ fn gradients_of_rows_and_columns<T: Real + Element<Scalar = T>>() {
         (192, 1, 64),
     ]
     .map(|(n, m, b)| Plan::<T>::new(n, &Butterfly::boft(m, b).unwrap(), Cayley).unwrap());
-    for plan in classic.into_iter().chain(boft) {
+    // Large blocks of neighbours, in several windows where there are many vectors.
+    let diagonal =
+        [(96, 48), (1024, 16), (1536, 32)].map(|(n, b)| Plan::<T>::new(n, &BlockDiagonal::new(b), Cayley).unwrap());
+    for plan in classic.into_iter().chain(boft).chain(diagonal) {
         let n = plan.n();
         let factors = plan.realize(&random::<f64>(plan.num_params(), 3)).unwrap();
         for (batch, isa) in [1, 5, 16, 150].into_iter().flat_map(|b| Isa::available().into_iter().map(move |i| (b, i)))

@@ -106,6 +106,8 @@ pub(super) fn back<T: Scalar, S: Lanes<T>>(
 /// Neighbouring coordinates of a block.
 pub(super) fn run_length(layout: &StageLayout) -> usize {
     match *layout {
+        // As windows have blocks of neighbours, too.
+        StageLayout::Strided { unit, radix, distance, .. } if distance == unit => radix * unit,
         StageLayout::Strided { unit, .. } => unit,
         StageLayout::Table { .. } => 1,
     }
@@ -293,9 +295,21 @@ impl<T: Scalar, S: Lanes<T>> Visit<Vec<usize>> for Back<'_, T, S> {
             true => (&*self.apply.vectors.numbers, &*self.x.numbers),
             false => (&*self.x.numbers, &*self.apply.vectors.numbers),
         };
-        if let Some(starts) = &self.apply.starts {
-            let (left, right) = (Runs { numbers: left, starts }, Runs { numbers: right, starts });
-            outer(self.apply.s, left, right, self.x.count, self.apply.outputs, d);
+        match &self.apply.starts {
+            Some(starts) => {
+                let (left, right) = (Runs { numbers: left, starts }, Runs { numbers: right, starts });
+                outer(self.apply.s, left, right, self.x.count, self.apply.outputs, d);
+            }
+            // Stages of single coordinates go backwards in tiles, not here; if one came, it would be served.
+            None => {
+                for (column, k) in d.chunks_exact_mut(b).zip(rows) {
+                    for (d, i) in column.iter_mut().zip(rows) {
+                        for v in 0..self.x.count {
+                            *d += left[self.x.at(*i, v)] * right[self.x.at(*k, v)];
+                        }
+                    }
+                }
+            }
         }
         self.apply.outputs(j, rows, in_place);
     }
