@@ -1,7 +1,7 @@
 //! The verbs on a GPU against the CPU's, and what is refused. Where there is no GPU every test says so and ends.
 //!
 //! With `PAPILIO_SMALL` set only small plans and batches are run, and none of cuBLAS: for tools that take a hundred
-//! times as long.
+//! times as long. With `PAPILIO_PLAN` set only plans whose names contain it.
 
 use half::{bf16, f16};
 use papilio::cuda::{self, Device, DevicePlan, Precision, Stream};
@@ -44,10 +44,12 @@ fn side_by_side<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) + 
     });
 }
 
-/// `work` on all plans, with their names.
+/// `work` on all plans, with their names; or on those that are asked for.
 fn on_all(plans: Vec<(&'static str, Plan<f32>)>, work: impl Fn(&'static str, Plan<f32>) + Sync) {
     let most = if is_small() { 256 } else { usize::MAX };
-    side_by_side(plans.into_iter().filter(|(_, plan)| plan.n() <= most), |(name, plan)| work(name, plan));
+    let asked = std::env::var("PAPILIO_PLAN").ok();
+    let keeps = |name: &str, plan: &Plan<f32>| asked.as_ref().map_or(plan.n() <= most, |asked| name.contains(asked));
+    side_by_side(plans.into_iter().filter(|(name, plan)| keeps(name, plan)), |(name, plan)| work(name, plan));
 }
 
 /// The same bits, or a panic that tells the first difference and how many there are.
@@ -295,6 +297,93 @@ fn gradients_are_those_of_the_cpu() {
     });
     let worst = worst.into_inner().unwrap();
     println!("gradients of entries {} eps, of parameters {} eps", worst[0], worst[1]);
+}
+
+/// ∂x and ∂entries of vectors of half precision, against the host in single precision from the same numbers: what is lost of
+/// gradients of entries, in units of 2⁻¹⁶ of the largest.
+fn half_gradient<E: cuda::Number>(
+    stream: &Stream,
+    name: &str,
+    host: &Plan<f32>,
+    batch: usize,
+    op: Op,
+    from_input: bool,
+) -> f32 {
+    let (n, theta) = (host.n(), theta(host));
+    let factors = host.realize(&theta).unwrap();
+    let round = |x: &[f32]| x.iter().map(|x| E::store(*x)).collect::<Vec<E>>();
+    let widen = |x: &[E]| x.iter().map(|x| x.load()).collect::<Vec<f32>>();
+    let (x, gy) = (vectors(n * batch), round(&vectors(n * batch + 5)[5..]));
+    let saved = round(&if from_input { x } else { on_cpu(host, &factors, op, &x) });
+    let (wide_saved, wide_gy) = (widen(&saved), widen(&gy));
+    let (mut gx, mut d) = (vec![f32::NAN; n * batch], vec![0.0; host.num_entries()]);
+    let rows = |x| Batch::rows(x, n).unwrap();
+    let kept = if from_input { Saved::Input(rows(&wide_saved[..])) } else { Saved::Output(rows(&wide_saved[..])) };
+    let (to, workspace) = (BatchMut::rows(&mut gx, n).unwrap(), &mut Workspace::new());
+    host.apply_vjp(&factors, kept, op, rows(&wide_gy), Some(to), Some(&mut d), Parallelism::Rayon, workspace).unwrap();
+    project(host, &factors, &mut d);
+
+    let plan = DevicePlan::new(stream, host).unwrap();
+    let factors = plan.upload(&factors).unwrap();
+    let (saved, gy) = (stream.upload(&saved).unwrap(), stream.upload(&gy).unwrap());
+    let run = |with_gx: bool, with_d: bool| {
+        let mut gx = stream.upload(&vec![E::store(7.0); n * batch]).unwrap();
+        let mut d = stream.zeros::<f32>(host.num_entries()).unwrap();
+        let rows = |x| cuda::Batch::rows(x, n).unwrap();
+        let kept = if from_input { cuda::Saved::Input(rows(&saved)) } else { cuda::Saved::Output(rows(&saved)) };
+        let to = cuda::BatchMut::rows(&mut gx, n).unwrap();
+        plan.apply_vjp(&factors, kept, op, rows(&gy), with_gx.then_some(to), with_d.then_some(&mut d)).unwrap();
+        (widen(&gx.download().unwrap()), d.download().unwrap())
+    };
+    let (gx_there, d_there) = run(true, true);
+    let what = format!("{name}, batch {batch}, {op:?}, from the input: {from_input}, {}", std::any::type_name::<E>());
+    let (gx_twice, d_twice) = run(true, true);
+    check_same(&format!("{what}, gx twice"), &gx_twice, &gx_there);
+    check_same(&format!("{what}, d twice"), &d_twice, &d_there);
+    check_same(&format!("{what}, d alone"), &run(false, true).1, &d_there);
+    let place = (E::store(1.0 + 1.0 / 128.0).load() - 1.0).min(1.0 / 256.0);
+    let size = gx.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    for (which, found) in [("gx", gx_there), ("gx alone", run(true, false).0)] {
+        for (at, (found, expected)) in found.iter().zip(&gx).enumerate() {
+            let bound = place * found.abs().max(expected.abs()) + size * 2.0f32.powi(-15);
+            assert!(
+                (found - expected).abs() <= bound,
+                "{what}, {which}, number {at}: {found:e}, expected {expected:e}"
+            );
+        }
+    }
+    let eps = 1.0 / (65536.0 * f32::EPSILON);
+    check_near(&format!("{what}, d"), &d_there, &d, 2.0 * eps) / eps
+}
+
+/// Through registers, where plans allow it, and through tiles.
+#[test]
+fn gradients_of_half_precision() {
+    let Some(stream) = stream() else { return };
+    let worst = std::sync::Mutex::new(0.0f32);
+    let cayley = |n, topology: &dyn Topology| Plan::<f32>::new(n, topology, Cayley).unwrap();
+    let mut all = plans();
+    all.push(("boft 2, 16 of 128", cayley(128, &Butterfly::boft(2, 16).unwrap())));
+    all.push(("boft 2, 32 of 4096", cayley(4096, &Butterfly::boft(2, 32).unwrap())));
+    all.push(("blocks of 48 of 96", cayley(96, &BlockDiagonal::new(48))));
+    let neumann = Plan::new(64, &Butterfly::boft(2, 16).unwrap(), CayleyNeumann { order: 3 }).unwrap();
+    all.push(("large, not orthogonal", neumann));
+    on_all(all, |name, host| {
+        side_by_side(
+            [(true, Op::None), (false, Op::None), (true, Op::Adjoint), (false, Op::Adjoint)],
+            |(from_input, op)| {
+                if from_input || host.is_exact() {
+                    let lost = match op {
+                        Op::None => half_gradient::<bf16>(&stream, name, &host, at_most(700), op, from_input),
+                        _ => half_gradient::<f16>(&stream, name, &host, 37, op, from_input),
+                    };
+                    let mut worst = worst.lock().unwrap();
+                    *worst = worst.max(lost);
+                }
+            },
+        );
+    });
+    println!("gradients of entries of half precision: {} of 2^-16", worst.into_inner().unwrap());
 }
 
 #[test]

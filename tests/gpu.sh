@@ -71,11 +71,28 @@ all_tests() {
     return $rc
 }
 
-sanitize() { # sanitize TOOL: a race is looked for ten times as long as a wrong address
+# With few vectors and small plans; a race is looked for ten times as long as a wrong address, so plan by plan, of each kind one.
+memcheck() {
+    PAPILIO_SMALL=1 compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 9 "$1" --test-threads=1
+}
+racecheck() {
+    local test plan rc=0
+    export PAPILIO_SMALL=1 PAPILIO_PLAN
+    for plan in 'classic 1024' 'boft 2, 32 of 256' 'boft 3, 16' 'boft 3, 4' 'blocks of 64' 'any 1009' 'not orthogonal'; do
+        for test in apply_has_the_bits_of_the_cpu gradients_are_those_of_the_cpu gradients_of_half_precision; do
+            PAPILIO_PLAN=$plan
+            echo "== $test: $plan"
+            compute-sanitizer --tool racecheck --report-api-errors no --error-exitcode 9 "$1" --exact "$test" --nocapture || rc=1
+        done
+    done
+    return $rc
+}
+export -f memcheck racecheck
+sanitize() { # sanitize TOOL
     local seconds=60
-    [[ $1 == memcheck ]] || seconds=110
+    [[ $1 == memcheck ]] || seconds=150
     if command -v compute-sanitizer >/dev/null; then
-        PAPILIO_SMALL=1 step "$seconds" "$1" compute-sanitizer --tool "$1" --report-api-errors no --error-exitcode 9 "$programs/cuda" --test-threads=1
+        step "$seconds" "$1" bash -c "$1 \"\$0\"" "$programs/cuda"
     else
         echo "$1: skipped, no compute-sanitizer here"
     fi

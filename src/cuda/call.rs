@@ -37,6 +37,13 @@ pub(super) enum Kernel {
         aligned: bool,
         transposed: bool,
     },
+    /// `apply_vjp` likewise.
+    ChainVjp {
+        stored: Stored,
+        aligned: bool,
+        transposed: bool,
+        wanted: Wanted,
+    },
     Vjp {
         tile: Tile,
         stored: Stored,

@@ -7,11 +7,14 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::call::{Argument, Call, Kernel, text};
-use super::program::{self, Program, Stored};
+use super::program::{self, Program, Stored, Wanted};
 use super::schedule::{Pass, Schedule};
-use super::verbs::Rows;
+use super::verbs::{Crew, Rows};
 
-const CHAIN: &str = include_str!("kernels/chain.cu");
+const PLACES: &str = include_str!("kernels/places.cuh");
+const CHAIN: &str = include_str!("kernels/chain.cuh");
+const APPLY: &str = include_str!("kernels/chain.cu");
+const VJP: &str = include_str!("kernels/chain_vjp.cu");
 const PACK: &str = include_str!("kernels/chain_pack.cu");
 
 /// Warps of a block of threads.
@@ -24,6 +27,9 @@ const FEWEST_BLOCKS: usize = 2048;
 /// Words that a thread holds for 16 vectors, at most: of a part, and of one more block.
 const MOST_WORDS: usize = 160;
 
+/// Words and sums that a thread holds for gradients, at most.
+const MOST_WORDS_AND_SUMS: usize = 192;
+
 /// How a schedule's passes go through registers.
 #[derive(Debug)]
 pub(super) struct Chain {
@@ -31,6 +37,8 @@ pub(super) struct Chain {
     tiles: usize,
     /// Words that a thread holds.
     words: usize,
+    /// Sums that a thread holds for gradients, if they go that way.
+    pub(super) sums: Option<usize>,
     stages: Vec<Stage>,
 }
 
@@ -60,7 +68,10 @@ impl Chain {
             return None;
         }
         let stages: Option<Vec<_>> = schedule.passes.iter().map(|pass| Stage::new(schedule, pass)).collect();
-        Some(Self { tiles, words: words(tiles), stages: stages? })
+        // Sixteen vectors and as many gradients, and the sums of all blocks.
+        let entries: usize = schedule.passes.iter().map(|pass| pass.count * pass.window * pass.window).sum();
+        let sums = Some(entries / 32).filter(|sums| schedule.length + sums <= MOST_WORDS_AND_SUMS);
+        Some(Self { tiles, words: words(tiles), sums, stages: stages? })
     }
 
     /// Blocks of threads that shall fit a multiprocessor side by side, with 128, 168 or 255 registers for a thread:
@@ -71,6 +82,19 @@ impl Chain {
             (0..=128, _) => 3,
             _ => 2,
         }
+    }
+
+    /// Likewise for gradients.
+    fn gradients_side_by_side(&self, schedule: &Schedule) -> usize {
+        match schedule.length + self.sums.unwrap_or(0) {
+            0..=128 => 3,
+            _ => 2,
+        }
+    }
+
+    /// What takes the gradients of vectors of half precision.
+    pub(super) fn crew(&self, schedule: &Schedule) -> Crew {
+        Crew { vectors: 16 * WARPS, slots: WARPS, side_by_side: self.gradients_side_by_side(schedule) }
     }
 }
 
@@ -118,16 +142,27 @@ impl Stage {
         Some(Self { eights, run, order, at, place })
     }
 
-    /// As constants and small functions.
-    fn describe(&self, name: &str, pass: &Pass, packed: usize, source: &mut String) {
-        let (b, count, run) = (pass.window, pass.count, self.run);
+    /// As constants and small functions. `packed`: where its entries start, as it acts and undone. `sums`: where its sums
+    /// start in a thread; `flipped`: it acts transposed.
+    fn describe(
+        &self,
+        name: &str,
+        pass: &Pass,
+        [packed, back]: [usize; 2],
+        sums: usize,
+        flipped: bool,
+        source: &mut String,
+    ) {
+        let (b, count, run, gradients) = (pass.window, pass.count, self.run, pass.gradients);
         _ = writeln!(
             source,
-            "struct {name} {{\n    enum {{ B = {b}, COUNT = {count}, RUN = {run}, PACKED = {packed} }};"
+            "struct {name} {{\n    enum {{ B = {b}, COUNT = {count}, RUN = {run}, PACKED = {packed}, PACKED_BACK = {back}, \
+             GRADIENTS = {gradients}, SUMS_AT = {sums} }};\n    static const bool FLIPPED = {flipped};"
         );
         let words = |all: &[u32]| all.iter().map(|word| *word as usize).collect::<Vec<_>>();
         for (kind, function, values, index) in [
             ("int", "eight(int w, int i)", self.eights.clone(), format!("w * {} + i", b / 8)),
+            ("unsigned", "order(int w, int i)", words(&self.order), format!("w * {} + i", b / run / 4)),
             ("unsigned", "at(int i)", words(&self.at), "i".into()),
             ("unsigned", "place(int i)", words(&self.place), "i".into()),
         ] {
@@ -137,7 +172,13 @@ impl Stage {
                 "    __device__ static inline constexpr {kind} {function} {{ {table}return table[{index}]; }}"
             );
         }
-        source.push_str("};\n");
+        // The words of eight neighbours: in memory, block after block.
+        _ = writeln!(
+            source,
+            "    __device__ static inline constexpr int word_of(bool outside, int w, int i) {{\n        \
+             return outside ? w * {} + i : eight(w, i);\n    }}\n}};",
+            b / 8
+        );
     }
 }
 
@@ -167,7 +208,11 @@ pub(super) fn apply<'a>(
     let aligned = x.aligned && y.aligned;
     Call {
         kernel: Kernel::Chain { stored, aligned, transposed },
-        program: text(move || program(schedule, chain, stored, aligned, transposed)),
+        program: text(move || {
+            let more = [("TILES", chain.tiles), ("SIDE_BY_SIDE", chain.side_by_side(stored))];
+            let source = program(schedule, chain, stored, aligned, transposed, &more) + APPLY;
+            Program { kernel: "apply", source }
+        }),
         blocks: blocks(x.batch.div_ceil(16 * chain.tiles * WARPS), schedule.parts()),
         threads: 32 * WARPS,
         shared: 0,
@@ -182,38 +227,93 @@ pub(super) fn apply<'a>(
     }
 }
 
-fn program(schedule: &Schedule, chain: &Chain, stored: Stored, aligned: bool, transposed: bool) -> Program {
+/// The adjoint of its derivative: gx ← op(Q)ᵀ gy, `slots` ← gradients of blocks, by as many blocks of threads for each
+/// part.
+pub(super) fn vjp<'a>(
+    schedule: &'a Schedule,
+    chain: &'a Chain,
+    stored: Stored,
+    transposed: bool,
+    wanted: Wanted,
+    slots: usize,
+    [saved, gy, gx]: [Rows; 3],
+) -> Call<'a> {
+    use Argument::{Buffer, Integer, Nothing};
+    let aligned = [saved, gy, gx].iter().all(|rows| rows.aligned);
+    Call {
+        kernel: Kernel::ChainVjp { stored, aligned, transposed, wanted },
+        program: text(move || {
+            let more = [
+                ("SIDE_BY_SIDE", chain.gradients_side_by_side(schedule)),
+                ("SUMS", chain.sums.unwrap_or(0)),
+                ("GRADIENTS_OF_PART", schedule.gradients),
+                ("FROM_INPUT", usize::from(wanted.from_input)),
+                ("HAS_GX", usize::from(wanted.gx)),
+            ];
+            let source = program(schedule, chain, stored, aligned, transposed, &more) + PLACES + VJP;
+            Program { kernel: "apply_vjp", source }
+        }),
+        blocks: slots * schedule.parts(),
+        threads: 32 * WARPS,
+        shared: 0,
+        arguments: Vec::from([
+            Buffer("saved"),
+            Integer(saved.stride as i64),
+            Buffer("gy"),
+            Integer(gy.stride as i64),
+            if wanted.gx { Buffer("gx") } else { Nothing },
+            Integer(gx.stride as i64),
+            Integer(gy.batch as i64),
+            Buffer("packed"),
+            Buffer("slots"),
+        ]),
+    }
+}
+
+/// What both begin with.
+fn program(
+    schedule: &Schedule,
+    chain: &Chain,
+    stored: Stored,
+    aligned: bool,
+    transposed: bool,
+    more: &[(&str, usize)],
+) -> String {
     let mut source = String::new();
     let constants = [
         ("STORED", stored as usize),
         ("N", schedule.length),
         ("PARTS", schedule.parts()),
         ("PACKED_PART", schedule.packed),
-        ("TILES", chain.tiles),
         ("WARPS", WARPS),
-        ("SIDE_BY_SIDE", chain.side_by_side(stored)),
         ("ALIGNED", usize::from(aligned)),
     ];
     define(&constants, &mut source);
+    define(more, &mut source);
     source.push_str(program::PRELUDE);
     source.push_str(program::NUMBERS);
     source.push_str(program::PRODUCTS);
-    let mut names = Vec::new();
+    let (mut names, mut sums) = (Vec::new(), 0);
     for (at, (stage, pass)) in chain.stages.iter().zip(&schedule.passes).enumerate() {
         let name = format!("Stage{at}");
-        let half = if transposed { pass.packed_len() / 2 } else { 0 };
-        stage.describe(&name, pass, pass.packed.unwrap_or(0) + half, &mut source);
+        let (packed, half) = (pass.packed.unwrap_or(0), pass.packed_len() / 2);
+        let [acts, back] = if transposed { [packed + half, packed] } else { [packed, packed + half] };
+        stage.describe(&name, pass, [acts, back], sums, transposed != pass.stages[0].adjoint, &mut source);
         names.push(name);
+        sums += pass.count * pass.window * pass.window / 32;
     }
+    let mut backwards = names.clone();
+    backwards.reverse();
     if transposed {
-        names.reverse();
+        std::mem::swap(&mut names, &mut backwards);
     }
-    let all = names.join(", ");
     _ = writeln!(source, "template <class... Stages> struct List {{}};");
-    _ = writeln!(source, "typedef {} First;\ntypedef {} Last;", names[0], names[names.len() - 1]);
-    _ = writeln!(source, "typedef List<{all}> Stages;");
+    _ = writeln!(source, "typedef {} First;\ntypedef {} Last;", names[0], backwards[0]);
+    for (name, all) in [("Stages", names), ("Backwards", backwards)] {
+        _ = writeln!(source, "typedef List<{}> {name};", all.join(", "));
+    }
     source.push_str(CHAIN);
-    Program { kernel: "apply", source }
+    source
 }
 
 /// `packed` ← `numbers` as tensor cores take them.
@@ -233,25 +333,18 @@ fn pack_program(schedule: &Schedule, stage: &Stage, pass: &Pass, at: usize) -> P
     let mut source = String::new();
     let constants = [
         ("STORED", 0),
-        ("B", pass.window),
-        ("COUNT", pass.count),
         ("NUMBERS", pass.numbers),
         ("PART", schedule.part()),
-        ("PACKED", pass.packed.unwrap_or(0)),
         ("PACKED_PART", schedule.packed),
-        ("RUN", stage.run),
         ("AT_START", usize::from(at == 0)),
         ("AT_END", usize::from(at + 1 == schedule.passes.len())),
         ("ADJOINT", usize::from(pass.stages[0].adjoint)),
     ];
     define(&constants, &mut source);
-    for text in [program::PRELUDE, program::NUMBERS, program::PRODUCTS] {
+    for text in [program::PRELUDE, program::NUMBERS, program::PRODUCTS, PLACES] {
         source.push_str(text);
     }
-    let order: Vec<_> = stage.order.iter().map(|word| *word as usize).collect();
-    let index = pass.window / stage.run / 4;
-    let table = program::array("table", &order);
-    _ = writeln!(source, "__device__ inline unsigned order(int w, int i) {{ {table}return table[w * {index} + i]; }}");
+    stage.describe("Stage", pass, [pass.packed.unwrap_or(0); 2], 0, false, &mut source);
     source.push_str(PACK);
     Program { kernel: "pack", source }
 }

@@ -43,6 +43,7 @@ mod buffer;
 mod call;
 mod chain;
 mod device;
+mod direct;
 mod driver;
 #[cfg(test)]
 mod emulation;

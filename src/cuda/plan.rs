@@ -84,7 +84,11 @@ impl DevicePlan {
             false => [1; 2],
         };
         let mut forward = Way::new(stream, plan, window)?;
-        forward.schedule.chain = forward.schedule.chain.filter(|_| tuning.tile.is_none()); // it has no tile
+        // Where vectors stay in registers there is no tile.
+        forward.schedule.chain = forward.schedule.chain.filter(|_| tuning.tile.is_none());
+        if let (Some(chain), Some(_)) = (&mut forward.schedule.chain, tuning.gradient_tile) {
+            chain.sums = None;
+        }
         let backward = match gradient_window == window {
             true => None,
             false => Some(Way::new(stream, plan, gradient_window)?),
@@ -270,7 +274,7 @@ impl DevicePlan {
         self.check("y", &y)?;
         check_length("batch of y", x.batch(), y.batch())?;
         x.check_apart("x and y", &y, true)?;
-        self.apply_at(factors, (x.shape(), x.address()), (y.shape(), y.address()), stored::<E>(), op)
+        self.apply_at(factors, (x.shape(), x.address()), (y.shape(), y.address()), stored::<E>(), transposes(op))
     }
 
     /// x ← op(Q) x.
@@ -282,7 +286,7 @@ impl DevicePlan {
         let x = x.as_batch();
         self.check("x", &x)?;
         let x = (x.shape(), x.address());
-        self.apply_at(factors, x, x, stored::<E>(), op)
+        self.apply_at(factors, x, x, stored::<E>(), transposes(op))
     }
 
     fn apply_at(
@@ -291,9 +295,9 @@ impl DevicePlan {
         (x, x_at): (Rows, u64),
         (y, y_at): (Rows, u64),
         stored: Stored,
-        op: Op,
+        transposed: bool,
     ) -> Result<()> {
-        let call = verbs::apply(&self.forward.schedule, self.tile(stored), stored, transposes(op), x, y);
+        let call = verbs::apply(&self.forward.schedule, self.tile(stored), stored, transposed, x, y);
         let (numbers, packed) = (factors.numbers.address(), factors.packed.address());
         let index = self.forward.index.address();
         let angles = factors.angles.address();
@@ -347,20 +351,20 @@ impl DevicePlan {
                 got: "a plan with other fixed blocks or approximate charts".into(),
             });
         }
+        let Some(d_factors) = d_factors else {
+            let Some(gx) = gx else { return Ok(()) };
+            let (from, to) = ((gy.shape(), gy.address()), (gx.shape(), gx.address()));
+            return self.apply_at(factors, from, to, stored::<E>(), !transposes(op));
+        };
         let (tile, way) = (self.gradient_tile.clone()?, self.backward());
         let numbers = factors.gradient_numbers.as_ref().unwrap_or(&factors.numbers);
         let multiprocessors = self.stream.device().multiprocessors();
-        let wanted = Wanted { from_input, gx: gx.is_some(), gradient: d_factors.is_some() };
+        let wanted = Wanted { from_input, gx: gx.is_some() };
         let size = verbs::sums(&way.schedule);
-        let scratch = self.stream.scratch::<f32>(match d_factors {
-            Some(_) => verbs::scratch(&way.schedule, tile, multiprocessors, gy.batch()),
-            None => 0,
-        })?;
+        let crew = verbs::crew(&way.schedule, tile, stored::<E>());
+        let scratch = self.stream.scratch::<f32>(verbs::scratch(&way.schedule, crew, multiprocessors, gy.batch()))?;
         let sums = scratch.len().saturating_sub(size);
-        let moments = self.stream.scratch::<f64>(match d_factors {
-            Some(_) => way.schedule.tangents.moments,
-            None => 0,
-        })?;
+        let moments = self.stream.scratch::<f64>(way.schedule.tangents.moments)?;
         let gradients = &self.gradients;
         let shapes = [kept.shape(), gy.shape(), gx.as_ref().map_or(gy.shape(), Batch::shape)];
         let calls = verbs::vjp(&way.schedule, tile, stored::<E>(), transposes(op), wanted, multiprocessors, shapes);
@@ -382,7 +386,8 @@ impl DevicePlan {
                 ("entry_numbers", gradients.numbers.address()),
                 ("order", gradients.order.address()),
                 ("stages", gradients.stages.address()),
-                ("d_factors", d_factors.map_or(0, |d| d.address())),
+                ("packed", factors.packed.address()),
+                ("d_factors", d_factors.address()),
             ],
         )
     }

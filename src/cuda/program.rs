@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::format;
 use std::string::String;
 
+use super::direct::Direct;
 use super::schedule::{Pass, Place, Schedule};
 use super::tile::Tile;
 
@@ -46,7 +47,7 @@ pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bo
     let eights = tile.chunk == 4 && tile.planes.is_multiple_of(2) && tile.threads.is_multiple_of(32);
     let tensor = stored != Stored::F32 && eights && schedule.packed > 0;
     let ends = |pass: Option<&Pass>| match pass {
-        Some(pass) if !(tensor && pass.packed.is_some()) => Direct::of(pass, schedule, stored, aligned),
+        Some(pass) if !(tensor && pass.packed.is_some()) => Direct::of(pass, schedule, tile, stored, aligned),
         _ => Direct::Not,
     };
     let [reads, writes] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
@@ -56,6 +57,7 @@ pub(super) fn apply(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bo
         tensor,
         angles,
         together: tile.together,
+        of_thread: tile.together,
         streamed: false,
         reloaded: false,
         tiles: 1,
@@ -82,6 +84,8 @@ struct Ways {
     tensor: bool,
     /// Planes of a thread at a time.
     together: usize,
+    /// Planes of a thread, at a time or one after the other.
+    of_thread: usize,
     /// Vectors leave the second-level cache to what is read again.
     streamed: bool,
     /// Stages act twice, first to last and back.
@@ -93,53 +97,9 @@ struct Ways {
     writes: Direct,
 }
 
-/// How the first pass reads vectors from the device's memory, or the last one writes them there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direct {
-    /// Through the tile.
-    Not,
-    /// Windows are runs of whole fours of neighbours.
-    Runs,
-    /// Neighbouring windows are neighbours in memory, at least 32 bytes of them.
-    SideBySide,
-    /// Windows are runs of whole eights of neighbours, in half precision.
-    Eights,
-}
-
 /// First and last, as they act.
 fn turned<T>(transposed: bool, [first, last]: [T; 2]) -> [T; 2] {
     if transposed { [last, first] } else { [first, last] }
-}
-
-impl Direct {
-    /// Each half of 32 bytes would be written by itself.
-    fn written(self, stored: Stored) -> Self {
-        if self == Direct::Runs && stored == Stored::F32 { Direct::Not } else { self }
-    }
-
-    fn of(pass: &Pass, schedule: &Schedule, stored: Stored, aligned: bool) -> Self {
-        let Place::Formula { windows, far, near, offsets } = &pass.place else { return Direct::Not };
-        if pass.is_wide() || pass.count * pass.window != schedule.length {
-            return Direct::Not;
-        }
-        let in_runs = |of: usize| {
-            let whole = |x: &usize| x.is_multiple_of(of);
-            whole(&pass.window)
-                && offsets.chunks(of).all(|run| whole(&run[0]) && run.iter().enumerate().all(|(i, o)| *o == run[0] + i))
-                && (whole(near) || pass.count == 1)
-                && (whole(far) || *windows == pass.count)
-        };
-        let least = if stored == Stored::F32 { 8 } else { 16 };
-        if aligned && stored != Stored::F32 && in_runs(8) {
-            Direct::Eights
-        } else if aligned && in_runs(4) {
-            Direct::Runs
-        } else if *near == 1 && *windows >= least {
-            Direct::SideBySide
-        } else {
-            Direct::Not
-        }
-    }
 }
 
 /// Of the adjoint of its derivative, what is there and what is wanted.
@@ -148,7 +108,6 @@ pub(super) struct Wanted {
     /// The input is saved, not the output.
     pub(super) from_input: bool,
     pub(super) gx: bool,
-    pub(super) gradient: bool,
 }
 
 /// The adjoint of the derivative of y = op(Q) x.
@@ -160,13 +119,14 @@ pub(super) fn vjp(
     transposed: bool,
     wanted: Wanted,
 ) -> Program {
-    let ends = |pass: Option<&Pass>| pass.map_or(Direct::Not, |pass| Direct::of(pass, schedule, stored, aligned));
+    let ends = |pass: Option<&Pass>| pass.map_or(Direct::Not, |pass| Direct::of(pass, schedule, tile, stored, aligned));
     // Backwards from the last pass.
     let [writes, reads] = turned(transposed, [ends(schedule.passes.first()), ends(schedule.passes.last())]);
     let ways = Ways {
         tensor: false,
         angles: false,
         together: 1,
+        of_thread: tile.together,
         streamed: true,
         reloaded: wanted.from_input,
         tiles: 2,
@@ -177,14 +137,12 @@ pub(super) fn vjp(
     let mut source = on_tiles(schedule, tile, stored, aligned, transposed, ways);
     let saved = if schedule.exact && !wanted.from_input { reads } else { Direct::Not };
     for (name, value) in [
-        ("L", tile.together),
         ("GRADIENTS_OF_PART", schedule.gradients),
         ("SIDE_BY_SIDE", tile.gradients_side_by_side(schedule)),
         ("SAVED_READS", saved as usize),
         ("EXACT", usize::from(schedule.exact)),
         ("FROM_INPUT", usize::from(wanted.from_input)),
         ("HAS_GX", usize::from(wanted.gx)),
-        ("HAS_GRADIENT", usize::from(wanted.gradient)),
     ] {
         _ = writeln!(source, "#define {name} {value}");
     }
@@ -332,6 +290,7 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
         ("C", chunk),
         ("PLANES", planes),
         ("K", ways.together),
+        ("L", ways.of_thread),
         ("STREAMED", usize::from(ways.streamed)),
         ("RELOADED", usize::from(ways.reloaded)),
         ("THREADS", threads),
@@ -357,18 +316,24 @@ fn on_tiles(schedule: &Schedule, tile: Tile, stored: Stored, aligned: bool, tran
     for text in [PRODUCTS, TENSOR, STAGES, WIDE] {
         source.push_str(text);
     }
+    let near = |at: usize| [at.wrapping_sub(1), at].map(|at| tile.is_near(schedule, at));
     let mut kept = 0;
     for (at, pass) in schedule.passes.iter().enumerate() {
-        describe(at, pass, kept, ways.angles, &mut source);
+        describe(at, pass, kept, ways.angles, near(at), &mut source);
         kept += pass.kept();
     }
-    let names: std::vec::Vec<_> = (0..schedule.passes.len()).map(|at| format!("Pass{at}")).collect();
-    _ = writeln!(source, "typedef List<{}> Passes;", names.join(", "));
+    // As they act, and the other way round.
+    let mut names: std::vec::Vec<_> = (0..schedule.passes.len()).map(|at| format!("Pass{at}")).collect();
+    let [first, second] = if transposed { ["Backwards", "Passes"] } else { ["Passes", "Backwards"] };
+    _ = writeln!(source, "typedef List<{}> {first};", names.join(", "));
+    names.reverse();
+    _ = writeln!(source, "typedef List<{}> {second};", names.join(", "));
     source
 }
 
-/// A pass as constants and small functions.
-fn describe(at: usize, pass: &Pass, kept: usize, angles: bool, source: &mut String) {
+/// A pass as constants and small functions. `near`: whether it exchanges with the pass before it, and with the next one,
+/// within warps.
+fn describe(at: usize, pass: &Pass, kept: usize, angles: bool, near: [bool; 2], source: &mut String) {
     let Pass { window, count, gradients, gradient_size, .. } = pass;
     let numbers = if angles { pass.angles } else { pass.numbers };
     _ = writeln!(
@@ -379,7 +344,8 @@ fn describe(at: usize, pass: &Pass, kept: usize, angles: bool, source: &mut Stri
         pass.is_wide(),
         pass.packed.is_some()
     );
-    _ = writeln!(source, "    static const bool EIGHTS = {};", pass.has_eights());
+    let (eights, [before, next]) = (pass.has_eights(), near);
+    _ = writeln!(source, "    static const bool EIGHTS = {eights}, NEAR_BEFORE = {before}, NEAR_NEXT = {next};");
     let index = "const unsigned short* __restrict__ index";
     match &pass.place {
         Place::Formula { windows, far, near, offsets } => {

@@ -94,6 +94,29 @@ impl Tile {
         (threads / self.threads).min(self.room(schedule, 2)).max(1)
     }
 
+    /// Whether pass number `at` and the next one exchange within warps: both have every coordinate of every plane, in the
+    /// same warp.
+    pub(super) fn is_near(&self, schedule: &Schedule, at: usize) -> bool {
+        let passes = [schedule.passes.get(at), schedule.passes.get(at.saturating_add(1))];
+        let [Some(pass), Some(next)] = passes else { return false };
+        let in_registers = |pass: &Pass| !pass.is_wide() && pass.window * pass.count == schedule.length;
+        if !in_registers(pass) || !in_registers(next) || !self.threads.is_multiple_of(32) {
+            return false;
+        }
+        let groups = self.planes / self.together;
+        let warps = |pass: &Pass| {
+            let mut warps = std::vec![0; groups * schedule.length];
+            for item in 0..pass.count * groups {
+                let (w, group) = (item % pass.count, item / pass.count);
+                for i in 0..pass.window {
+                    warps[group * schedule.length + schedule.coordinate(pass, w, i)] = item % self.threads / 32;
+                }
+            }
+            warps
+        };
+        warps(pass) == warps(next)
+    }
+
     /// Copies of the gradients that a block of threads has.
     pub(super) fn copies(&self) -> usize {
         self.planes / self.together

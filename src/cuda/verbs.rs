@@ -55,20 +55,42 @@ pub(super) fn apply(
     })
 }
 
-/// How many times the numbers the gradient of the entries is added up in, by the shape of the batch and of the tile, and
-/// by how many blocks of threads run at a time: the fewest that keep the device as busy as can be, but no more than
-/// there are tiles, nor than 1 GiB unless one is more.
-pub(super) fn slots(schedule: &Schedule, tile: Tile, multiprocessors: usize, batch: usize) -> usize {
-    let bytes = (4 * tile.copies() * sums(schedule)).max(1);
-    let (parts, resident) = (schedule.parts(), multiprocessors * tile.gradients_side_by_side(schedule));
+/// Of a block of threads that takes gradients: the vectors that it takes at a time, the slots that it fills, and how many of
+/// them run side by side on a multiprocessor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Crew {
+    pub(super) vectors: usize,
+    pub(super) slots: usize,
+    pub(super) side_by_side: usize,
+}
+
+/// Whether gradients stay in registers.
+fn gradient_chain(schedule: &Schedule, stored: Stored) -> Option<&chain::Chain> {
+    schedule.chain.as_ref().filter(|chain| stored != Stored::F32 && chain.sums.is_some())
+}
+
+pub(super) fn crew(schedule: &Schedule, tile: Tile, stored: Stored) -> Crew {
+    match gradient_chain(schedule, stored) {
+        Some(chain) => chain.crew(schedule),
+        None => {
+            Crew { vectors: tile.vectors(), slots: tile.copies(), side_by_side: tile.gradients_side_by_side(schedule) }
+        }
+    }
+}
+
+/// How many crews take the gradients of each part, by the shape of the batch and by how many run at a time: the fewest that
+/// keep the device as busy as can be, but no more than have vectors, nor than fill 1 GiB unless one does.
+pub(super) fn crews(schedule: &Schedule, crew: Crew, multiprocessors: usize, batch: usize) -> usize {
+    let bytes = (4 * crew.slots * sums(schedule)).max(1);
+    let (parts, resident) = (schedule.parts(), multiprocessors * crew.side_by_side);
     // The share of the device that works, in the mean; as many as run at a time, or in two, three or four turns.
-    let share = |slots: usize| {
-        let blocks = slots * parts;
+    let share = |crews: usize| {
+        let blocks = crews * parts;
         blocks as f64 / blocks.next_multiple_of(resident) as f64
     };
     let turns = (1..=4).map(|turns| (turns * resident / parts).max(1));
-    let slots = turns.reduce(|best, more| if share(more) > 1.05 * share(best) { more } else { best }).unwrap_or(1);
-    slots.min(batch.div_ceil(tile.vectors())).min((1 << 30) / bytes).max(1)
+    let crews = turns.reduce(|best, more| if share(more) > 1.05 * share(best) { more } else { best }).unwrap_or(1);
+    crews.min(batch.div_ceil(crew.vectors)).min((1 << 30) / bytes).max(1)
 }
 
 /// Sums over the batch that gradients are made of.
@@ -77,11 +99,11 @@ pub(super) fn sums(schedule: &Schedule) -> usize {
 }
 
 /// Numbers of scratch memory for the slots, and for their sum behind them.
-pub(super) fn scratch(schedule: &Schedule, tile: Tile, multiprocessors: usize, batch: usize) -> usize {
-    (slots(schedule, tile, multiprocessors, batch) * tile.copies() + 1) * sums(schedule)
+pub(super) fn scratch(schedule: &Schedule, crew: Crew, multiprocessors: usize, batch: usize) -> usize {
+    (crews(schedule, crew, multiprocessors, batch) * crew.slots + 1) * sums(schedule)
 }
 
-/// The adjoint of its derivative: gx ← op(Q)ᵀ gy, `slots` ← gradients of windows.
+/// The adjoint of its derivative: gx ← op(Q)ᵀ gy, if wanted, `slots` ← gradients of windows.
 pub(super) fn vjp(
     schedule: &Schedule,
     tile: Tile,
@@ -93,14 +115,14 @@ pub(super) fn vjp(
 ) -> Vec<Call<'_>> {
     use Argument::{Buffer, Integer, Nothing};
     let mut calls = Vec::new();
-    if gy.batch > 0 && (wanted.gx || wanted.gradient) {
+    if gy.batch > 0 {
+        let crew = crew(schedule, tile, stored);
+        let crews = crews(schedule, crew, multiprocessors, gy.batch);
         let aligned = [saved, gy, gx].iter().all(|rows| rows.aligned) && schedule.length.is_multiple_of(4);
-        let slots = slots(schedule, tile, multiprocessors, gy.batch);
-        let optional = |there: bool, name| if there { Buffer(name) } else { Nothing };
-        calls.push(Call {
+        let on_tiles = || Call {
             kernel: Kernel::Vjp { tile, stored, aligned, transposed, wanted },
             program: text(move || program::vjp(schedule, tile, stored, aligned, transposed, wanted)),
-            blocks: slots * schedule.parts(),
+            blocks: crews * schedule.parts(),
             threads: tile.threads,
             shared: tile.shared(schedule, 2),
             arguments: Vec::from([
@@ -108,17 +130,21 @@ pub(super) fn vjp(
                 Integer(saved.stride as i64),
                 Buffer("gy"),
                 Integer(gy.stride as i64),
-                optional(wanted.gx, "gx"),
+                if wanted.gx { Buffer("gx") } else { Nothing },
                 Integer(gx.stride as i64),
                 Integer(gy.batch as i64),
                 Buffer("numbers"),
                 Buffer("index"),
-                optional(wanted.gradient, "slots"),
+                Buffer("slots"),
             ]),
+        };
+        calls.push(match gradient_chain(schedule, stored) {
+            Some(chain) => chain::vjp(schedule, chain, stored, transposed, wanted, crews, [saved, gy, gx]),
+            None => on_tiles(),
         });
         let size = sums(schedule);
-        if wanted.gradient && size > 0 {
-            let many = slots * tile.copies();
+        if size > 0 {
+            let many = crews * crew.slots;
             let arguments = [Buffer("slots"), Integer(size as i64), Integer(many as i64), Buffer("sums")];
             calls.push(threads_of_256("add_slots", size, Vec::from(arguments)));
             calls.extend(add_gradients(schedule, transposed));

@@ -125,6 +125,16 @@ static float shuffle(float x, int bit) {
     return __uint_as_float(other);
 }
 
+// movmatrix: eight rows of eight numbers of 16 bits, of which thread 4g + t has two of row g, the other way round.
+static unsigned transpose(unsigned x) {
+    const unsigned warp = running / 32, lane = running % 32, g = lane / 4, t = lane % 4;
+    held[warp][lane][0] = x;
+    __syncwarp();
+    const unsigned low = held[warp][2 * t * 4 + g / 2][0], high = held[warp][(2 * t + 1) * 4 + g / 2][0];
+    __syncwarp();
+    return g % 2 ? low >> 16 | (high & 0xffff0000u) : (low & 0xffff) | high << 16;
+}
+
 struct Value {
     int64_t integer;
     void* pointer;
@@ -170,34 +180,34 @@ static void run_block(unsigned threads, size_t shared, bool down) {
         f.state = Fiber::RUNS;
         makecontext(&f.context, enter, 0);
     }
+    const unsigned warps = (threads + 31) / 32;
     for (;;) {
         unsigned done = 0, waiting = 0;
-        for (unsigned k = 0; k < threads; k++) {
-            running = down ? threads - 1 - k : k;
-            if (fibers[running].state == Fiber::RUNS) {
-                threadIdx.x = running;
-                swapcontext(&scheduler, &fibers[running].context);
+        // A warp goes on for as long as it can before the next one moves: so what only looks as if all had waited shows.
+        for (unsigned v = 0; v < warps; v++) {
+            const unsigned first = 32 * (down ? warps - 1 - v : v), last = first + 32 < threads ? first + 32 : threads;
+            for (unsigned at_warp = 32; at_warp == 32;) {
+                at_warp = 0;
+                for (unsigned k = 0; k < last - first; k++) {
+                    running = down ? last - 1 - k : first + k;
+                    if (fibers[running].state == Fiber::AT_WARP) fibers[running].state = Fiber::RUNS;
+                    if (fibers[running].state != Fiber::RUNS) continue;
+                    threadIdx.x = running;
+                    swapcontext(&scheduler, &fibers[running].context);
+                    at_warp += fibers[running].state == Fiber::AT_WARP;
+                }
             }
-            done += fibers[running].state == Fiber::DONE;
-            waiting += fibers[running].state == Fiber::AT_BLOCK;
+            for (unsigned t = first; t < last; t++) {
+                done += fibers[t].state == Fiber::DONE;
+                waiting += fibers[t].state == Fiber::AT_BLOCK;
+            }
         }
         if (done == threads) break;
-        if (waiting == threads) {
-            for (unsigned t = 0; t < threads; t++) fibers[t].state = Fiber::RUNS;
-            continue;
-        }
-        bool moved = false;
-        for (unsigned first = 0; first < threads; first += 32) {
-            unsigned at_warp = 0;
-            for (unsigned t = first; t < first + 32 && t < threads; t++) at_warp += fibers[t].state == Fiber::AT_WARP;
-            if (at_warp != 32) continue;
-            for (unsigned t = first; t < first + 32; t++) fibers[t].state = Fiber::RUNS;
-            moved = true;
-        }
-        if (!moved) {
+        if (waiting < threads) {
             fprintf(stderr, "%u threads done and %u at a barrier, of %u\n", done, waiting, threads);
             exit(2);
         }
+        for (unsigned t = 0; t < threads; t++) fibers[t].state = Fiber::RUNS;
     }
     free(shared_memory);
 }

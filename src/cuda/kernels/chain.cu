@@ -1,253 +1,20 @@
-// y = Q x, or Qᵀ x, for vectors of half precision where all stages have blocks of 16, 32, 48 or 64: tensor cores, with
-// vectors in registers from reading to writing. x and y may be the same.
-//
-// A warp takes 16·TILES vectors of one part. Vectors are the rows of mma.m16n8k16, coordinates its columns: of 16 rows
-// and eight columns thread 4g + t has rows g and g + 8, columns 2t and 2t + 1, and this is also half of what it has of
-// 16 rows and 16 columns of the next product. So what a stage gives is where the next one takes it. A thread's numbers
-// of a row are words of two; between stages word i holds coordinates 8i + 2t and 8i + 2t + 1.
-//
-// Which coordinates the first stage reads from and the last one writes to these places is free, as its entries are packed
-// likewise (chain_pack.cu): each thread has as many of every block, in runs of RUN neighbours, and four threads' runs lie
-// side by side in memory. For number G of these fours S::at(G) has in byte t the run of thread t, and S::place(G) the
-// place of its registers.
+// y = Q x, or Qᵀ x, in registers (chain.cuh). x and y may be the same. A warp takes TILES sixteens of vectors.
 
-// Words of TILES·16 rows: numbers as bfloat16, and what they lose by it.
-struct Words {
-    word high[TILES][2][N / 8], rest[TILES][2][N / 8];
-};
-
-// A thread's vectors: rows 16m + 8h + g from `first` on, of which `left` are the warp's, in one part; t of four.
-struct Place {
-    unsigned part, g, t;
-    long long first;
-    int left;
-};
+// A stage and those after it; y is what they give.
+template <bool FIRST, class S, class... Rest>
+__device__ inline void stages(List<S, Rest...>, const Words<TILES>& x, Words<TILES>& y, const uint4* __restrict__ packed) {
+    constexpr bool last = sizeof...(Rest) == 0;
+    Words<TILES> between;
+    Words<TILES>& next = last ? y : between;
+#pragma unroll
+    for (int w = 0; w < S::COUNT; w++) block<S, S::PACKED, FIRST, last, 0>(w, x, next, packed);
+    if constexpr (!last) stages<false>(List<Rest...>(), between, y, packed);
+}
 
 __device__ inline Place place(unsigned thread, unsigned block, unsigned tile, long long batch) {
     const long long first = ((long long)tile * WARPS + thread / 32) * (16 * TILES);
     const int left = first >= batch ? 0 : batch - first < 16 * TILES ? int(batch - first) : 16 * TILES;
     return {block % PARTS, thread % 32 / 4, thread % 4, first, left};
-}
-
-// Left alone, the compiler writes word by word.
-__device__ inline void store(const word (&x)[4], stored* to) {
-#ifdef EMULATED
-    *reinterpret_cast<uint4*>(to) = {x[0], x[1], x[2], x[3]};
-#else
-    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
-        ::"l"(to), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]) : "memory");
-#endif
-}
-__device__ inline void store(const word (&x)[2], stored* to) {
-#ifdef EMULATED
-    *reinterpret_cast<uint2*>(to) = {x[0], x[1]};
-#else
-    asm volatile("st.global.v2.b32 [%0], {%1, %2};"
-        ::"l"(to), "r"(x[0]), "r"(x[1]) : "memory");
-#endif
-}
-
-// RUN neighbours of a row, as words; the first-level cache is for entries. PIECE: as many as are loaded at once.
-template <int RUN> struct Run {
-    enum { PIECE = ALIGNED ? RUN : 1 };
-    __device__ static inline void get(const stored* from, word (&x)[RUN / 2]) {
-        if constexpr (PIECE == 8) {
-#ifdef EMULATED
-            const uint4 four = *reinterpret_cast<const uint4*>(from);
-            x[0] = four.x;
-            x[1] = four.y;
-            x[2] = four.z;
-            x[3] = four.w;
-#else
-            asm volatile("ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];"
-                : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "l"(from) : "memory");
-#endif
-        } else if constexpr (PIECE == 4) {
-#ifdef EMULATED
-            const uint2 two = *reinterpret_cast<const uint2*>(from);
-            x[0] = two.x;
-            x[1] = two.y;
-#else
-            asm volatile("ld.global.L1::no_allocate.v2.b32 {%0, %1}, [%2];"
-                : "=r"(x[0]), "=r"(x[1]) : "l"(from) : "memory");
-#endif
-        } else {
-#pragma unroll
-            for (int i = 0; i < RUN; i += 2) x[i / 2] = from[i] | word(from[i + 1]) << 16;
-        }
-    }
-    __device__ static inline void put(const word (&x)[RUN / 2], stored* to, bool there) {
-        if constexpr (PIECE > 1) {
-            if (there) store(x, to);
-        } else {
-#pragma unroll
-            for (int i = 0; i < RUN; i++)
-                if (there) to[i] = stored(x[i / 2] >> i % 2 * 16);
-        }
-    }
-};
-
-// Which threads t have registers R in number G of fours, as bits.
-template <class S> __device__ inline constexpr unsigned threads_of(int G, int R) {
-    unsigned threads = 0;
-    for (int t = 0; t < 4; t++) threads |= (S::place(G) >> 8 * t & 255) == unsigned(R) ? 1u << t : 0u;
-    return threads;
-}
-
-// What the first stage takes.
-template <class S> __device__ inline void read(Words& x, const stored* vectors, long long stride, const Place& place) {
-    const int runs = N / 4 / S::RUN, words = S::RUN / 2;
-    const unsigned t = place.t;
-    const stored* rows = vectors + place.first * stride + place.part * N;
-    word read[runs][TILES][2][words];
-    // Zero, which the compiler does not know. So it brings numbers from where they were loaded to where products take
-    // them once, not for every product.
-    const word nothing = threadIdx.y;
-#pragma unroll
-    for (int G = 0; G < runs; G++) {
-        const unsigned offset = (S::at(G) >> 8 * t & 255) * S::RUN;
-#pragma unroll
-        for (int m = 0; m < TILES; m++)
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                const int row = 16 * m + 8 * h + place.g;
-                // Behind the last vector that one again.
-                Run<S::RUN>::get(rows + (row < place.left ? row : place.left - 1) * stride + offset, read[G][m][h]);
-            }
-    }
-#pragma unroll
-    for (int R = 0; R < runs; R++)
-#pragma unroll
-        for (int n = 0; n < TILES * 2 * words; n++) {
-            const int m = n / (2 * words), h = n / words % 2, i = n % words;
-            word both = 0;
-            bool found = false;
-#pragma unroll
-            for (int G = 0; G < runs; G++) {
-                const unsigned threads = threads_of<S>(G, R);
-                if (threads != 0) {
-                    both = !found || (threads >> t & 1) ? read[G][m][h][i] : both;
-                    found = true;
-                }
-            }
-#if STORED == 1
-            x.high[m][h][R * words + i] = both | nothing;
-            x.rest[m][h][R * words + i] = 0;
-#else
-            const float low = load(stored(both & 0xffff)), high = load(stored(both >> 16));
-            x.high[m][h][R * words + i] = two(low, high);
-            x.rest[m][h][R * words + i] = two_rests(low, high, x.high[m][h][R * words + i]);
-#endif
-        }
-}
-
-// What the last one gave.
-template <class S> __device__ inline void write(const Words& y, stored* vectors, long long stride, const Place& place) {
-    const int runs = N / 4 / S::RUN, words = S::RUN / 2;
-    const unsigned t = place.t;
-    stored* rows = vectors + place.first * stride + place.part * N;
-#pragma unroll
-    for (int G = 0; G < runs; G++) {
-        const unsigned offset = (S::at(G) >> 8 * t & 255) * S::RUN;
-#pragma unroll
-        for (int m = 0; m < TILES; m++)
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                word run[words] = {};
-                bool found = false;
-#pragma unroll
-                for (int R = 0; R < runs; R++) {
-                    const unsigned threads = threads_of<S>(G, R);
-                    if (threads != 0) {
-#pragma unroll
-                        for (int i = 0; i < words; i++)
-                            run[i] = !found || (threads >> t & 1) ? y.high[m][h][R * words + i] : run[i];
-                        found = true;
-                    }
-                }
-                const int row = 16 * m + 8 * h + place.g;
-                Run<S::RUN>::put(run, rows + row * stride + offset, row < place.left);
-            }
-    }
-}
-
-// Two numbers as they are stored.
-__device__ inline word two_stored(float low, float high) {
-#if STORED == 1
-    return two(low, high);
-#elif defined(EMULATED)
-    return word(store(low)) | word(store(high)) << 16;
-#else
-    word both;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-    return both;
-#endif
-}
-
-// Not as constants: these the compiler would read once for all steps, for which registers would not do.
-__device__ inline uint4 entries_at(const uint4* from) {
-#ifdef EMULATED
-    return *from;
-#else
-    uint4 x;
-    asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "l"(from));
-    return x;
-#endif
-}
-
-// A stage. FIRST: words are as they were read, of which bfloat16 has no rests; LAST: they are going to be written.
-template <class S, bool FIRST, bool LAST>
-__device__ inline void stage(const Words& x, Words& y, const uint4* __restrict__ packed) {
-#pragma unroll
-    for (int w = 0; w < S::COUNT; w++)
-#pragma unroll
-        for (int j = 0; j < S::B / 8; j++) {
-            float d[TILES][4] = {};
-#pragma unroll
-            for (int k = 0; k < S::B / 16; k++) {
-                const uint4 both = entries_at(packed + S::PACKED + ((w * (S::B / 8) + j) * (S::B / 16) + k) * 32);
-                const word entries[2] = {both.x, both.y}, rests[2] = {both.z, both.w};
-                const int first = FIRST ? w * (S::B / 8) + 2 * k : S::eight(w, 2 * k);
-                const int second = FIRST ? first + 1 : S::eight(w, 2 * k + 1);
-                uint4 high[TILES];
-#pragma unroll
-                for (int m = 0; m < TILES; m++)
-                    high[m] = {x.high[m][0][first], x.high[m][1][first], x.high[m][0][second], x.high[m][1][second]};
-#pragma unroll
-                for (int m = 0; m < TILES; m++) multiply(d[m], high[m], rests);
-                if (!FIRST || STORED != 1) {
-#pragma unroll
-                    for (int m = 0; m < TILES; m++) {
-                        const uint4 rest = {
-                            x.rest[m][0][first], x.rest[m][1][first], x.rest[m][0][second], x.rest[m][1][second]};
-                        multiply(d[m], rest, entries);
-                    }
-                }
-#pragma unroll
-                for (int m = 0; m < TILES; m++) multiply(d[m], high[m], entries);
-            }
-            const int at = LAST ? w * (S::B / 8) + j : S::eight(w, j);
-#pragma unroll
-            for (int m = 0; m < TILES; m++)
-#pragma unroll
-                for (int h = 0; h < 2; h++) {
-                    const float low = d[m][2 * h], high = d[m][2 * h + 1];
-                    y.high[m][h][at] = LAST ? two_stored(low, high) : two(low, high);
-                    y.rest[m][h][at] = LAST ? 0 : two_rests(low, high, y.high[m][h][at]);
-                }
-        }
-}
-
-// And those after it; y is what they give.
-template <bool FIRST, class S, class... Rest>
-__device__ inline void stages(List<S, Rest...>, const Words& x, Words& y, const uint4* __restrict__ packed) {
-    if constexpr (sizeof...(Rest) == 0) {
-        stage<S, FIRST, true>(x, y, packed);
-    } else {
-        Words between;
-        stage<S, FIRST, false>(x, between, packed);
-        stages<false>(List<Rest...>(), between, y, packed);
-    }
 }
 
 // A block of threads goes through the batch in steps: entries that one step has read are in the first-level cache for
@@ -259,10 +26,16 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, SIDE_BY_SIDE) apply(
         const Place reads = place(threadIdx.x, blockIdx.x, tile, batch);
         if (reads.left <= 0) return; // all of the warp
         const uint4* entries = packed + (long long)reads.part * PACKED_PART + threadIdx.x % 32;
-        Words from, to;
-        read<First>(from, x, x_stride, reads);
+        Loaded<First> loaded[TILES];
+        Words<TILES> from, to;
+#pragma unroll
+        for (int m = 0; m < TILES; m++) load<First, false>(loaded[m], m, x, x_stride, reads);
+#pragma unroll
+        for (int m = 0; m < TILES; m++) arrange(from, m, loaded[m], reads);
         stages<true>(Stages(), from, to, entries);
         // The same again, for all the compiler knows another (y is 0): so it keeps none of it in registers meanwhile.
-        write<Last>(to, y, y_stride, place(threadIdx.x | threadIdx.y, blockIdx.x | blockIdx.y, tile, batch));
+        const Place writes = place(threadIdx.x | threadIdx.y, blockIdx.x | blockIdx.y, tile, batch);
+#pragma unroll
+        for (int m = 0; m < TILES; m++) write<Last>(to, m, m, y, y_stride, writes);
     }
 }

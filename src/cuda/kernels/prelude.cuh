@@ -14,6 +14,14 @@ template <class A> __device__ inline const A* forget(const A* p) {
     return p;
 }
 
+// Eight rows of eight numbers of 16 bits, of which thread 4g + t of the warp has numbers 2t and 2t + 1 of row g: and then
+// those of rows 2t and 2t + 1 in column g.
+__device__ inline unsigned transpose(unsigned x) {
+    unsigned y;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+    return y;
+}
+
 // The number that the thread of the warp has whose number differs in this bit.
 __device__ inline float shuffle(float x, int bit) { return __shfl_xor_sync(0xffffffffu, x, bit); }
 #endif

@@ -71,8 +71,8 @@ __device__ inline void stages(List<S, Rest...>, Chunk (&x)[P::WINDOW][K], const 
 }
 
 // Vectors in device memory, for a first pass that reads them and a last one that writes them: those of a tile, of which
-// `left` are there. 0: through the tile; 1: windows are runs of fours; 2: neighbouring windows are neighbours in memory; 3: windows are
-// runs of eights, in half precision.
+// `left` are there. 0: through the tile; 1: windows are runs of fours; 2: neighbouring windows are neighbours in memory; 3:
+// windows are runs of eights, in half precision; 4: as 2, but read in words, in half precision.
 struct Outside {
     const stored* x;
     long long x_stride;
@@ -81,12 +81,40 @@ struct Outside {
     int left;
 };
 
+// The window of a thread, of those of a pass. Where they are exchanged (4), of eight threads number k and 4 + k have
+// neighbours: a thread reads both of one vector, a word, and what the warp then has is transposed, so that each has its own
+// coordinate of two vectors.
+template <int READS> __device__ inline unsigned window_of(unsigned n) {
+    return READS == 4 ? (n & ~7u) + n % 4 * 2 + n / 4 % 2 : n;
+}
+
+// The word that this thread reads: of two vectors number v, c behind the first coordinate of 32 windows.
+struct Two {
+    int v, c;
+};
+__device__ inline Two two_of(unsigned lane) { return {int(lane / 4 % 2), int(lane % 4 * 8 + lane / 8 * 2)}; }
+
 // ZEROS: behind the last vector, or that vector again.
 template <class P, int READS, bool ZEROS>
 __device__ inline void take(Chunk (&x)[P::WINDOW][K], unsigned w, int group, const Outside& o) {
 #pragma unroll
     for (int p = 0; p < K; p++) {
         const int row = (group + p * (PLANES / K)) * C;
+        if constexpr (READS == 4) {
+            const Two two = two_of(thread() % 32);
+#pragma unroll
+            for (int v = 0; v < C; v += 2) {
+                const int mine = row + v + two.v;
+                const stored* from = o.x + (mine < o.left ? mine : o.left - 1) * o.x_stride + P::first(w & ~31u) + two.c;
+#pragma unroll
+                for (int i = 0; i < P::WINDOW; i++) {
+                    word both = read(reinterpret_cast<const word*>(from + P::offset(i)));
+                    if (ZEROS && mine >= o.left) both = 0;
+                    unpack(transpose(both), x[i][p].v[v], x[i][p].v[v + 1]);
+                }
+            }
+            continue;
+        }
         const stored* from = o.x + (ZEROS || row < o.left ? row : o.left - 1) * o.x_stride + P::first(w);
 #pragma unroll
         for (int v = 0; v < C; v++) {
@@ -159,7 +187,7 @@ template <class P, bool T, bool WIDE, int READS, int WRITES> struct Pass {
         for (unsigned n = 0; n < (items + THREADS - 1) / THREADS; n++) {
             const unsigned item = thread() + n * THREADS;
             if (items % THREADS != 0 && item >= items) break;
-            const unsigned w = item % P::COUNT, group = item / P::COUNT;
+            const unsigned w = window_of<READS>(item % P::COUNT), group = item / P::COUNT;
             Chunk* planes = tile + group * ROWS;
             Chunk x[P::WINDOW][K];
             unsigned at[P::WINDOW];
@@ -187,8 +215,18 @@ template <class P, bool T, bool WIDE, int READS, int WRITES> struct Pass {
     }
 };
 
-// Passes before number `limit`, or all; between two of them all threads wait. DIRECT: the first reads from outside and
-// the last writes there, as far as FIRST_READS and LAST_WRITES say so.
+// Between two passes threads wait for those from which they get numbers: where these are all of their own warp (NEAR),
+// only for them.
+template <bool NEAR> __device__ inline void meet() {
+    if (NEAR) {
+        __syncwarp();
+    } else {
+        __syncthreads();
+    }
+}
+
+// Passes as they act: those before number `limit`, or all. DIRECT: the first reads from outside and the last writes there,
+// as far as FIRST_READS and LAST_WRITES say so.
 template <bool T, bool DIRECT>
 __device__ inline void passes(
     List<>, Chunk*, const float* __restrict__, const uint4* __restrict__, const unsigned short* __restrict__, int, const Outside&) {}
@@ -197,7 +235,6 @@ template <bool T, bool DIRECT, class P, class... Rest>
 __device__ inline void passes(
     List<P, Rest...>, Chunk* tile, const float* __restrict__ numbers, const uint4* __restrict__ packed,
     const unsigned short* __restrict__ index, int limit, const Outside& outside) {
-    if (T) passes<T, DIRECT>(List<Rest...>(), tile, numbers, packed, index, limit, outside);
     if (T ? P::AT > limit : P::AT < limit) {
         constexpr int first = T ? PASSES - 1 : 0, last = PASSES - 1 - first;
         constexpr int reads = DIRECT && P::AT == first ? FIRST_READS : 0, writes = DIRECT && P::AT == last ? LAST_WRITES : 0;
@@ -207,7 +244,7 @@ __device__ inline void passes(
         else
 #endif
             Pass<P, T, P::WIDE, reads, writes>::run(tile, numbers, index, outside);
-        if (!writes) __syncthreads();
+        if (!writes) meet<K == L && (T ? P::NEAR_BEFORE : P::NEAR_NEXT)>();
     }
-    if (!T) passes<T, DIRECT>(List<Rest...>(), tile, numbers, packed, index, limit, outside);
+    passes<T, DIRECT>(List<Rest...>(), tile, numbers, packed, index, limit, outside);
 }

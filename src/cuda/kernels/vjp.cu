@@ -2,7 +2,7 @@
 // and to the gradient of every entry. Where blocks are not orthogonal (EXACT 0) no stage can be undone: each pass is
 // one stage, and its input is computed from x again.
 //
-// FROM_INPUT: `saved` is x, not y. HAS_GX, HAS_GRADIENT: what is wanted. A part of the vector and a slot belong to a
+// FROM_INPUT: `saved` is x, not y. HAS_GX: ∂x is wanted. A part of the vector and a slot belong to a
 // block of threads: it takes every so many-th tile and adds its gradients, in this order, to the slot. A thread takes
 // its window of L planes, one after the other, and keeps the sums; threads that have the same window of other planes
 // have a copy of the slot each, COPIES.
@@ -40,20 +40,18 @@ __device__ inline void stage_back(
         stage<P, S, !T>(a, numbers, w);
         stage<P, S, !T>(g, numbers, w);
     }
-    if (HAS_GRADIENT) {
 #pragma unroll
-        for (int q = 0; q < S::BLOCKS; q++) {
-            int e = S::GRADIENT + q * S::SIZE;
+    for (int q = 0; q < S::BLOCKS; q++) {
+        int e = S::GRADIENT + q * S::SIZE;
 #pragma unroll
-            for (int i = 0; i < S::B; i++)
+        for (int i = 0; i < S::B; i++)
 #pragma unroll
-                for (int k = EXACT ? i + 1 : 0; k < S::B; k++, e++)
+            for (int k = EXACT ? i + 1 : 0; k < S::B; k++, e++)
 #pragma unroll
-                    for (int v = 0; v < C; v++) {
-                        sums[e] = __fmaf_rn(l[S::at(q, i)][0].v[v], r[S::at(q, k)][0].v[v], sums[e]);
-                        if (EXACT) sums[e] = __fmaf_rn(-l[S::at(q, k)][0].v[v], r[S::at(q, i)][0].v[v], sums[e]);
-                    }
-        }
+                for (int v = 0; v < C; v++) {
+                    sums[e] = __fmaf_rn(l[S::at(q, i)][0].v[v], r[S::at(q, k)][0].v[v], sums[e]);
+                    if (EXACT) sums[e] = __fmaf_rn(-l[S::at(q, k)][0].v[v], r[S::at(q, i)][0].v[v], sums[e]);
+                }
     }
     if (!EXACT) stage<P, S, !T>(g, numbers, w);
 }
@@ -61,7 +59,7 @@ __device__ inline void stage_back(
 // Of one plane only: the slot is added to stage by stage, so that no sum waits.
 template <class P, class S>
 __device__ inline void add_stage(const float (&sums)[P::SIZE], float* slot, unsigned w, bool begins) {
-    if (HAS_GRADIENT && L == 1) add<P>(sums, S::GRADIENT, S::GRADIENT + S::BLOCKS * S::SIZE, slot, w, begins);
+    if (L == 1) add<P>(sums, S::GRADIENT, S::GRADIENT + S::BLOCKS * S::SIZE, slot, w, begins);
 }
 
 template <class P, bool T>
@@ -91,13 +89,13 @@ struct Outsides {
 
 template <class P, bool T, bool WIDE> struct Back {
     static constexpr int first = T ? 0 : PASSES - 1, last = PASSES - 1 - first;
+    static constexpr int reads_a = P::AT == first ? SAVED_READS : 0, reads_g = P::AT == first ? FIRST_READS : 0;
+    static constexpr int writes = HAS_GX && P::AT == last ? LAST_WRITES : 0;
 
     // The window of one plane.
     __device__ static inline void plane(
         Chunk* a_tile, Chunk* g_tile, const float* __restrict__ numbers, float (&sums)[P::SIZE], float* slot,
         const unsigned short* __restrict__ index, unsigned w, unsigned plane, bool begins, const Outsides& outsides) {
-        constexpr int reads_a = P::AT == first ? SAVED_READS : 0, reads_g = P::AT == first ? FIRST_READS : 0;
-        constexpr int writes = HAS_GX && P::AT == last ? LAST_WRITES : 0;
         Chunk a[P::WINDOW][K], g[P::WINDOW][K];
         unsigned bytes[P::WINDOW];
 #pragma unroll
@@ -125,7 +123,7 @@ template <class P, bool T, bool WIDE> struct Back {
         for (unsigned n = 0; n < (items + THREADS - 1) / THREADS; n++) {
             const unsigned item = thread() + n * THREADS;
             if (items % THREADS != 0 && item >= items) break;
-            const unsigned w = item % P::COUNT, group = item / P::COUNT;
+            const unsigned w = window_of<reads_g>(item % P::COUNT), group = item / P::COUNT;
             float* slot = gradients + (long long)group * (PARTS * GRADIENTS_OF_PART);
             float sums[P::SIZE];
 #pragma unroll
@@ -133,9 +131,9 @@ template <class P, bool T, bool WIDE> struct Back {
 #pragma unroll 1
             for (int p = 0; p < L; p++)
                 plane(a_tile, g_tile, numbers, sums, slot, index, w, group + p * (PLANES / L), begins, outsides);
-            if (HAS_GRADIENT && L > 1) add<P>(sums, 0, P::SIZE, slot, w, begins);
+            if (L > 1) add<P>(sums, 0, P::SIZE, slot, w, begins);
         }
-        __syncthreads();
+        meet<EXACT && (T ? P::NEAR_NEXT : P::NEAR_BEFORE)>();
     }
 };
 
@@ -168,18 +166,16 @@ template <class P, bool T> struct Back<P, T, true> {
     __device__ static inline void run(
         Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index, bool begins,
         const Outsides&) {
-        if (HAS_GRADIENT) {
-            if (EXACT) {
-                Pass<P, !T, true, 0, 0>::run(a, numbers, index, Outside());
-                __syncthreads();
-            }
-            // The gradient of entry (i, k) of a block that acts as it is stored is g_i·a_k; of one that acts
-            // transposed, g_k·a_i.
-            const bool flip = T != P::Only::ADJOINT;
-            wide_gradients<P>(flip ? a : g, flip ? g : a, gradients, index, begins);
-            if (!KEPT && begins) no_others<P>(gradients);
+        if (EXACT) {
+            Pass<P, !T, true, 0, 0>::run(a, numbers, index, Outside());
             __syncthreads();
         }
+        // The gradient of entry (i, k) of a block that acts as it is stored is g_i·a_k; of one that acts
+        // transposed, g_k·a_i.
+        const bool flip = T != P::Only::ADJOINT;
+        wide_gradients<P>(flip ? a : g, flip ? g : a, gradients, index, begins);
+        if (!KEPT && begins) no_others<P>(gradients);
+        __syncthreads();
         if (HAS_GX || P::AT != last) {
             Pass<P, !T, true, 0, 0>::run(g, numbers, index, Outside());
             __syncthreads();
@@ -199,6 +195,7 @@ __device__ inline void back(
     Back<P, T, P::WIDE>::run(a, g, numbers, gradients, index, begins, outsides);
 }
 
+// Passes, of which the last to act comes first.
 template <bool T>
 __device__ inline void passes_back(List<>, Chunk*, Chunk*, const float*, float*, const unsigned short*, bool, const Outsides&) {}
 
@@ -206,9 +203,8 @@ template <bool T, class P, class... Rest>
 __device__ inline void passes_back(
     List<P, Rest...>, Chunk* a, Chunk* g, const float* __restrict__ numbers, float* gradients, const unsigned short* __restrict__ index,
     bool begins, const Outsides& outsides) {
-    if (T) back<T, P>(a, g, numbers, gradients, index, begins, outsides);
+    back<T, P>(a, g, numbers, gradients, index, begins, outsides);
     passes_back<T>(List<Rest...>(), a, g, numbers, gradients, index, begins, outsides);
-    if (!T) back<T, P>(a, g, numbers, gradients, index, begins, outsides);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply_vjp(
@@ -234,10 +230,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, SIDE_BY_SIDE) apply_vjp(
             __syncthreads();
             if (FROM_INPUT) passes<TRANSPOSED, false>(Passes(), a, numbers, nullptr, index, TRANSPOSED ? -1 : PASSES, Outside());
         }
-        passes_back<TRANSPOSED>(Passes(), a, g, FROM_INPUT ? forget(numbers) : numbers, gradients, index, begins, outsides);
+        passes_back<TRANSPOSED>(Backwards(), a, g, FROM_INPUT ? forget(numbers) : numbers, gradients, index, begins, outsides);
         if (HAS_GX && !LAST_WRITES) empty(g, outsides.g.y, gx_stride, left);
         __syncthreads();
         begins = false;
     }
-    if (HAS_GRADIENT) give_back(Passes(), gradients);
+    give_back(Passes(), gradients);
 }

@@ -200,9 +200,11 @@ fn first_and_last_passes_go_without_the_tile() {
     let table = Plan::new(512, &RandomShuffle { block: 4, stages: 3, seed: 7 }, Cayley).unwrap();
     assert_eq!(ways(&pairs, Stored::F32, true, false), [1, 2]);
     assert_eq!(ways(&pairs, Stored::F32, true, true), [2, 0]);
-    assert_eq!(ways(&pairs, Stored::Bf16, true, true), [2, 3]);
+    assert_eq!(ways(&pairs, Stored::Bf16, true, true), [4, 3]);
+    assert_eq!(ways(&pairs, Stored::Bf16, true, false), [3, 2]);
+    assert_eq!(ways(&pairs, Stored::F16, false, false), [0, 2]);
     let eights = Plan::new(512, &Butterfly::boft(3, 8).unwrap(), Cayley).unwrap();
-    assert_eq!(ways(&eights, Stored::Bf16, true, false), [3, 1]);
+    assert_eq!(ways(&eights, Stored::Bf16, true, false), [3, 1]); // runs of eight, of four
     assert_eq!(ways(&pairs, Stored::F32, false, false), [0, 2]);
     assert_eq!(ways(&table, Stored::F32, true, false), [0, 0]);
 }

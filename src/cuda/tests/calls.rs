@@ -39,9 +39,9 @@ fn kernels_that_are_called_the_same_are_the_same() {
                     tiles.iter().filter_map(|tile| verbs::apply(&schedule, *tile, stored, transposed, rows, rows)),
                 );
                 calls.extend([verbs::identity(plan.n(), stored)]);
-                for bits in 0..8 {
-                    let [from_input, gx, gradient] = [1, 2, 4].map(|bit| bits & bit != 0);
-                    let wanted = Wanted { from_input, gx, gradient };
+                for bits in 0..4 {
+                    let [from_input, gx] = [1, 2].map(|bit| bits & bit != 0);
+                    let wanted = Wanted { from_input, gx };
                     calls.extend(verbs::vjp(&schedule, tiles[1], stored, transposed, wanted, 9, [rows; 3]));
                 }
             }

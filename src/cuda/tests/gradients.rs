@@ -3,26 +3,29 @@
 use super::*;
 
 /// ∂x and ∂factors by the emulated kernels.
-fn emulated_vjp(
+fn emulated_vjp<E: Number + bytemuck::Pod>(
     plan: &Plan<f32>,
     factors: &Factors<f32>,
-    saved: &[f32],
+    saved: &[E],
     wanted: Wanted,
     transposed: bool,
-    gy: &[f32],
+    gy: &[E],
     tile: Option<Tile>,
-) -> (Vec<f32>, Vec<f32>) {
+) -> (Vec<E>, Vec<f32>) {
     let (n, batch) = (plan.n(), gy.len() / plan.n());
     let schedule = Schedule::new(plan, if plan.is_exact() { 8 } else { 1 }).unwrap();
     let tile = tile.unwrap_or_else(|| tile::gradient_tile(&schedule, 100 << 10).unwrap());
-    let rows = Rows { batch, stride: n, aligned: n.is_multiple_of(4) };
+    let (stored, aligned) = (buffer::stored::<E>(), (n * size_of::<E>()).is_multiple_of(16));
+    let rows = Rows { batch, stride: n, aligned };
     let (size, tangents) = (verbs::sums(&schedule), &schedule.tangents);
-    let slots = std::vec![f32::NAN; verbs::scratch(&schedule, tile, 2, batch) - size];
+    let crew = verbs::crew(&schedule, tile, stored);
+    let slots = std::vec![f32::NAN; verbs::scratch(&schedule, crew, 2, batch) - size];
     let mut memory = Memory::default()
         .with("saved", saved)
         .with("gy", gy)
-        .with("gx", &std::vec![f32::NAN; gy.len()])
+        .with("gx", &std::vec![E::store(f32::NAN); gy.len()])
         .with("numbers", &numbers(&schedule, factors))
+        .with("packed", &std::vec![u32::MAX; 4 * schedule.packed * schedule.parts()])
         .with("index", &schedule.index)
         .with("starts", &schedule.entries.starts)
         .with("places", &schedule.entries.places)
@@ -35,8 +38,9 @@ fn emulated_vjp(
         .with("slots", &slots)
         .with("sums", &std::vec![f32::NAN; size])
         .with("d_factors", &std::vec![0.5f32; plan.num_entries()]);
-    for call in verbs::vjp(&schedule, tile, Stored::F32, transposed, wanted, 2, [rows; 3]) {
-        memory.run(&call);
+    let packs = if stored == Stored::F32 { Vec::new() } else { verbs::pack(&schedule) };
+    for call in packs.iter().chain(&verbs::vjp(&schedule, tile, stored, transposed, wanted, 2, [rows; 3])) {
+        memory.run(call);
     }
     (memory.get("gx"), memory.get("d_factors"))
 }
@@ -65,7 +69,7 @@ fn check(name: &str, plan: &Plan<f32>, batch: usize, op: Op, from_input: bool, t
     let y = on_cpu(plan, &factors, op, &x);
     let gy: Vec<f32> = x.iter().map(|x| (3.0 * x + 0.2).cos()).collect();
     let saved = if from_input { &x } else { &y };
-    let wanted = Wanted { from_input, gx: true, gradient: true };
+    let wanted = Wanted { from_input, gx: true };
     let (gx, d) = emulated_vjp(plan, &factors, saved, wanted, op == Op::Adjoint, &gy, tile);
     let n = plan.n();
     let (mut cpu_gx, mut cpu_d) = (std::vec![f32::NAN; x.len()], std::vec![0.5f32; plan.num_entries()]);
@@ -166,4 +170,78 @@ fn gradients_of_large_blocks() {
         }
     }
     println!("gradients of entries of large blocks: {worst} eps");
+}
+
+/// Half precision: against the CPU in single precision, from the same numbers. What is lost of gradients of entries, in
+/// units of 2⁻¹⁶ of the largest.
+fn check_half<E: Number + bytemuck::Pod>(name: &str, plan: &Plan<f32>, batch: usize, op: Op, from_input: bool) -> f32 {
+    let factors = plan.realize(&theta(plan)).unwrap();
+    let round = |x: &[f32]| x.iter().map(|x| E::store(*x)).collect::<Vec<E>>();
+    let widen = |x: &[E]| x.iter().map(|x| x.load()).collect::<Vec<f32>>();
+    let (n, x) = (plan.n(), vectors(plan.n(), batch));
+    let gy = round(&x.iter().map(|x| (3.0 * x + 0.2).cos()).collect::<Vec<f32>>());
+    let saved = round(&if from_input { x } else { on_cpu(plan, &factors, op, &x) });
+    let wanted = Wanted { from_input, gx: true };
+    let (gx, d) = emulated_vjp(plan, &factors, &saved, wanted, op == Op::Adjoint, &gy, None);
+    let (wide_saved, wide_gy) = (widen(&saved), widen(&gy));
+    let (mut cpu_gx, mut cpu_d) = (std::vec![f32::NAN; gy.len()], std::vec![0.5f32; plan.num_entries()]);
+    let rows = |x| Batch::rows(x, n).unwrap();
+    let from = if from_input { Saved::Input(rows(&wide_saved[..])) } else { Saved::Output(rows(&wide_saved[..])) };
+    let (to, d_to) = (BatchMut::rows(&mut cpu_gx, n).unwrap(), Some(&mut cpu_d[..]));
+    plan.apply_vjp(&factors, from, op, rows(&wide_gy[..]), Some(to), d_to, Parallelism::None, &mut Workspace::new())
+        .unwrap();
+    let place = (E::store(1.0 + 1.0 / 128.0).load() - 1.0).min(1.0 / 256.0);
+    let size = cpu_gx.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    for (got, expected) in gx.iter().zip(&cpu_gx) {
+        let got = got.load();
+        let fits = (got - expected).abs() <= place * got.abs().max(expected.abs()) + size * 2.0f32.powi(-15);
+        assert!(fits, "{name}, {op:?}, {batch}: {got} and {expected}");
+    }
+    project(plan, &factors, &mut cpu_d);
+    ratio(&d, &cpu_d) * f32::EPSILON * 65536.0
+}
+
+/// Blocks of 16 to 64 of half precision: vectors, their gradients and sums in registers; from the input and from the
+/// output, several parts, blocks that act transposed, blocks that are not orthogonal, batches that fill no warp or many.
+#[test]
+fn gradients_in_registers() {
+    if !emulation::is_there() {
+        return;
+    }
+    let plan = |n, topology: &dyn crate::Topology| Plan::<f32>::new(n, topology, Cayley).unwrap();
+    let blocks = |n, b| plan(n, &BlockDiagonal::new(b));
+    let boft = |n, m, b| plan(n, &Butterfly::boft(m, b).unwrap());
+    let mut worst = 0.0f32;
+    for (name, plan) in [
+        ("boft 2, 16", boft(64, 2, 16)),
+        ("boft 3, 16", boft(64, 3, 16)),
+        ("boft 2, 32", boft(128, 2, 32)),
+        ("blocks of 16", blocks(16, 16)),
+        ("blocks of 48", blocks(48, 48)),
+        ("blocks of 64", blocks(64, 64)),
+        ("there and back", blocks(64, 16).then(blocks(64, 32).adjoint()).unwrap()),
+        ("not orthogonal", Plan::new(64, &Butterfly::boft(2, 16).unwrap(), CayleyNeumann { order: 3 }).unwrap()),
+    ] {
+        let chain = Schedule::new(&plan, 8).unwrap().chain;
+        assert!(chain.is_some_and(|chain| chain.sums.is_some()), "{name}");
+        for (batch, op, from_input) in [(7, Op::Adjoint, true), (150, Op::None, true), (75, Op::Adjoint, false)] {
+            if from_input || plan.is_exact() {
+                for lost in [
+                    check_half::<bf16>(name, &plan, batch, op, from_input),
+                    check_half::<f16>(
+                        name,
+                        &plan,
+                        batch,
+                        if op == Op::None { Op::Adjoint } else { Op::None },
+                        from_input,
+                    ),
+                ] {
+                    println!("{name}, {batch}, {op:?}: {lost}");
+                    worst = worst.max(lost);
+                }
+            }
+        }
+    }
+    println!("gradients of entries in registers: {worst} of 2^-16");
+    assert!(worst <= 2.0);
 }
