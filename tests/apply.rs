@@ -387,7 +387,10 @@ fn gradients_of_rows_and_columns<T: Real + Element<Scalar = T>>() {
     // Large blocks of neighbours, in several windows where there are many vectors.
     let diagonal =
         [(96, 48), (1024, 16), (1536, 32)].map(|(n, b)| Plan::<T>::new(n, &BlockDiagonal::new(b), Cayley).unwrap());
-    for plan in classic.into_iter().chain(boft).chain(diagonal) {
+    // The same as runs of single coordinates.
+    let single =
+        [16, 32].map(|b| Plan::<T>::from_stages(1024, [(strided(1, b, 1, 1024 / b), Source::chart(Cayley))]).unwrap());
+    for plan in classic.into_iter().chain(boft).chain(diagonal).chain(single) {
         let n = plan.n();
         let factors = plan.realize(&random::<f64>(plan.num_params(), 3)).unwrap();
         for (batch, isa) in [1, 5, 16, 150].into_iter().flat_map(|b| Isa::available().into_iter().map(move |i| (b, i)))

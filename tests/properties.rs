@@ -39,6 +39,76 @@ fn depth<T: Scalar>(plan: &Plan<T>) -> usize {
     plan.stages().iter().map(depth).sum::<usize>().max(plan.num_stages())
 }
 
+/// Sizes at which kernels cut vectors and batches: up to some thousand coordinates and some hundred vectors, blocks of every way
+/// to hold them, stages side by side or apart, coordinates left over.
+fn long() -> impl Strategy<Value = (usize, Vec<StageLayout>, usize)> {
+    const MOST: usize = 3000;
+    let units: [(usize, usize); 13] =
+        [(1, 2), (2, 2), (4, 2), (8, 2), (16, 2), (32, 2), (1, 3), (3, 2), (1, 4), (1, 8), (1, 16), (1, 32), (8, 3)];
+    let diagonal = [2, 3, 8, 16, 24, 32, 48, 64].map(|unit| (unit, 1));
+    let shape = proptest::sample::select([&units[..], &diagonal[..]].concat());
+    let batch = proptest::sample::select(vec![1usize, 3, 17, 33, 48, 49, 97, 150]);
+    (shape, 1..=5u32, 1..=MOST, 0..=9usize, batch).prop_map(|((unit, radix), stages, copies, tail, batch)| {
+        let stages =
+            (1..=if radix == 1 { 1 } else { stages }).rev().find(|m| unit * radix.pow(*m) <= MOST).unwrap_or(1);
+        let span = unit * radix.pow(stages);
+        let n = span * (1 + copies % (MOST / span).max(1));
+        let stage = |k| {
+            let distance = unit * radix.pow(k);
+            StageLayout::Strided { unit, radix, distance, groups: n / (radix * distance) }
+        };
+        (n + tail, (0..stages).map(stage).collect(), batch)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..config() })]
+
+    /// The output is linear in the entries of each stage, so Σ entries·∂entries = Σ y·∂y; and the gradient of a batch is the sum of
+    /// those of its vectors, three at a time.
+    #[test]
+    fn gradients_of_long_vectors((n, layouts, batch) in long(), op in op(), isa in isa(), from_output: bool, seed: u64) {
+        let mut g = papilio::generator::Generator::new(seed);
+        let mut random = |len: usize| (0..len).map(|_| (2.0 * g.uniform() - 1.0) as f32).collect::<Vec<_>>();
+        let cayley = || Source::chart(papilio::parametrization::Cayley);
+        let plan = Plan::<f32>::from_stages(n, layouts.into_iter().map(|layout| (layout, cayley()))).unwrap();
+        let factors = plan.realize(&random(plan.num_params())).unwrap();
+        let (x, gy) = (random(n * batch), random(n * batch));
+        let (mut y, mut gx, mut d) = (x.clone(), vec![f32::NAN; n * batch], vec![0f32; plan.num_entries()]);
+        let mut ws = Workspace::with_isa(isa).unwrap();
+        plan.apply_in_place(&factors, BatchMut::rows(&mut y, n).unwrap(), op, Parallelism::Rayon, &mut ws).unwrap();
+        let saved = |x, y| {
+            let rows = |data| Batch::rows(data, n).unwrap();
+            if from_output { Saved::Output(rows(y)) } else { Saved::Input(rows(x)) }
+        };
+        let (rows, out) = (Batch::rows(&gy, n).unwrap(), Some(BatchMut::rows(&mut gx, n).unwrap()));
+        plan.apply_vjp(&factors, saved(&x, &y), op, rows, out, Some(&mut d), Parallelism::Rayon, &mut ws).unwrap();
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let size = |a: &[f32]| dot(a, a).sqrt();
+        let unit = f64::from(f32::EPSILON) * (1 + plan.num_stages()) as f64;
+        let (value, most) = (dot(&gy, &y), unit * size(&gy) * size(&y));
+        prop_assert!((dot(&gx, &x) - value).abs() <= most);
+        let mut sum = vec![0f32; plan.num_entries()];
+        for v in (0..batch).step_by(3) {
+            let of = v * n..(v + 3).min(batch) * n;
+            let rows = Batch::rows(&gy[of.clone()], n).unwrap();
+            let saved = saved(&x[of.clone()], &y[of]);
+            plan.apply_vjp(&factors, saved, op, rows, None, Some(&mut sum), Parallelism::None, &mut ws).unwrap();
+        }
+        for stage in plan.stages() {
+            let r = stage.entries();
+            let rest = value - (0..batch).flat_map(|v| v * n + stage.layout().block_size() * stage.layout().num_blocks()..(v + 1) * n)
+                .map(|at| f64::from(gy[at]) * f64::from(y[at])).sum::<f64>(); // what no block touches
+            let part = dot(&d[r.clone()], &factors.entries()[r]);
+            prop_assert!((part - rest).abs() <= 4.0 * most, "{part} {rest}");
+        }
+        let largest = sum.iter().fold(0f32, |m, x| m.max(x.abs()));
+        for (d, sum) in d.iter().zip(&sum) {
+            prop_assert!(f64::from((d - sum).abs()) <= 4.0 * unit * f64::from(largest), "{d} {sum}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(config())]
 

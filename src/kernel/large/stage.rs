@@ -300,7 +300,7 @@ impl<T: Scalar, S: Lanes<T>> Visit<Vec<usize>> for Back<'_, T, S> {
                 let (left, right) = (Runs { numbers: left, starts }, Runs { numbers: right, starts });
                 outer(self.apply.s, left, right, self.x.count, self.apply.outputs, d);
             }
-            // Stages of single coordinates go backwards in tiles, not here; if one came, it would be served.
+            // Stages of single coordinates go backwards in tiles: what would be left out here must not be left out silently.
             None => {
                 for (column, k) in d.chunks_exact_mut(b).zip(rows) {
                     for (d, i) in column.iter_mut().zip(rows) {
