@@ -49,7 +49,9 @@ fn on_all(plans: Vec<(&'static str, Plan<f32>)>, work: impl Fn(&'static str, Pla
     let most = if is_small() { 256 } else { usize::MAX };
     let asked = std::env::var("PAPILIO_PLAN").ok();
     let keeps = |name: &str, plan: &Plan<f32>| asked.as_ref().map_or(plan.n() <= most, |asked| name.contains(asked));
-    side_by_side(plans.into_iter().filter(|(name, plan)| keeps(name, plan)), |(name, plan)| work(name, plan));
+    let plans: Vec<_> = plans.into_iter().filter(|(name, plan)| keeps(name, plan)).collect();
+    assert!(!plans.is_empty(), "no plan's name contains {asked:?}");
+    side_by_side(plans, |(name, plan)| work(name, plan));
 }
 
 /// The same bits, or a panic that tells the first difference and how many there are.

@@ -4,7 +4,7 @@
 #     tests/gpu.sh build FOLDER             where Rust is: test and benchmark programs, stripped and packed, into FOLDER (minutes)
 #     tests/gpu.sh run FOLDER OUT [STEP…]   where the GPU is: runs them, the peers, compute-sanitizer and ncu (at most 280 s)
 #
-# Steps, in this order: tests bench peers memcheck racecheck tune ncu; all, unless some are named. Each has a log in OUT.
+# Steps, in this order: tests bench peers memcheck racecheck synccheck tune ncu; all, unless some are named. Each has a log in OUT.
 # FOLDER's programs need glibc of the building machine or newer, the driver, and NVRTC and cuBLAS of a CUDA toolkit or of PyTorch.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -72,8 +72,12 @@ all_tests() {
 }
 
 # With few vectors and small plans; a race is looked for ten times as long as a wrong address, so plan by plan, of each kind one.
+# Races are those in shared memory; what stays in registers has none, but threads of a warp that must be together (synccheck).
 memcheck() {
     PAPILIO_SMALL=1 compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 9 "$1" --test-threads=1
+}
+synccheck() {
+    PAPILIO_SMALL=1 compute-sanitizer --tool synccheck --report-api-errors no --error-exitcode 9 "$1" --test-threads=1
 }
 racecheck() {
     local test plan rc=0
@@ -87,10 +91,10 @@ racecheck() {
     done
     return $rc
 }
-export -f memcheck racecheck
+export -f memcheck racecheck synccheck
 sanitize() { # sanitize TOOL
     local seconds=60
-    [[ $1 == memcheck ]] || seconds=150
+    [[ $1 != racecheck ]] || seconds=150
     if command -v compute-sanitizer >/dev/null; then
         step "$seconds" "$1" bash -c "$1 \"\$0\"" "$programs/cuda"
     else
@@ -111,7 +115,7 @@ profile() {
 export -f all_tests profile
 
 run() {
-    local programs=$1 all='tests bench peers memcheck racecheck tune ncu'
+    local programs=$1 all='tests bench peers memcheck racecheck synccheck tune ncu'
     OUT=$2
     shift 2
     steps=${*:-$all}
@@ -155,7 +159,7 @@ run() {
     [[ -z $peft ]] || wait "$peft"
     if wants bench; then step 80 bench "$programs/cuda_bench"; fi
     if wants peers; then step 45 peers python3 tests/peers/time_peft_cuda.py --seconds 2; fi
-    for name in memcheck racecheck; do
+    for name in memcheck racecheck synccheck; do
         if wants $name; then sanitize $name; fi
     done
     if wants tune; then step 60 tune "$programs/cuda_bench" --tune; fi

@@ -37,8 +37,10 @@ pub(super) struct Chain {
     tiles: usize,
     /// Words that a thread holds.
     words: usize,
-    /// Sums that a thread holds for gradients, if they go that way.
+    /// Sums that a thread holds for gradients, if they go that way; whether they do from the input, too, of which every stage's
+    /// is held.
     pub(super) sums: Option<usize>,
+    pub(super) from_input: bool,
     stages: Vec<Stage>,
 }
 
@@ -71,7 +73,8 @@ impl Chain {
         // Sixteen vectors and as many gradients, and the sums of all blocks.
         let entries: usize = schedule.passes.iter().map(|pass| pass.count * pass.window * pass.window).sum();
         let sums = Some(entries / 32).filter(|sums| schedule.length + sums <= MOST_WORDS_AND_SUMS);
-        Some(Self { tiles, words: words(tiles), sums, stages: stages? })
+        let from_input = schedule.length * schedule.passes.len() / 2 + entries / 32 <= MOST_WORDS_AND_SUMS;
+        Some(Self { tiles, words: words(tiles), sums, from_input, stages: stages? })
     }
 
     /// Blocks of threads that shall fit a multiprocessor side by side, with 128, 168 or 255 registers for a thread:
@@ -235,7 +238,7 @@ pub(super) fn vjp<'a>(
     stored: Stored,
     transposed: bool,
     wanted: Wanted,
-    slots: usize,
+    crews: usize,
     [saved, gy, gx]: [Rows; 3],
 ) -> Call<'a> {
     use Argument::{Buffer, Integer, Nothing};
@@ -253,7 +256,7 @@ pub(super) fn vjp<'a>(
             let source = program(schedule, chain, stored, aligned, transposed, &more) + PLACES + VJP;
             Program { kernel: "apply_vjp", source }
         }),
-        blocks: slots * schedule.parts(),
+        blocks: crews * schedule.parts(),
         threads: 32 * WARPS,
         shared: 0,
         arguments: Vec::from([

@@ -30,7 +30,8 @@
 //! `half::f16`: [`apply`](DevicePlan::apply) the same bits as a CPU that fuses multiplications and additions (but in half
 //! precision for blocks of 16, 32, 48 and 64, of which tensor cores leave out 2⁻¹⁶ of the result, and for plans of
 //! rotations of two coordinates alone, whose cosines and sines are the device's fast ones); gradients with sums over the
-//! batch in an order of their own, which the shape of the batch and the device decide.
+//! batch in an order of their own, which the shape of the batch and the device decide, and in half precision for blocks of
+//! 16, 32, 48 and 64 from tensor cores likewise.
 //! Complex plans, `f64` and products of reflectors stay on the host.
 //!
 //! A framework's tensors need no copy: [`Stream::borrow`] takes a device address, [`Device::stream_from_raw`] a stream.

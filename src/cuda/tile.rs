@@ -15,9 +15,10 @@ use crate::plan::Plan;
 pub struct Tuning {
     /// Coordinates that stages share in a thread's registers, up to 32.
     pub window: Option<usize>,
-    /// Of the tile of `apply`: vectors of a chunk (1, 2, 4), chunks, chunks of a thread (a divisor), threads.
+    /// Of the tile of `apply`: vectors of a chunk (1, 2, 4), chunks, chunks of a thread (a divisor), threads. Vectors of half precision
+    /// no longer stay in registers then, in gradients neither.
     pub tile: Option<[usize; 4]>,
-    /// Likewise of the tiles of `apply_vjp`, of which there are two.
+    /// Likewise of the tiles of `apply_vjp`, of which there are two; no gradients stay in registers then.
     pub gradient_tile: Option<[usize; 4]>,
     /// With a tile: blocks of threads ahead whose vectors are fetched to the second-level cache, about as many as run
     /// at a time; 0: none.

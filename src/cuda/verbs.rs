@@ -65,12 +65,13 @@ pub(super) struct Crew {
 }
 
 /// Whether gradients stay in registers.
-fn gradient_chain(schedule: &Schedule, stored: Stored) -> Option<&chain::Chain> {
-    schedule.chain.as_ref().filter(|chain| stored != Stored::F32 && chain.sums.is_some())
+fn gradient_chain(schedule: &Schedule, stored: Stored, from_input: bool) -> Option<&chain::Chain> {
+    let fits = |chain: &&chain::Chain| chain.sums.is_some() && (chain.from_input || !from_input);
+    schedule.chain.as_ref().filter(|_| stored != Stored::F32).filter(fits)
 }
 
-pub(super) fn crew(schedule: &Schedule, tile: Tile, stored: Stored) -> Crew {
-    match gradient_chain(schedule, stored) {
+pub(super) fn crew(schedule: &Schedule, tile: Tile, stored: Stored, from_input: bool) -> Crew {
+    match gradient_chain(schedule, stored, from_input) {
         Some(chain) => chain.crew(schedule),
         None => {
             Crew { vectors: tile.vectors(), slots: tile.copies(), side_by_side: tile.gradients_side_by_side(schedule) }
@@ -116,7 +117,7 @@ pub(super) fn vjp(
     use Argument::{Buffer, Integer, Nothing};
     let mut calls = Vec::new();
     if gy.batch > 0 {
-        let crew = crew(schedule, tile, stored);
+        let crew = crew(schedule, tile, stored, wanted.from_input);
         let crews = crews(schedule, crew, multiprocessors, gy.batch);
         let aligned = [saved, gy, gx].iter().all(|rows| rows.aligned) && schedule.length.is_multiple_of(4);
         let on_tiles = || Call {
@@ -138,7 +139,7 @@ pub(super) fn vjp(
                 Buffer("slots"),
             ]),
         };
-        calls.push(match gradient_chain(schedule, stored) {
+        calls.push(match gradient_chain(schedule, stored, wanted.from_input) {
             Some(chain) => chain::vjp(schedule, chain, stored, transposed, wanted, crews, [saved, gy, gx]),
             None => on_tiles(),
         });

@@ -7,7 +7,7 @@ __device__ inline void stages(List<S, Rest...>, const Words<TILES>& x, Words<TIL
     Words<TILES> between;
     Words<TILES>& next = last ? y : between;
 #pragma unroll
-    for (int w = 0; w < S::COUNT; w++) block<S, S::PACKED, FIRST, last, 0>(w, x, next, packed);
+    for (int w = 0; w < S::COUNT; w++) block<S, S::PACKED, FIRST, last, 0, TILES>(w, x, next, packed);
     if constexpr (!last) stages<false>(List<Rest...>(), between, y, packed);
 }
 

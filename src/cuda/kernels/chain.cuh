@@ -199,38 +199,38 @@ __device__ inline uint4 entries_at(const uint4* from) {
 #endif
 }
 
-// Block w of a stage; its entries start at PACKED. FIRST: words are as they were read, of which bfloat16 has no rests;
-// sixteens from number WRITTEN on are going to be written.
-template <class S, int PACKED, bool FIRST, bool LAST, int WRITTEN, int Sixteens>
+// Block w of a stage, of the first TAKEN sixteens; its entries start at PACKED. FIRST: words are as they were read, of which
+// bfloat16 has no rests; sixteens from number WRITTEN on are going to be written.
+template <class S, int PACKED, bool FIRST, bool LAST, int WRITTEN, int TAKEN, int Sixteens>
 __device__ inline void block(int w, const Words<Sixteens>& x, Words<Sixteens>& y, const uint4* __restrict__ packed) {
 #pragma unroll
     for (int j = 0; j < S::B / 8; j++) {
-        float d[Sixteens][4] = {};
+        float d[TAKEN][4] = {};
 #pragma unroll
         for (int k = 0; k < S::B / 16; k++) {
             const uint4 both = entries_at(packed + PACKED + ((w * (S::B / 8) + j) * (S::B / 16) + k) * 32);
             const word entries[2] = {both.x, both.y}, rests[2] = {both.z, both.w};
             const int first = S::word_of(FIRST, w, 2 * k), second = S::word_of(FIRST, w, 2 * k + 1);
-            uint4 high[Sixteens];
+            uint4 high[TAKEN];
 #pragma unroll
-            for (int m = 0; m < Sixteens; m++)
+            for (int m = 0; m < TAKEN; m++)
                 high[m] = {x.high[m][0][first], x.high[m][1][first], x.high[m][0][second], x.high[m][1][second]};
 #pragma unroll
-            for (int m = 0; m < Sixteens; m++) multiply(d[m], high[m], rests);
+            for (int m = 0; m < TAKEN; m++) multiply(d[m], high[m], rests);
             if (!FIRST || STORED != 1) {
 #pragma unroll
-                for (int m = 0; m < Sixteens; m++) {
+                for (int m = 0; m < TAKEN; m++) {
                     const uint4 rest = {
                         x.rest[m][0][first], x.rest[m][1][first], x.rest[m][0][second], x.rest[m][1][second]};
                     multiply(d[m], rest, entries);
                 }
             }
 #pragma unroll
-            for (int m = 0; m < Sixteens; m++) multiply(d[m], high[m], entries);
+            for (int m = 0; m < TAKEN; m++) multiply(d[m], high[m], entries);
         }
         const int at = S::word_of(LAST, w, j);
 #pragma unroll
-        for (int m = 0; m < Sixteens; m++)
+        for (int m = 0; m < TAKEN; m++)
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 const float low = d[m][2 * h], high = d[m][2 * h + 1];

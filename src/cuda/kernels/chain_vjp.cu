@@ -58,16 +58,16 @@ __device__ inline void there_and_back(
     if constexpr (!at_end) {
         Words<1> outputs;
 #pragma unroll
-        for (int w = 0; w < S::COUNT; w++) block<S, S::PACKED, AT_START, false, 0>(w, inputs, outputs, packed);
+        for (int w = 0; w < S::COUNT; w++) block<S, S::PACKED, AT_START, false, 0, 1>(w, inputs, outputs, packed);
         there_and_back<false>(List<Rest...>(), outputs, g, sums, packed);
     }
     Words<1> of_inputs;
 #pragma unroll
     for (int w = 0; w < S::COUNT; w++) {
         add_products<S, AT_START, at_end, !at_end || STORED != 1, !AT_START || STORED != 1>(w, g, 0, inputs, sums);
-        block<S, S::PACKED_BACK, at_end, AT_START, 0>(w, g, of_inputs, packed);
+        if constexpr (HAS_GX || !AT_START) block<S, S::PACKED_BACK, at_end, AT_START, 0, 1>(w, g, of_inputs, packed);
     }
-    g = of_inputs;
+    if constexpr (HAS_GX || !AT_START) g = of_inputs;
 }
 #else
 // From y, stage S and those after it, which act before it, back: first sixteen of `outputs` are its outputs, the second
@@ -79,7 +79,7 @@ __device__ inline void back(List<S, Rest...>, const Words<2>& outputs, Words<2>&
     Words<2>& inputs = at_start ? result : between;
 #pragma unroll
     for (int w = 0; w < S::COUNT; w++) {
-        block<S, S::PACKED_BACK, AT_END, at_start, 1>(w, outputs, inputs, packed);
+        block<S, S::PACKED_BACK, AT_END, at_start, 1, HAS_GX || !at_start ? 2 : 1>(w, outputs, inputs, packed);
         add_products<S, at_start, AT_END, !AT_END || STORED != 1, true>(w, outputs, 1, inputs, sums);
     }
     if constexpr (!at_start) back<false>(List<Rest...>(), between, result, sums, packed);
@@ -140,7 +140,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, SIDE_BY_SIDE) apply_vjp
         arrange(from, 1, loaded_g, place);
         back<true>(Backwards(), from, both, sums, packed);
 #endif
-        if (HAS_GX) write<First>(both, FROM_INPUT ? 0 : 1, 0, gx, gx_stride, place);
+        if constexpr (HAS_GX) write<First>(both, FROM_INPUT ? 0 : 1, 0, gx, gx_stride, place);
     }
     write_sums<true>(Stages(), sums, slots + (slot * PARTS + part) * GRADIENTS_OF_PART, lane);
 }

@@ -102,6 +102,7 @@ __device__ inline void take(Chunk (&x)[P::WINDOW][K], unsigned w, int group, con
         const int row = (group + p * (PLANES / K)) * C;
         if constexpr (READS == 4) {
             const Two two = two_of(thread() % 32);
+            __syncwarp(); // exchanges are the whole warp's
 #pragma unroll
             for (int v = 0; v < C; v += 2) {
                 const int mine = row + v + two.v;
