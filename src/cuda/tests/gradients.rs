@@ -6,10 +6,9 @@ use super::*;
 fn emulated_vjp<E: Number + bytemuck::Pod>(
     plan: &Plan<f32>,
     factors: &Factors<f32>,
-    saved: &[E],
+    [saved, gy]: [&[E]; 2],
     wanted: Wanted,
     transposed: bool,
-    gy: &[E],
     gap: usize,
     tile: Option<Tile>,
 ) -> (Vec<E>, Vec<f32>) {
@@ -81,7 +80,7 @@ fn check(name: &str, plan: &Plan<f32>, batch: usize, op: Op, from_input: bool, t
     let gy: Vec<f32> = x.iter().map(|x| (3.0 * x + 0.2).cos()).collect();
     let saved = if from_input { &x } else { &y };
     let wanted = Wanted { from_input, gx: true };
-    let (gx, d) = emulated_vjp(plan, &factors, saved, wanted, op == Op::Adjoint, &gy, 0, tile);
+    let (gx, d) = emulated_vjp(plan, &factors, [saved, &gy], wanted, op == Op::Adjoint, 0, tile);
     let n = plan.n();
     let (mut cpu_gx, mut cpu_d) = (std::vec![f32::NAN; x.len()], std::vec![0.5f32; plan.num_entries()]);
     let rows = |x| Batch::rows(x, n).unwrap();
@@ -204,7 +203,7 @@ fn check_half<E: Number + bytemuck::Pod>(name: &str, plan: &Plan<f32>, asked: As
     let gy = round(&x.iter().map(|x| (3.0 * x + 0.2).cos()).collect::<Vec<f32>>());
     let saved = round(&if from_input { x } else { on_cpu(plan, &factors, op, &x) });
     let wanted = Wanted { from_input, gx: wants_gx };
-    let (gx, d) = emulated_vjp(plan, &factors, &saved, wanted, op == Op::Adjoint, &gy, gap, None);
+    let (gx, d) = emulated_vjp(plan, &factors, [&saved, &gy], wanted, op == Op::Adjoint, gap, None);
     let (wide_saved, wide_gy) = (widen(&saved), widen(&gy));
     let (mut cpu_gx, mut cpu_d) = (std::vec![f32::NAN; gy.len()], std::vec![0.5f32; plan.num_entries()]);
     let rows = |x| Batch::rows(x, n).unwrap();
