@@ -9,7 +9,7 @@ use std::vec::Vec;
 use super::call::{Argument, Call, Kernel, text};
 use super::program::{self, Program, Stored, Wanted};
 use super::schedule::{Pass, Schedule};
-use super::verbs::{Crew, Rows};
+use super::verbs::{self, Crew, Rows};
 
 const PLACES: &str = include_str!("kernels/places.cuh");
 const CHAIN: &str = include_str!("kernels/chain.cuh");
@@ -241,7 +241,6 @@ pub(super) fn vjp<'a>(
     crews: usize,
     [saved, gy, gx]: [Rows; 3],
 ) -> Call<'a> {
-    use Argument::{Buffer, Integer, Nothing};
     let aligned = [saved, gy, gx].iter().all(|rows| rows.aligned);
     Call {
         kernel: Kernel::ChainVjp { stored, aligned, transposed, wanted },
@@ -259,17 +258,7 @@ pub(super) fn vjp<'a>(
         blocks: crews * schedule.parts(),
         threads: 32 * WARPS,
         shared: 0,
-        arguments: Vec::from([
-            Buffer("saved"),
-            Integer(saved.stride as i64),
-            Buffer("gy"),
-            Integer(gy.stride as i64),
-            if wanted.gx { Buffer("gx") } else { Nothing },
-            Integer(gx.stride as i64),
-            Integer(gy.batch as i64),
-            Buffer("packed"),
-            Buffer("slots"),
-        ]),
+        arguments: verbs::vjp_arguments([saved, gy, gx], wanted, &["packed", "slots"]),
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) fn vjp(
     multiprocessors: usize,
     [saved, gy, gx]: [Rows; 3],
 ) -> Vec<Call<'_>> {
-    use Argument::{Buffer, Integer, Nothing};
+    use Argument::{Buffer, Integer};
     let mut calls = Vec::new();
     if gy.batch > 0 {
         let crew = crew(schedule, tile, stored, wanted.from_input);
@@ -126,18 +126,7 @@ pub(super) fn vjp(
             blocks: crews * schedule.parts(),
             threads: tile.threads,
             shared: tile.shared(schedule, 2),
-            arguments: Vec::from([
-                Buffer("saved"),
-                Integer(saved.stride as i64),
-                Buffer("gy"),
-                Integer(gy.stride as i64),
-                if wanted.gx { Buffer("gx") } else { Nothing },
-                Integer(gx.stride as i64),
-                Integer(gy.batch as i64),
-                Buffer("numbers"),
-                Buffer("index"),
-                Buffer("slots"),
-            ]),
+            arguments: vjp_arguments([saved, gy, gx], wanted, &["numbers", "index", "slots"]),
         };
         calls.push(match gradient_chain(schedule, stored, wanted.from_input) {
             Some(chain) => chain::vjp(schedule, chain, stored, transposed, wanted, crews, [saved, gy, gx]),
@@ -152,6 +141,21 @@ pub(super) fn vjp(
         }
     }
     calls
+}
+
+/// What every kernel of gradients is given, and these buffers.
+pub(super) fn vjp_arguments([saved, gy, gx]: [Rows; 3], wanted: Wanted, more: &[&'static str]) -> Vec<Argument> {
+    use Argument::{Buffer, Integer, Nothing};
+    let batches = [
+        Buffer("saved"),
+        Integer(saved.stride as i64),
+        Buffer("gy"),
+        Integer(gy.stride as i64),
+        if wanted.gx { Buffer("gx") } else { Nothing },
+        Integer(gx.stride as i64),
+        Integer(gy.batch as i64),
+    ];
+    batches.into_iter().chain(more.iter().copied().map(Buffer)).collect()
 }
 
 /// `d_factors` += what the `sums` are of.
