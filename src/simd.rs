@@ -25,7 +25,7 @@ mod zip;
 pub use isa::Isa;
 pub(crate) use memory::{LINE, load, prefetch, store};
 pub(crate) use regroup::NATURAL;
-pub(crate) use square::transposed;
+pub(crate) use square::{MOST, transposed};
 
 /// The operations a kernel may use, on vectors `V` of `LANES` numbers `T`.
 pub(crate) trait Lanes<T>: Copy {
@@ -213,6 +213,12 @@ impl<T: Vectorize + Pod + Neg<Output = T> + Add<Output = T>, S: Lanes<T>> Lanes<
     fn swap<const BIT: u32>(self, a: T) -> T {
         a
     }
+}
+
+/// a·b + c, rounded as machine `S` rounds real numbers in double precision.
+#[inline(always)]
+pub(crate) fn lane_mul_add<T: Vectorize, S: Lanes<f64>>(_: S, a: T, b: T, c: T) -> T {
+    T::lane_mul_add::<As<S, f64>>(a, b, c)
 }
 
 /// Lanes of the vectors that `isa` computes with.

@@ -6,14 +6,14 @@ use bytemuck::Zeroable;
 
 use super::pack::Pack;
 use crate::scalar::Wide;
-use crate::simd::{Lanes, transposed};
-
-/// Lanes of double precision, at most.
-const MOST: usize = 8;
+use crate::simd::{Lanes, MOST, transposed};
 
 /// `packs[at]` ← number `at` of up to `T::COUNT` blocks of `size` numbers; lanes without a block are zero.
 #[inline(always)]
 pub(crate) fn load<W: Wide, T: Pack<W>, S: Lanes<f64>>(s: S, size: usize, blocks: &[W], packs: &mut [T]) {
+    if let (Some(numbers), false) = (T::plain_mut(packs), W::IS_COMPLEX) {
+        return numbers[..size].copy_from_slice(bytemuck::cast_slice(&blocks[..size]));
+    }
     let count = blocks.len() / size.max(1);
     if in_squares::<W, T, S>(S::LANES, count) && size > 0 && size < S::LANES {
         // A square with what follows the blocks.
@@ -88,6 +88,9 @@ pub(crate) fn add<W: Wide, T: Pack<W>, S: Lanes<f64>>(s: S, size: usize, packs: 
 
 #[inline(always)]
 fn unload<W: Wide, T: Pack<W>, S: Lanes<f64>, const ADD: bool>(s: S, size: usize, packs: &[T], blocks: &mut [W]) {
+    if let (Some(numbers), false, false) = (T::plain(packs), W::IS_COMPLEX, ADD) {
+        return bytemuck::cast_slice_mut(&mut blocks[..size]).copy_from_slice(&numbers[..size]);
+    }
     let count = blocks.len() / size.max(1);
     if in_squares::<W, T, S>(S::LANES, count) && size > 0 && size < S::LANES {
         let blocks: &mut [f64] = bytemuck::cast_slice_mut(blocks);

@@ -8,7 +8,7 @@ use core::ops::{Add, Mul, Neg, Sub};
 
 use super::register::{Columns, Complexes, Reals, Register};
 use crate::scalar::{Scalar, Wide, c64};
-use crate::simd::Lanes as Machine;
+use crate::simd::{Lanes as Machine, lane_mul_add};
 
 /// What matrix products need: a ring with conjugation and absolute values.
 pub(crate) trait Number:
@@ -18,19 +18,43 @@ pub(crate) trait Number:
     fn conj(self) -> Self;
     /// The absolute value as a number of the same kind; |re| + |im| of a complex number, at most √2 times that.
     fn magnitude(self) -> Self;
+    fn recip(self) -> Self;
+    /// x·y + z, with the machine's roundings.
+    fn mul_add<S: Machine<f64>>(s: S, x: Self, y: Self, z: Self) -> Self;
     /// What products compute with where `IN_REGISTERS`: see [`Register`].
     type Register<S: Machine<f64>>: Register<S, Self>;
+    /// The same of half as many columns, for what does not fill a register.
+    type Half<S: Machine<f64>>: Register<S, Self>;
     /// Otherwise they compute with the numbers as they are.
     const IN_REGISTERS: bool;
+    /// The same numbers, if they are plain real ones.
+    #[inline(always)]
+    fn plain(_: &[Self]) -> Option<&[f64]> {
+        None
+    }
+    /// The same.
+    #[inline(always)]
+    fn plain_mut(_: &mut [Self]) -> Option<&mut [f64]> {
+        None
+    }
     /// Whether it holds numbers of several blocks.
     const IS_PACK: bool;
 }
 
 impl<W: Wide> Number for W {
-    type Register<S: Machine<f64>> = Columns<S, W>;
+    type Register<S: Machine<f64>> = Columns<S, W, 1>;
+    type Half<S: Machine<f64>> = Columns<S, W, 2>;
     /// A complex number fills a register's half as it is.
     const IN_REGISTERS: bool = !W::IS_COMPLEX;
     const IS_PACK: bool = false;
+    #[inline(always)]
+    fn plain(numbers: &[Self]) -> Option<&[f64]> {
+        if W::IS_COMPLEX { None } else { Some(bytemuck::cast_slice(numbers)) }
+    }
+    #[inline(always)]
+    fn plain_mut(numbers: &mut [Self]) -> Option<&mut [f64]> {
+        if W::IS_COMPLEX { None } else { Some(bytemuck::cast_slice_mut(numbers)) }
+    }
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         W::from_real(x)
@@ -44,6 +68,14 @@ impl<W: Wide> Number for W {
         let re = f64::abs(self.re());
         W::from_real(if W::IS_COMPLEX { re + f64::abs(self.im()) } else { re })
     }
+    #[inline(always)]
+    fn recip(self) -> Self {
+        if W::IS_COMPLEX { recip(self) } else { W::from_real(1.0 / self.re()) }
+    }
+    #[inline(always)]
+    fn mul_add<S: Machine<f64>>(s: S, x: Self, y: Self, z: Self) -> Self {
+        if S::FUSED { lane_mul_add(s, x, y, z) } else { z + x * y }
+    }
 }
 
 /// Numbers of the field `W` from `COUNT` blocks side by side.
@@ -53,7 +85,6 @@ pub(crate) trait Pack<W: Wide = f64>: Number {
     fn gather(f: impl FnMut(usize) -> W) -> Self;
     fn lane(&self, l: usize) -> W;
     fn set_lane(&mut self, l: usize, x: W);
-    fn recip(self) -> Self;
     /// The lanes of `other` whose mask has all bits set, its own where there are none.
     fn replaced(self, other: Self, mask: &[u64; 8]) -> Self;
     /// The lanes of a pack of real numbers.
@@ -76,10 +107,6 @@ impl<W: Wide> Pack<W> for W {
     #[inline(always)]
     fn set_lane(&mut self, _: usize, x: W) {
         *self = x;
-    }
-    #[inline(always)]
-    fn recip(self) -> Self {
-        if W::IS_COMPLEX { recip(self) } else { W::from_real(1.0 / self.re()) }
     }
     #[inline(always)]
     fn replaced(self, other: Self, mask: &[u64; 8]) -> Self {
@@ -117,6 +144,7 @@ impl Lanes {
 
 impl Number for Lanes {
     type Register<S: Machine<f64>> = Reals<S>;
+    type Half<S: Machine<f64>> = Reals<S>;
     const IN_REGISTERS: bool = true;
     const IS_PACK: bool = true;
     #[inline(always)]
@@ -130,6 +158,19 @@ impl Number for Lanes {
     #[inline(always)]
     fn magnitude(self) -> Self {
         Self(self.0.map(f64::abs))
+    }
+    #[inline(always)]
+    fn recip(self) -> Self {
+        Self(self.0.map(|x| 1.0 / x))
+    }
+    #[inline(always)]
+    fn mul_add<S: Machine<f64>>(s: S, x: Self, y: Self, z: Self) -> Self {
+        // A loop: a closure may be compiled without the machine's features, and would call a function for each lane.
+        let mut sum = z;
+        for (l, sum) in sum.0.iter_mut().enumerate() {
+            *sum = lane_mul_add(s, x.0[l], y.0[l], *sum);
+        }
+        sum
     }
 }
 
@@ -146,10 +187,6 @@ impl Pack for Lanes {
     #[inline(always)]
     fn set_lane(&mut self, l: usize, x: f64) {
         self.0[l] = x;
-    }
-    #[inline(always)]
-    fn recip(self) -> Self {
-        Self(self.0.map(|x| 1.0 / x))
     }
     #[inline(always)]
     fn replaced(mut self, other: Self, mask: &[u64; 8]) -> Self {
@@ -205,6 +242,7 @@ impl ComplexLanes {
 
 impl Number for ComplexLanes {
     type Register<S: Machine<f64>> = Complexes<S>;
+    type Half<S: Machine<f64>> = Complexes<S>;
     const IN_REGISTERS: bool = true;
     const IS_PACK: bool = true;
     #[inline(always)]
@@ -218,6 +256,19 @@ impl Number for ComplexLanes {
     #[inline(always)]
     fn magnitude(self) -> Self {
         Self { re: self.re.magnitude() + self.im.magnitude(), im: Lanes::from_f64(0.0) }
+    }
+    #[inline(always)]
+    fn recip(self) -> Self {
+        Self::gather(|l| recip(self.lane(l)))
+    }
+    #[inline(always)]
+    fn mul_add<S: Machine<f64>>(s: S, x: Self, y: Self, z: Self) -> Self {
+        if !S::FUSED {
+            return z + x * y;
+        }
+        let re = Number::mul_add(s, x.re, y.re, z.re);
+        let im = Number::mul_add(s, x.re, y.im, z.im);
+        Self { re: Number::mul_add(s, -x.im, y.im, re), im: Number::mul_add(s, x.im, y.re, im) }
     }
 }
 
@@ -235,10 +286,6 @@ impl Pack<c64> for ComplexLanes {
     #[inline(always)]
     fn set_lane(&mut self, l: usize, z: c64) {
         (self.re.0[l], self.im.0[l]) = (z.re, z.im);
-    }
-    #[inline(always)]
-    fn recip(self) -> Self {
-        Self::gather(|l| recip(self.lane(l)))
     }
     #[inline(always)]
     fn replaced(self, other: Self, mask: &[u64; 8]) -> Self {
@@ -302,7 +349,7 @@ mod tests {
             assert_eq!((-x).lane(l), -z(l));
             assert_eq!(Number::conj(x).lane(l), Number::conj(z(l)));
             assert_eq!(x.magnitude().lane(l), Number::magnitude(z(l)));
-            assert_eq!(Pack::recip(x).lane(l), Pack::recip(z(l)));
+            assert_eq!(Number::recip(x).lane(l), Number::recip(z(l)));
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use super::pack::Number;
 use super::register::Register;
+use super::triangles::mirror;
 use crate::simd::{Job, Lanes, Portable};
 
 /// Which half of a sum is computed, and how it tells the other.
@@ -68,7 +69,7 @@ impl<T: Number, const B: usize> Job<f64> for Sized<'_, T, B> {
         } else {
             sum.finish_diagonal::<T, S>(s);
             if T::IN_REGISTERS && shape != Shape::General {
-                sum.mirror();
+                mirror(s, b, (if shape == Shape::Skew { -1.0 } else { 1.0 }, -0.0), sum.out);
             }
         }
     }
@@ -90,17 +91,6 @@ impl<T: Number> Sum<'_, T> {
                     x = x + identity;
                 }
                 x.store(entry, part);
-            }
-        }
-    }
-
-    /// The triangle that was not written with the other.
-    #[inline(always)]
-    fn mirror(&mut self) {
-        let (b, sign) = (self.b, T::from_f64(if self.shape == Shape::Skew { -1.0 } else { 1.0 }));
-        for i in 0..b {
-            for j in i + 1..b {
-                self.out[j * b + i] = sign * self.out[i * b + j].conj();
             }
         }
     }
@@ -147,7 +137,7 @@ impl<T: Number> Blocks<T> for Sum<'_, T> {
                 for r in 0..R {
                     let row: [V; C] = load(s, &y[(i + r) * b..(i + r + 1) * b], j, part);
                     for c in 0..C {
-                        sums[r][c] = sums[r][c] + factor * row[c];
+                        sums[r][c] = V::mul_add(s, factor, row[c], sums[r][c]);
                     }
                 }
             }
@@ -179,9 +169,6 @@ pub(super) trait Blocks<T> {
     fn block<V: Register<S, T>, S: Lanes<f64>, const R: usize, const C: usize>(&mut self, s: S, i: usize, j: usize);
     /// Length of the rows.
     fn columns(&self) -> usize;
-    /// Before the first block of the rows from i on.
-    #[inline(always)]
-    fn begin<const R: usize>(&mut self, _i: usize) {}
 }
 
 /// All blocks of these rows, as large as the machine has registers for.
@@ -207,7 +194,6 @@ pub(super) fn by_rows<T: Number, S: Lanes<f64>, B: Blocks<T>>(s: S, rows: core::
 
 #[inline(always)]
 fn by_columns<T: Number, S: Lanes<f64>, B: Blocks<T>, const R: usize>(s: S, i: usize, blocks: &mut B) {
-    blocks.begin::<R>(i);
     let (b, span) = (blocks.columns(), <T::Register<S> as Register<S, T>>::COLUMNS);
     let mut j;
     if T::IN_REGISTERS {
@@ -216,9 +202,17 @@ fn by_columns<T: Number, S: Lanes<f64>, B: Blocks<T>, const R: usize>(s: S, i: u
             blocks.block::<T::Register<S>, S, R, 4>(s, i, j);
             j += 4 * span;
         }
+        if span > 1 && j + 2 * span <= b {
+            blocks.block::<T::Register<S>, S, R, 2>(s, i, j);
+            j += 2 * span;
+        }
         while j + span <= b {
             blocks.block::<T::Register<S>, S, R, 1>(s, i, j);
             j += span;
+        }
+        if span > 2 && j + span / 2 <= b {
+            blocks.block::<T::Half<S>, S, R, 1>(s, i, j);
+            j += span / 2;
         }
     } else {
         j = blocks.first::<T, S>(i);
@@ -243,7 +237,7 @@ pub(super) struct Left<'a, T> {
 
 /// `sums[r][c]` + Σ_k x[i + r][k]·m[k][j + c] for k < `len`, in register c; of xᴴ if `ADJOINT`. Rows of m have length b.
 #[inline(always)]
-pub(super) fn tile<T: Number, V: Register<S, T>, S: Copy, const R: usize, const C: usize, const ADJOINT: bool>(
+pub(super) fn tile<T: Number, V: Register<S, T>, S: Lanes<f64>, const R: usize, const C: usize, const ADJOINT: bool>(
     s: S,
     mut sums: [[V; C]; R],
     Left { x, stride, first }: Left<'_, T>,
@@ -263,7 +257,7 @@ pub(super) fn tile<T: Number, V: Register<S, T>, S: Copy, const R: usize, const 
         for r in 0..R {
             let left = if ADJOINT { V::spread(s, &column[r], part).conj() } else { V::spread(s, &rows[r][k], part) };
             for c in 0..C {
-                sums[r][c] = sums[r][c] + left * right[c];
+                sums[r][c] = V::mul_add(s, left, right[c], sums[r][c]);
             }
         }
     }
@@ -309,40 +303,54 @@ fn scale_in<T: Number, V: Register<S, T>, S: Lanes<f64>>(s: S, factor: &T, m: &m
     }
 }
 
-/// Σ|x|² as a number of the same kind, in four chains.
+/// Σ|x|² as a number of the same kind, in eight chains.
 #[inline(always)]
 pub(crate) fn squares<T: Number, S: Lanes<f64>>(s: S, m: &[T]) -> T {
-    let mut sum = [T::from_f64(0.0)];
-    if T::IS_PACK {
-        squares_in::<T, T::Register<S>, S>(s, m, &mut sum);
+    let mut sums = [T::from_f64(0.0); CHAINS];
+    let (most, rest) = m.split_at(m.len() / CHAINS * CHAINS);
+    if T::IN_REGISTERS {
+        squares_in::<T, T::Register<S>, S>(s, most, &mut sums);
     } else {
-        squares_in::<T, T, S>(s, m, &mut sum);
+        squares_in::<T, T, S>(s, most, &mut sums);
     }
-    sum[0]
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *sum = T::mul_add(s, *x, x.conj(), *sum);
+    }
+    let [a, b, c, d, e, f, g, h] = sums;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
+const CHAINS: usize = 8;
+
 #[inline(always)]
-fn squares_in<T: Number, V: Register<S, T>, S: Lanes<f64>>(s: S, m: &[T], out: &mut [T]) {
+fn squares_in<T: Number, V: Register<S, T>, S: Lanes<f64>>(s: S, m: &[T], out: &mut [T; CHAINS]) {
+    let count = CHAINS / V::COLUMNS;
     for part in 0..V::PARTS {
-        let mut sums = [V::constant(s, 0.0); 4];
-        let chunks = m.chunks_exact(4);
-        for (c, x) in chunks.remainder().iter().enumerate() {
-            let x = V::spread(s, x, part);
-            sums[c] = sums[c] + x * x.conj();
-        }
-        for four in chunks {
-            for c in 0..4 {
-                let x = V::spread(s, &four[c], part);
-                sums[c] = sums[c] + x * x.conj();
+        let mut sums = [V::constant(s, 0.0); CHAINS];
+        for chunk in m.chunks_exact(CHAINS) {
+            for c in 0..count {
+                let x = V::load(s, &chunk[c * V::COLUMNS..(c + 1) * V::COLUMNS], part);
+                sums[c] = V::mul_add(s, x, x.conj(), sums[c]);
             }
         }
-        ((sums[0] + sums[1]) + (sums[2] + sums[3])).store(out, part);
+        for c in 0..count {
+            sums[c].store(&mut out[c * V::COLUMNS..(c + 1) * V::COLUMNS], part);
+        }
     }
 }
 
 /// `out = x·m` for b×b matrices.
 pub(crate) fn product<T: Number>(b: usize, x: &[T], m: &[T], out: &mut [T]) {
     product_on(Portable, b, Product { x, adjoint: false, m }, out);
+}
+
+/// The same for b = `B` and in place of a call: for small matrices that costs as much.
+#[inline(always)]
+pub(crate) fn product_here<T: Number, S: Lanes<f64>, const B: usize>(s: S, product: Product<'_, T>, out: &mut [T]) {
+    let products = &[product];
+    let out = &mut out[..B * B];
+    let mut sum = Sum { b: B, shape: Shape::General, products, scale: 1.0, sums: &[], identity: 0.0, out };
+    by_rows(s, 0..B, &mut sum);
 }
 
 /// `out` = a product of b×b matrices.

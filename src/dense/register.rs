@@ -1,7 +1,7 @@
 //! What matrices of [`Number`]s are computed with: registers of the machine.
 //!
 //! Loops over the lanes of a pack are left to the compiler, which does not always find the registers in a large function; here
-//! they are written down. Each operation rounds as it does alone (nothing is fused), so the bits are those of a single number.
+//! they are written down. Each lane rounds as a single number does on the same machine, so the bits are the same.
 
 use core::marker::PhantomData;
 use core::ops::{Add, Deref, DerefMut, Mul};
@@ -9,10 +9,10 @@ use core::slice::{from_mut, from_ref};
 
 use alloc::{vec, vec::Vec};
 
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 
-use super::pack::{ComplexLanes, Lanes as RealLanes, Number};
-use crate::scalar::Wide;
+use super::pack::{ComplexLanes, Lanes as RealLanes, Number, recip};
+use crate::scalar::{Wide, c64};
 use crate::simd::Lanes;
 
 /// Some neighbours in a row of a matrix of `T`, or a part of one of its packs.
@@ -28,6 +28,9 @@ pub(crate) trait Register<S, T>: Copy + Add<Output = Self> + Mul<Output = Self> 
     /// One number for all columns.
     fn spread(s: S, x: &T, part: usize) -> Self;
     fn conj(self) -> Self;
+    fn recip(self) -> Self;
+    /// x·y + z, with the machine's roundings.
+    fn mul_add(s: S, x: Self, y: Self, z: Self) -> Self;
 }
 
 /// Numbers that start at a cache line, so that no register of them crosses one.
@@ -70,7 +73,7 @@ impl<T> DerefMut for Memory<T> {
 }
 
 /// One number alone.
-impl<S, T: Number> Register<S, T> for T {
+impl<S: Lanes<f64>, T: Number> Register<S, T> for T {
     const COLUMNS: usize = 1;
     const PARTS: usize = 1;
     #[inline(always)]
@@ -93,6 +96,14 @@ impl<S, T: Number> Register<S, T> for T {
     fn conj(self) -> Self {
         Number::conj(self)
     }
+    #[inline(always)]
+    fn recip(self) -> Self {
+        Number::recip(self)
+    }
+    #[inline(always)]
+    fn mul_add(s: S, x: Self, y: Self, z: Self) -> Self {
+        T::mul_add(s, x, y, z)
+    }
 }
 
 /// Real numbers: a part of a pack, or columns of a matrix of `f64`.
@@ -109,14 +120,40 @@ impl<S: Lanes<f64>> Reals<S> {
     }
     #[inline(always)]
     fn read(s: S, from: &[f64]) -> Self {
+        Self::read_part::<1>(s, from)
+    }
+    /// The first lanes; the others are zero.
+    #[inline(always)]
+    fn read_part<const PART: usize>(s: S, from: &[f64]) -> Self {
         let mut v = S::V::zeroed();
-        bytemuck::cast_slice_mut(from_mut(&mut v)).copy_from_slice(&from[..S::LANES]);
+        lanes_of(&mut v)[..S::LANES / PART].copy_from_slice(&from[..S::LANES / PART]);
         Self { s, v }
     }
     #[inline(always)]
-    fn write(self, to: &mut [f64]) {
-        to[..S::LANES].copy_from_slice(bytemuck::cast_slice(from_ref(&self.v)));
+    fn times_plus(self, y: Self, z: Self) -> Self {
+        Self { s: self.s, v: self.s.mul_add(self.v, y.v, z.v) }
     }
+    #[inline(always)]
+    fn reciprocals(mut self) -> Self {
+        for x in lanes_of(&mut self.v) {
+            *x = 1.0 / *x;
+        }
+        self
+    }
+    #[inline(always)]
+    fn write(self, to: &mut [f64]) {
+        self.write_part::<1>(to);
+    }
+    #[inline(always)]
+    fn write_part<const PART: usize>(self, to: &mut [f64]) {
+        let lanes: &[f64] = bytemuck::cast_slice(from_ref(&self.v));
+        to[..S::LANES / PART].copy_from_slice(&lanes[..S::LANES / PART]);
+    }
+}
+
+#[inline(always)]
+fn lanes_of<V: Pod>(v: &mut V) -> &mut [f64] {
+    bytemuck::cast_slice_mut(from_mut(v))
 }
 
 impl<S: Lanes<f64>> Add for Reals<S> {
@@ -158,13 +195,21 @@ impl<S: Lanes<f64>> Register<S, RealLanes> for Reals<S> {
     fn conj(self) -> Self {
         self
     }
+    #[inline(always)]
+    fn recip(self) -> Self {
+        self.reciprocals()
+    }
+    #[inline(always)]
+    fn mul_add(_: S, x: Self, y: Self, z: Self) -> Self {
+        x.times_plus(y, z)
+    }
 }
 
-/// Columns of a matrix of plain real numbers. (Of complex ones nothing is ever made of these.)
+/// Columns of a matrix of plain real numbers, in one `PART`th of a register. (Of complex ones nothing is ever made of these.)
 #[derive(Clone, Copy)]
-pub(crate) struct Columns<S: Lanes<f64>, W>(Reals<S>, PhantomData<W>);
+pub(crate) struct Columns<S: Lanes<f64>, W, const PART: usize>(Reals<S>, PhantomData<W>);
 
-impl<S: Lanes<f64>, W> Add for Columns<S, W> {
+impl<S: Lanes<f64>, W, const PART: usize> Add for Columns<S, W, PART> {
     type Output = Self;
     #[inline(always)]
     fn add(self, y: Self) -> Self {
@@ -172,7 +217,7 @@ impl<S: Lanes<f64>, W> Add for Columns<S, W> {
     }
 }
 
-impl<S: Lanes<f64>, W> Mul for Columns<S, W> {
+impl<S: Lanes<f64>, W, const PART: usize> Mul for Columns<S, W, PART> {
     type Output = Self;
     #[inline(always)]
     fn mul(self, y: Self) -> Self {
@@ -180,8 +225,8 @@ impl<S: Lanes<f64>, W> Mul for Columns<S, W> {
     }
 }
 
-impl<S: Lanes<f64>, W: Wide> Register<S, W> for Columns<S, W> {
-    const COLUMNS: usize = S::LANES;
+impl<S: Lanes<f64>, W: Wide, const PART: usize> Register<S, W> for Columns<S, W, PART> {
+    const COLUMNS: usize = S::LANES / PART;
     const PARTS: usize = 1;
     #[inline(always)]
     fn constant(s: S, x: f64) -> Self {
@@ -189,11 +234,11 @@ impl<S: Lanes<f64>, W: Wide> Register<S, W> for Columns<S, W> {
     }
     #[inline(always)]
     fn load(s: S, row: &[W], _: usize) -> Self {
-        Self(Reals::read(s, bytemuck::cast_slice(row)), PhantomData)
+        Self(Reals::read_part::<PART>(s, bytemuck::cast_slice(row)), PhantomData)
     }
     #[inline(always)]
     fn store(self, row: &mut [W], _: usize) {
-        self.0.write(bytemuck::cast_slice_mut(row));
+        self.0.write_part::<PART>(bytemuck::cast_slice_mut(row));
     }
     #[inline(always)]
     fn spread(s: S, x: &W, _: usize) -> Self {
@@ -202,6 +247,14 @@ impl<S: Lanes<f64>, W: Wide> Register<S, W> for Columns<S, W> {
     #[inline(always)]
     fn conj(self) -> Self {
         self
+    }
+    #[inline(always)]
+    fn recip(self) -> Self {
+        Self(self.0.reciprocals(), PhantomData)
+    }
+    #[inline(always)]
+    fn mul_add(_: S, x: Self, y: Self, z: Self) -> Self {
+        Self(x.0.times_plus(y.0, z.0), PhantomData)
     }
 }
 
@@ -262,5 +315,22 @@ impl<S: Lanes<f64>> Register<S, ComplexLanes> for Complexes<S> {
     #[inline(always)]
     fn conj(self) -> Self {
         Self { re: self.re, im: Self::negative(self.im) }
+    }
+    #[inline(always)]
+    fn recip(mut self) -> Self {
+        let (re, im) = (lanes_of(&mut self.re.v), lanes_of(&mut self.im.v));
+        for (re, im) in re.iter_mut().zip(im) {
+            let z = recip(c64 { re: *re, im: *im });
+            (*re, *im) = (z.re, z.im);
+        }
+        self
+    }
+    #[inline(always)]
+    fn mul_add(_: S, x: Self, y: Self, z: Self) -> Self {
+        if !S::FUSED {
+            return z + x * y;
+        }
+        let (re, im) = (x.re.times_plus(y.re, z.re), x.re.times_plus(y.im, z.im));
+        Self { re: Self::negative(x.im).times_plus(y.im, re), im: x.im.times_plus(y.re, im) }
     }
 }

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use super::blocks;
 use super::pack::Pack;
 use super::register::Register;
+use super::triangles::{add_differences, mirror};
 use crate::scalar::Wide;
 use crate::simd::Lanes;
 
@@ -68,9 +69,19 @@ pub(crate) fn fill_skew<W: Wide, T: Pack<W>>(b: usize, m: &mut [T], theta: impl 
 /// A from packs of its parameters, real numbers. No zero becomes negative.
 #[inline(always)]
 pub(crate) fn fill_skew_packs<W: Wide, T: Pack<W>, S: Lanes<f64>>(s: S, b: usize, m: &mut [T], theta: &[T]) {
-    if W::IS_COMPLEX || !T::IS_PACK {
+    if W::IS_COMPLEX {
         fill_skew(b, m, |at, l| theta[at].lane(l).re());
         return;
+    }
+    if !T::IS_PACK {
+        let mut rest = theta;
+        for i in 0..b {
+            let (row, next) = rest.split_at(b - 1 - i);
+            m[i * b + i] = T::from_f64(0.0);
+            m[i * b + i + 1..(i + 1) * b].copy_from_slice(row);
+            rest = next;
+        }
+        return mirror(s, b, (-1.0, 0.0), m);
     }
     for part in 0..<T::Register<S> as Register<S, T>>::PARTS {
         let zero: T::Register<S> = Register::<S, T>::constant(s, 0.0);
@@ -124,6 +135,9 @@ pub(crate) fn pull_skew_packs<W: Wide, T: Pack<W>, S: Lanes<f64>>(
     d_theta: &mut [f64],
 ) {
     let params = skew_size::<W>(b);
+    if let (Some(g), Some(scratch), false) = (T::plain(g), T::plain_mut(scratch), W::IS_COMPLEX) {
+        return add_differences(s, b, scale, g, scratch, d_theta);
+    }
     if W::IS_COMPLEX || T::COUNT == 1 || d_theta.len() != params * T::COUNT {
         return pull_skew::<W, T>(b, g, scale, d_theta);
     }

@@ -1,7 +1,7 @@
 //! Many blocks at once: in packs, one block in each lane, compiled for each instruction set.
 //!
-//! Nothing is fused, and a pack of one number runs the same code, so every block has the same bits in any batch and on any
-//! instruction set.
+//! A pack of one number runs the same code, so every block has the same bits in any batch. All instruction sets with a fused
+//! multiply-add agree, too.
 
 use core::marker::PhantomData;
 
@@ -13,6 +13,10 @@ use crate::simd::{Isa, Job, Lanes, dispatch};
 pub(super) trait InPacks<W: Packed> {
     /// How many of `count` blocks go in packs of [`Packed::Lanes`]; the others are computed one by one.
     fn packed(b: usize, count: usize) -> usize;
+    /// The same for pullbacks, on a machine whose registers hold that many numbers.
+    fn packed_vjp(b: usize, count: usize, _lanes: usize) -> usize {
+        Self::packed(b, count)
+    }
     /// Blocks of consecutive θ, `T::COUNT` at a time, on machine `s`.
     fn forward<T: Pack<W>, S: Lanes<f64>>(s: S, b: usize, theta: &[f64], blocks: &mut [W]);
     /// Their pullbacks, added to `d_theta`.
@@ -82,7 +86,7 @@ impl<C: InPacks<W>, W: Packed> Job<f64> for Vjp<'_, C, W> {
     #[inline(always)]
     fn run<S: Lanes<f64>>(self, s: S) {
         let size = self.b * self.b;
-        let packed = C::packed(self.b, self.blocks.len() / size.max(1));
+        let packed = C::packed_vjp(self.b, self.blocks.len() / size.max(1), S::LANES);
         let params = packed * skew_size::<W>(self.b);
         let (theta, rest) = self.theta.split_at(params);
         let (blocks, others) = self.blocks.split_at(packed * size);
@@ -106,8 +110,16 @@ mod tests {
         numbers.iter().flat_map(|x| [x.re().to_bits(), x.im().to_bits()]).collect()
     }
 
+    /// The largest difference, and the largest number.
+    fn distance<W: Packed>(x: &[W], y: &[W]) -> (f64, f64) {
+        assert!(x.iter().chain(y).all(|x| x.re().is_finite() && x.im().is_finite()));
+        let largest = |m: f64, x: W| m.max(x.re().abs()).max(x.im().abs());
+        let miss = x.iter().zip(y).fold(0.0, |m, (x, y)| largest(m, *x - *y));
+        (miss, y.iter().fold(0.0, |m, y| largest(m, *y)))
+    }
+
     /// Moderate, small and large parameters, so that lanes of a pack take different paths.
-    fn same_bits_on_every_machine<C: InPacks<W>, W: Packed>() {
+    fn same_on_every_machine<C: InPacks<W>, W: Packed>() {
         let mut g = Generator::new(9);
         for b in (1..=9).chain([12, 15, 16, 17, 32, 33]) {
             for count in [1, 5, 8, 21] {
@@ -120,22 +132,30 @@ mod tests {
                     let (mut blocks, mut d) = (vec![W::zero(); count * b * b], vec![0.25; count * p]);
                     forward_on::<C, W>(isa, b, &theta, &mut blocks);
                     vjp_on::<C, W>(isa, b, &theta, &blocks, &cotangent, &mut d);
-                    (isa, bits(&blocks), bits(&d))
+                    (isa, blocks, d)
                 });
                 let results: Vec<_> = results.collect();
+                let fused = results.iter().find(|(isa, ..)| *isa != Isa::Portable);
                 for (isa, blocks, d) in &results {
-                    assert!(*blocks == results[0].1, "blocks, {isa:?}, b = {b}, {count} of them");
-                    assert!(*d == results[0].2, "gradients, {isa:?}, b = {b}, {count} of them");
+                    if let (Some((_, same, same_d)), true) = (fused, *isa != Isa::Portable) {
+                        assert!(bits(blocks) == bits(same), "blocks, {isa:?}, b = {b}, {count} of them");
+                        assert!(bits(d) == bits(same_d), "gradients, {isa:?}, b = {b}, {count} of them");
+                    }
+                    // With other roundings: angles of 10³ carry an error of 10³ units.
+                    let (miss, size) = distance(blocks, &results[0].1);
+                    assert!(miss <= 1e-11 * size, "blocks, {isa:?}, b = {b}, {count} of them: {miss:e}");
+                    let (miss, size) = distance(d, &results[0].2);
+                    assert!(miss <= 1e-9 * size, "gradients, {isa:?}, b = {b}, {count} of them: {miss:e}");
                 }
             }
         }
     }
 
     #[test]
-    fn blocks_and_gradients_have_the_same_bits_on_every_machine() {
-        same_bits_on_every_machine::<Cayley, f64>();
-        same_bits_on_every_machine::<Cayley, c64>();
-        same_bits_on_every_machine::<Exponential, f64>();
-        same_bits_on_every_machine::<Exponential, c64>();
+    fn blocks_and_gradients_are_the_same_on_every_machine() {
+        same_on_every_machine::<Cayley, f64>();
+        same_on_every_machine::<Cayley, c64>();
+        same_on_every_machine::<Exponential, f64>();
+        same_on_every_machine::<Exponential, c64>();
     }
 }

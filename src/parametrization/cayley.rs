@@ -17,7 +17,7 @@
 //! for even b; for odd b, where P → 2vvᵀ, A v = 0, it is a difference of numbers ‖A‖ times larger, relative error u‖A‖.
 //!
 //! *Evaluation.* A pack of blocks is inverted without pivoting, which for I + A grows like 1 + ‖A‖² (see
-//! `dense/solve.rs`), and one Newton–Schulz step takes the defect out. Where A is large or the defect before that step
+//! `dense/invert.rs`), and one Newton–Schulz step takes the defect out. Where A is large or the defect before that step
 //! shows that more than rounding went wrong, the block is evaluated again by
 //! [`skew_resolvent`](crate::dense::skew_resolvent), which is accurate for any A (just short of that limit entries of the two
 //! ways were seen to differ by 62 eps at b = 16; both are orthogonal). SO(3) and SO(4) have a formula in quaternions
@@ -203,6 +203,10 @@ impl<W: Field> InPacks<W> for Cayley {
             _ => count - rest,
         }
     }
+    /// Where a row fills a register, two products take less time than the ways to packs and back.
+    fn packed_vjp(b: usize, count: usize, lanes: usize) -> usize {
+        if !W::IS_COMPLEX && b == 8 && lanes == b { 0 } else { <Self as InPacks<W>>::packed(b, count) }
+    }
 
     #[inline(always)]
     fn forward<T: Pack<W>, S: simd::Lanes<f64>>(s: S, b: usize, theta: &[f64], blocks: &mut [W]) {
@@ -218,7 +222,10 @@ impl<W: Field> InPacks<W> for Cayley {
         d_blocks: &[W],
         d_theta: &mut [f64],
     ) {
-        vjp_packs::<W, T, S>(s, b, theta, blocks, d_blocks, d_theta);
+        match b {
+            8 if !W::IS_COMPLEX && T::COUNT == 1 => vjp_packs::<W, T, S, 8>(s, b, theta, blocks, d_blocks, d_theta),
+            _ => vjp_packs::<W, T, S, 0>(s, b, theta, blocks, d_blocks, d_theta),
+        }
     }
 }
 

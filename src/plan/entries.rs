@@ -2,15 +2,17 @@
 //! [`Stage::entry`] tells; and parameters likewise. Compiled for each instruction set; every number is converted by itself.
 
 use core::ops::Range;
+use core::slice::{from_mut, from_ref};
 
 use alloc::vec::Vec;
 
+use bytemuck::Zeroable;
 use num_traits::{Float, Zero};
 
 use super::Stage;
 use crate::kernel::Strides;
 use crate::scalar::{Real, Scalar};
-use crate::simd::{Isa, Job, Lanes, dispatch};
+use crate::simd::{Isa, Job, Lanes, MOST, dispatch, transposed};
 
 /// Blocks in the order of the charts, or of the vectors of reflectors: row-major, group after group, in double precision.
 pub(super) fn gather<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, entries: &[T], blocks: &mut Vec<T::Wide>) {
@@ -75,6 +77,110 @@ fn walk<T: Scalar>(stage: &Stage<T>, groups: &Range<usize>, mut f: impl FnMut(us
     }
 }
 
+/// Whether neighbouring blocks keep equal numbers side by side, so that squares of as many blocks and numbers are transposed in
+/// registers.
+#[inline(always)]
+fn in_squares<T: Scalar, S: Lanes<f64>>(stage: &Stage<T>) -> bool {
+    let side_by_side = stage.strides().is_planar() && stage.strides().panel().1 == 1 && stage.vectors().is_none();
+    !T::IS_COMPLEX && (2..=MOST).contains(&S::LANES) && side_by_side && stage.numbers().is_multiple_of(S::LANES)
+}
+
+/// Where numbers `at` and so on of block `start` have their entries, `S::LANES` of them.
+#[inline(always)]
+fn places<T: Scalar, S: Lanes<f64>>(stage: &Stage<T>, start: usize, at: usize) -> [usize; MOST] {
+    let (b, mut places) = (stage.layout().block_size(), [0; MOST]);
+    let (mut i, mut k) = (at / b, at % b);
+    let (mut first, mut step) = stage.row(start, i);
+    for place in &mut places[..S::LANES] {
+        if k == b {
+            (i, k) = (i + 1, 0);
+            (first, step) = stage.row(start, i);
+        }
+        *place = first + k * step;
+        k += 1;
+    }
+    places
+}
+
+/// [`Gather`] in squares.
+#[inline(always)]
+fn gather_squares<T: Scalar, S: Lanes<f64>>(
+    s: S,
+    stage: &Stage<T>,
+    groups: &Range<usize>,
+    entries: &[T],
+    blocks: &mut [T::Wide],
+) {
+    let (lanes, numbers, panel) = (S::LANES, stage.numbers(), stage.strides().panel().0);
+    let mut start = groups.start;
+    while start < groups.end {
+        let count = (panel - start % panel).min(groups.end - start);
+        let blocks = &mut blocks[(start - groups.start) * numbers..][..count * numbers];
+        for at in (0..numbers).step_by(lanes) {
+            let places = places::<T, S>(stage, start, at);
+            for g in (0..count / lanes * lanes).step_by(lanes) {
+                let mut square = [S::V::zeroed(); MOST];
+                for (row, place) in square.iter_mut().zip(places).take(lanes) {
+                    let row: &mut [T::Wide] = bytemuck::cast_slice_mut(from_mut(row));
+                    row.iter_mut()
+                        .zip(&entries[place + g..place + g + lanes])
+                        .for_each(|(wide, x)| *wide = x.to_wide());
+                }
+                let square = transposed::<f64, S, MOST>(s, square);
+                for (l, row) in square.iter().enumerate().take(lanes) {
+                    let to = (g + l) * numbers + at;
+                    blocks[to..to + lanes].copy_from_slice(bytemuck::cast_slice(from_ref(row)));
+                }
+            }
+            for g in count / lanes * lanes..count {
+                for (r, place) in places.iter().enumerate().take(lanes) {
+                    blocks[g * numbers + at + r] = entries[place + g].to_wide();
+                }
+            }
+        }
+        start += count;
+    }
+}
+
+/// [`Scatter`] in squares.
+#[inline(always)]
+fn scatter_squares<T: Scalar, S: Lanes<f64>>(
+    s: S,
+    stage: &Stage<T>,
+    groups: &Range<usize>,
+    blocks: &[T::Wide],
+    entries: &mut [T],
+) {
+    let (lanes, numbers, panel) = (S::LANES, stage.numbers(), stage.strides().panel().0);
+    let mut start = groups.start;
+    while start < groups.end {
+        let count = (panel - start % panel).min(groups.end - start);
+        let blocks = &blocks[(start - groups.start) * numbers..][..count * numbers];
+        for at in (0..numbers).step_by(lanes) {
+            let places = places::<T, S>(stage, start, at);
+            for g in (0..count / lanes * lanes).step_by(lanes) {
+                let mut square = [S::V::zeroed(); MOST];
+                for (l, row) in square.iter_mut().enumerate().take(lanes) {
+                    let from = (g + l) * numbers + at;
+                    bytemuck::cast_slice_mut(from_mut(row)).copy_from_slice(&blocks[from..from + lanes]);
+                }
+                let square = transposed::<f64, S, MOST>(s, square);
+                for (row, place) in square.iter().zip(places).take(lanes) {
+                    let row: &[T::Wide] = bytemuck::cast_slice(from_ref(row));
+                    let to = &mut entries[place + g..place + g + lanes];
+                    to.iter_mut().zip(row).for_each(|(x, wide)| *x = T::from_wide(*wide));
+                }
+            }
+            for g in count / lanes * lanes..count {
+                for (r, place) in places.iter().enumerate().take(lanes) {
+                    entries[place + g] = T::from_wide(blocks[g * numbers + at + r]);
+                }
+            }
+        }
+        start += count;
+    }
+}
+
 struct Gather<'a, T: Scalar> {
     stage: &'a Stage<T>,
     groups: &'a Range<usize>,
@@ -84,8 +190,11 @@ struct Gather<'a, T: Scalar> {
 
 impl<T: Scalar> Job<f64> for Gather<'_, T> {
     #[inline(always)]
-    fn run<S: Lanes<f64>>(self, _: S) {
+    fn run<S: Lanes<f64>>(self, s: S) {
         let (blocks, entries, b) = (self.blocks, self.entries, self.stage.layout().block_size());
+        if in_squares::<T, S>(self.stage) {
+            return gather_squares(s, self.stage, self.groups, entries, blocks);
+        }
         if let Some(run) = run(self.stage, self.groups) {
             return blocks.iter_mut().zip(&entries[run]).for_each(|(wide, x)| *wide = x.to_wide());
         }
@@ -109,8 +218,11 @@ struct Scatter<'a, T: Scalar> {
 
 impl<T: Scalar> Job<f64> for Scatter<'_, T> {
     #[inline(always)]
-    fn run<S: Lanes<f64>>(self, _: S) {
+    fn run<S: Lanes<f64>>(self, s: S) {
         let (blocks, entries, b) = (self.blocks, self.entries, self.stage.layout().block_size());
+        if in_squares::<T, S>(self.stage) {
+            return scatter_squares(s, self.stage, self.groups, blocks, entries);
+        }
         if let Some(run) = run(self.stage, self.groups) {
             return entries[run].iter_mut().zip(blocks).for_each(|(x, wide)| *x = T::from_wide(*wide));
         }

@@ -2,6 +2,9 @@
 
 use super::Lanes;
 
+/// Lanes of double precision, at most.
+pub(crate) const MOST: usize = 8;
+
 /// The first `S::LANES` rows as a square, transposed. A round that interleaves the halves of the square's rows turns the bits
 /// of (row, lane) by one; as many rounds as a row number has bits exchange the two. `MOST` is at least `S::LANES`.
 #[inline(always)]

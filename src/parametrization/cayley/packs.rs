@@ -9,8 +9,8 @@ use crate::dense::pack::{Number, Pack};
 use crate::dense::register::Memory;
 use crate::dense::skew::{fill_skew, fill_skew_packs, pull_skew_packs, skew_size};
 use crate::dense::{
-    Product, invert_unpivoted, newton_schulz_on, polish_with, product, product_on, scale, skew_resolvent_with, squares,
-    subtract_gram_on,
+    Product, invert_unpivoted, newton_schulz_on, polish_with, product, product_here, product_on, room, scale,
+    skew_resolvent_with, squares, subtract_gram_on,
 };
 use crate::simd::Lanes;
 
@@ -42,8 +42,8 @@ pub(super) fn forward_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(s: S, b: usize,
         return;
     }
     let zero = T::from_f64(0.0);
-    let (mut q, mut e, mut next) = (Memory::zeros(size), Memory::zeros(size), Memory::zeros(size));
-    let (mut panel, mut t) = (Memory::zeros(4 * b), vec![zero; p]);
+    let (mut q, mut e, mut next) = (Memory::zeros(room(b)), Memory::zeros(size), Memory::zeros(size));
+    let mut t = vec![zero; p];
     let mut safe = Safe::default();
     for (blocks, theta) in blocks.chunks_mut(size * T::COUNT).zip(theta.chunks(p * T::COUNT)) {
         load_reals::<W, T, S>(s, p, theta, &mut t);
@@ -54,12 +54,13 @@ pub(super) fn forward_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(s: S, b: usize,
         } else {
             scale(s, &T::from_f64(0.5), &mut t);
             fill_skew_packs(s, b, &mut q, &t);
-            add_identity(b, &mut q, 0.5);
-            invert_unpivoted::<W, T, S>(s, b, &mut q, &mut panel);
-            add_identity(b, &mut q, -1.0);
-            subtract_gram_on(s, b, &q, 0.5, &mut e);
+            add_identity(b, &mut q[..size], 0.5);
+            invert_unpivoted(s, b, &mut q);
+            let q = &mut q[..size];
+            add_identity(b, q, -1.0);
+            subtract_gram_on(s, b, q, 0.5, &mut e);
             defect = squares(s, &e);
-            newton_schulz_on(s, b, &q, &e, &mut next);
+            newton_schulz_on(s, b, q, &e, &mut next);
         }
         store(s, size, &next, blocks);
         for (l, (block, theta)) in blocks.chunks_exact_mut(size).zip(theta.chunks_exact(p)).enumerate() {
@@ -74,7 +75,7 @@ pub(super) fn forward_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(s: S, b: usize,
 
 /// Pullbacks of consecutive blocks, `T::COUNT` at a time: with N = P GᴴP, which is −2G_Aᴴ, dA = ½(N − Nᴴ).
 #[inline(always)]
-pub(super) fn vjp_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(
+pub(super) fn vjp_packs<W: Field, T: Pack<W>, S: Lanes<f64>, const B: usize>(
     s: S,
     b: usize,
     theta: &[f64],
@@ -82,6 +83,7 @@ pub(super) fn vjp_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(
     d_blocks: &[W],
     d_theta: &mut [f64],
 ) {
+    let b = if B == 0 { b } else { B };
     let (params, size) = (skew_size::<W>(b), b * b);
     if params == 0 {
         return;
@@ -99,13 +101,21 @@ pub(super) fn vjp_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(
     }
     let zero = T::from_f64(0.0);
     let (mut p, mut g, mut t) = (Memory::zeros(size), Memory::zeros(size), Memory::zeros(size));
+    // Zeros that change nothing they are added to.
+    let mut identity = vec![T::from_f64(-0.0); if T::plain(&p).is_none() { 0 } else { size }];
+    identity.iter_mut().step_by(b + 1).for_each(|x| *x = T::from_f64(1.0));
     let mut safe = Safe::default();
     let chunks = blocks.chunks(size * T::COUNT).zip(d_blocks.chunks(size * T::COUNT));
     let thetas = theta.chunks(params * T::COUNT).zip(d_theta.chunks_mut(params * T::COUNT));
     for ((blocks, d_blocks), (theta, d_theta)) in chunks.zip(thetas) {
         load(s, size, d_blocks, &mut g);
         load(s, size, blocks, &mut p);
-        add_identity(b, &mut p, 1.0);
+        if T::plain(&p).is_none() {
+            add_identity(b, &mut p, 1.0);
+        } else {
+            // By whole registers: rows are read at once, and a register that waits for one number of it waits long.
+            p.iter_mut().zip(identity.iter()).for_each(|(p, i)| *p = *p + *i);
+        }
         let trace = p.iter().step_by(b + 1).fold(zero, |sum, p| sum + *p);
         for (l, theta) in theta.chunks_exact(params).enumerate() {
             if trace.lane(l).re() < CANCELLED * b as f64 {
@@ -114,8 +124,14 @@ pub(super) fn vjp_packs<W: Field, T: Pack<W>, S: Lanes<f64>>(
                 p.iter_mut().zip(x).for_each(|(p, x)| p.set_lane(l, two * *x));
             }
         }
-        product_on(s, b, Product { x: &g, adjoint: true, m: &p }, &mut t);
-        product_on(s, b, Product { x: &p, adjoint: false, m: &t }, &mut g);
+        let first = Product { x: &g, adjoint: true, m: &p };
+        if B == 8 {
+            product_here::<T, S, 8>(s, first, &mut t);
+            product_here::<T, S, 8>(s, Product { x: &p, adjoint: false, m: &t }, &mut g);
+        } else {
+            product_on(s, b, first, &mut t);
+            product_on(s, b, Product { x: &p, adjoint: false, m: &t }, &mut g);
+        }
         pull_skew_packs(s, b, &g, 0.5, &mut t, d_theta);
     }
 }

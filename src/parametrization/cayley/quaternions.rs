@@ -70,9 +70,7 @@ fn rotation<W: Wide, T: Pack<W>, V: Register<S, T>, S: Lanes<f64>, const B: usiz
     for x in [u, v] {
         d = d + ((x[0] * x[0] + x[1] * x[1]) + (x[2] * x[2] + x[3] * x[3]));
     }
-    let mut reciprocal = [T::from_f64(1.0)];
-    (V::constant(s, 0.5) * d).store(&mut reciprocal, part);
-    let r = V::spread(s, &reciprocal[0].recip(), part);
+    let r = (V::constant(s, 0.5) * d).recip();
     let [c, x, y, z] = [r * u[0], r * u[1], r * u[2], r * u[3]];
     let (nx, ny, nz) = (minus * x, minus * y, minus * z);
     let left = [[c, x, y, z], [nx, c, z, ny], [ny, nz, c, x], [nz, y, nx, c]];
@@ -83,7 +81,7 @@ fn rotation<W: Wide, T: Pack<W>, V: Register<S, T>, S: Lanes<f64>, const B: usiz
         let mut row = [zero; 4];
         for k in 0..4 {
             for j in 0..4 {
-                row[j] = row[j] + left[i][k] * right[k][j];
+                row[j] = V::mul_add(s, left[i][k], right[k][j], row[j]);
             }
         }
         for j in 0..B {
