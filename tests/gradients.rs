@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use papilio::generator::Generator;
-use papilio::parametrization::{Cayley, Charts};
-use papilio::topology::{BlockDiagonal, Butterfly, Explicit};
+use papilio::parametrization::{Cayley, Charts, Givens};
+use papilio::topology::{Benes, BlockDiagonal, Butterfly, Explicit};
 use papilio::verify::{plan_gradient, plan_tangent};
 use papilio::{
-    Batch, BatchMut, Op, Parallelism, Parametrization, Plan, Result, Saved, Sharing, Source, Topology, Workspace,
+    Batch, BatchMut, Element, Isa, Op, Parallelism, Parametrization, Plan, Real, Result, Saved, Sharing, Source,
+    StageLayout, Topology, Workspace,
 };
 
 const BOUND: f64 = 1e-9;
@@ -178,6 +179,120 @@ fn gradient_from_the_output_is_the_gradient_from_the_input() {
             assert!(error <= 64.0 * f64::EPSILON * size, "{name} {op:?}: {error:e}");
         }
     }
+}
+
+/// Gradients of pairs by every instruction set, from both ends, against the definition Σ g xᵀ over all vectors, with x and g before
+/// and behind each stage from products in double precision. Returns how far off the worst is, in units of eps.
+fn off_the_definition<T: Real + Element<Scalar = T>>(plan: &Plan<T>, theta: &[f64], batch: usize, op: Op) -> f64 {
+    let (n, transposed) = (plan.n(), op == Op::Transpose);
+    let factors = plan.realize(theta).unwrap();
+    let numbers = |seed| normal(n * batch, seed).iter().map(|x| T::from_wide(*x)).collect::<Vec<T>>();
+    let (x, gy, mut block) = (numbers(2), numbers(3), [T::zero(); 4]);
+    let wide = |x: &[T]| x.iter().map(|x| x.to_wide()).collect::<Vec<f64>>();
+    let mut turn = |x: &mut Vec<f64>, k: usize, transposed: bool| {
+        let (layout, transposed) = (plan.stages()[k].layout(), transposed != plan.stages()[k].is_adjoint());
+        for j in 0..layout.num_blocks() {
+            plan.block(&factors, k, j, &mut block).unwrap();
+            let [a, b, c, d] = block.map(|x| x.to_wide());
+            let [b, c] = if transposed { [c, b] } else { [b, c] };
+            let (first, second) = (layout.index(j, 0), layout.index(j, 1));
+            for x in x.chunks_exact_mut(n) {
+                (x[first], x[second]) = (a * x[first] + b * x[second], c * x[first] + d * x[second]);
+            }
+        }
+    };
+    let mut order: Vec<usize> = (0..plan.num_stages()).collect();
+    if transposed {
+        order.reverse();
+    }
+    let mut inputs = vec![wide(&x)];
+    for &k in &order {
+        let mut next = inputs[inputs.len() - 1].clone();
+        turn(&mut next, k, transposed);
+        inputs.push(next);
+    }
+    let (mut truth, mut g) = (vec![0.0; plan.num_entries()], wide(&gy));
+    for (&k, x) in order.iter().zip(&inputs).rev() {
+        let stage = &plan.stages()[k];
+        for j in 0..stage.layout().num_blocks() {
+            for (i, l) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let (row, column) = (stage.layout().index(j, i), stage.layout().index(j, l));
+                let product = g.chunks_exact(n).zip(x.chunks_exact(n)).map(|(g, x)| g[row] * x[column]).sum::<f64>();
+                truth[if transposed != stage.is_adjoint() { stage.entry(j, l, i) } else { stage.entry(j, i, l) }] +=
+                    product;
+            }
+        }
+        turn(&mut g, k, !transposed);
+    }
+    let mut worst = 0.0f64;
+    for isa in Isa::available() {
+        let mut ws = Workspace::with_isa(isa).unwrap();
+        let (mut y, mut gx) = (vec![T::zero(); n * batch], vec![T::zero(); n * batch]);
+        let view = |data| Batch::rows(data, n).unwrap();
+        let out = BatchMut::rows(&mut y, n).unwrap();
+        plan.apply(&factors, view(&x), out, op, Parallelism::None, &mut ws).unwrap();
+        let mut ends = vec![Saved::Input(view(&x))];
+        ends.extend(plan.is_exact().then_some(Saved::Output(view(&y))));
+        for saved in ends {
+            let mut d = vec![T::zero(); plan.num_entries()];
+            let out = Some(BatchMut::rows(&mut gx, n).unwrap());
+            plan.apply_vjp(&factors, saved, op, view(&gy), out, Some(&mut d), Parallelism::None, &mut ws).unwrap();
+            assert!(d.iter().chain(&gx).all(|x| x.to_wide().is_finite()));
+            let pairs = d.iter().zip(&truth).chain(gx.iter().zip(&g));
+            let off = pairs.map(|(x, truth)| (x.to_wide() - truth).abs()).fold(0.0, f64::max);
+            worst = worst.max(off / T::EPS.to_wide());
+        }
+    }
+    worst
+}
+
+fn gradients_of_pairs_of<T: Real + Element<Scalar = T>>() {
+    let spread = |n: usize| (n as f64).log2() * 16.0;
+    for n in [2, 32, 48, 64, 128, 256, 1024] {
+        let plan = Plan::<T>::new(n, &Butterfly::classic(2), Givens).unwrap_or_else(|_| {
+            let layout = StageLayout::Strided { unit: 1, radix: 2, distance: n / 2, groups: 1 };
+            let source = || Source::chart(Givens);
+            Plan::from_stages(n, [(layout.clone(), source()), (layout.clone(), source())]).unwrap()
+        });
+        let theta = normal(plan.num_params(), n as u64);
+        for (batch, op) in [(1, Op::None), (17, Op::Transpose), (40, Op::None)] {
+            let off = off_the_definition(&plan, &theta, batch, op);
+            assert!(off <= spread(n) * (batch as f64).sqrt(), "n = {n}, batch {batch}, {op:?}: {off}");
+        }
+    }
+    // Coordinates that no stage acts on; a stage that acts transposed beside one that does not.
+    let rotations = |distance: usize| {
+        (StageLayout::Strided { unit: 1, radix: 2, distance, groups: 32 / distance }, Source::chart(Givens))
+    };
+    let tail = Plan::<T>::from_stages(75, [rotations(16), rotations(32), rotations(1)]).unwrap();
+    let mixed = tail.adjoint().then(tail.clone()).unwrap();
+    for plan in [tail, mixed] {
+        let off = off_the_definition(&plan, &normal(plan.num_params(), 1), 20, Op::None);
+        assert!(off <= spread(64) * 20f64.sqrt(), "{} stages: {off}", plan.num_stages());
+    }
+    for n in [64, 1024] {
+        let plan = Plan::<T>::new(n, &Benes, Givens).unwrap();
+        let off = off_the_definition(&plan, &normal(plan.num_params(), 1), 20, Op::None);
+        assert!(off <= 2.0 * spread(n) * 20f64.sqrt(), "Benes, n = {n}: {off}");
+    }
+    // Of the form of rotations, but not orthogonal: nothing may be undone by transposes.
+    let n = 64;
+    let fixed = |k: u32| {
+        let blocks: Vec<f64> =
+            normal(n / 2, k.into()).iter().flat_map(|t| [t.cos(), -t.sin(), t.sin(), t.cos()]).collect();
+        let layout = StageLayout::Strided { unit: 1, radix: 2, distance: 1 << k, groups: n >> (k + 1) };
+        (layout, Source::Fixed(blocks.iter().map(|x| f64::from((0.75 * x) as f32)).collect::<Vec<_>>().into()))
+    };
+    let plan = Plan::<T>::from_stages(n, (0..6).map(fixed)).unwrap();
+    assert!(!plan.is_exact());
+    let off = off_the_definition(&plan, &[], 20, Op::None);
+    assert!(off <= spread(n) * 20f64.sqrt(), "not orthogonal: {off}");
+}
+
+#[test]
+fn gradients_of_pairs_are_their_definition() {
+    gradients_of_pairs_of::<f32>();
+    gradients_of_pairs_of::<f64>();
 }
 
 /// The check can fail: a chart whose pullback has one wrong sign.

@@ -10,7 +10,10 @@ fn both<T: Scalar>(c: &mut Criterion, kind: &str, plans: Vec<(String, Plan<T>)>)
     let mut group = c.benchmark_group(format!("gradients {kind} batch={BATCH}"));
     for (name, plan) in &plans {
         apply::<T>(&mut group, &format!("apply {name}"), plan, BATCH);
-        vjp(&mut group, &format!("apply_vjp {name}"), plan, BATCH);
+        vjp(&mut group, &format!("apply_vjp {name}"), plan, BATCH, false);
+        if plan.is_exact() {
+            vjp(&mut group, &format!("apply_vjp from output {name}"), plan, BATCH, true);
+        }
     }
     copies(&mut group, 1024, BATCH, size_of::<T>());
     group.finish();

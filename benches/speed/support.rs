@@ -71,8 +71,8 @@ pub(crate) fn apply_on<E: Element>(
     });
 }
 
-/// `apply_vjp` from the saved input, with both gradients.
-pub(crate) fn vjp<T: Scalar>(group: &mut Group, name: &str, plan: &Plan<T>, batch: usize) {
+/// `apply_vjp` from the saved input or output, with both gradients.
+pub(crate) fn vjp<T: Scalar>(group: &mut Group, name: &str, plan: &Plan<T>, batch: usize, from_output: bool) {
     let n = plan.n();
     let factors = plan.realize(&theta(plan)).unwrap();
     let (x, gy, mut gx) = (random::<T>(n * batch), random::<T>(n * batch), random::<T>(n * batch));
@@ -80,7 +80,8 @@ pub(crate) fn vjp<T: Scalar>(group: &mut Group, name: &str, plan: &Plan<T>, batc
     group.throughput(Throughput::Elements((n * batch) as u64));
     group.bench_function(name, |bench| {
         bench.iter(|| {
-            let (saved, gy) = (Saved::Input(Batch::rows(&x, n).unwrap()), Batch::rows(&gy, n).unwrap());
+            let (x, gy) = (Batch::rows(&x, n).unwrap(), Batch::rows(&gy, n).unwrap());
+            let saved = if from_output { Saved::Output(x) } else { Saved::Input(x) };
             let gx = Some(BatchMut::rows(&mut gx, n).unwrap());
             plan.apply_vjp(&factors, saved, Op::None, gy, gx, Some(&mut d), Parallelism::None, &mut ws).unwrap();
         });

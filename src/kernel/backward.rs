@@ -142,16 +142,19 @@ pub(crate) fn apply_vjp_along<E: Element>(
     }
     // Rows of neighbouring vectors must not meet in the same cache lines' places.
     let stride = n.next_multiple_of(E::Scalar::WIDTH) + E::Scalar::WIDTH;
+    let undone = reversible && pairs.are_undone();
     let inputs = if reversible { 1 } else { pairs.passes.len() };
-    let together = choose::backward_together::<E::Scalar>(stride * (inputs + 1), gy.batch());
+    let numbers = stride * (inputs + 1);
+    let together = choose::backward_together::<E::Scalar>(pairs.passes, reversible, numbers, gy.batch());
     let length = together * stride;
-    let window = pairs.passes.iter().map(|pass| along::backward_window(pass, lanes, together)).max().unwrap_or(0);
+    let windows = pairs.passes.iter().map(|pass| along::backward_window(pass, lanes, together));
+    let window = windows.filter(|_| !undone).max().unwrap_or(0);
     let window = window.max(along::window::<E::Scalar>(pairs.passes, isa, together));
-    // From the output, the input of a pass is found by its transpose.
-    let back: Vec<_> = pairs.passes.iter().filter(|_| reversible).map(along::Pass::transposed).collect();
+    // From the output, the input of a pass is found by its transpose, unless its stages are undone one by one.
+    let back: Vec<_> = pairs.passes.iter().filter(|_| reversible && !undone).map(along::Pass::transposed).collect();
     let d_factors = d_factors.as_mut().map(|d| (&mut *d.0, &mut *d.1));
     let rows = Ahead::of([Some(kept), Some(gy), gx.as_ref().map(BatchMut::as_batch)]);
-    let rows = rows.during(along::times_backward(pairs.passes));
+    let rows = rows.during(along::times_backward(pairs.passes, undone));
     in_pieces(together, gy, gx, d_factors, parallelism, pool, |(start, end), mut gx, mut d| {
         let Some((d, _)) = &mut d else { return };
         pool.with((1 + inputs) * length + window, |buffer: &mut [E::Scalar]| {
@@ -180,6 +183,12 @@ pub(crate) fn apply_vjp_along<E: Element>(
                 }
                 for (p, pass) in pairs.passes.iter().enumerate().rev() {
                     let x = &mut x[if reversible { 0 } else { p * length }..][..length];
+                    if undone {
+                        let (entries, from, g, ahead) = (pairs.entries, along::From::Output(x), &mut *g, &mut ahead);
+                        let job = along::Backward { pass, entries, d, from, g, stride, batch: count, ahead };
+                        on_scalars(isa, OnScalars::AlongBackward(job));
+                        continue;
+                    }
                     if let (Some(back), Ok(mut y)) = (back.get(p), BatchMut::strided(x, count, n, stride, 1)) {
                         let pairs = PairsOf { passes: core::slice::from_ref(back), ..pairs };
                         run_along(isa, &pairs, None, &mut y, window, &mut Ahead::default());
@@ -206,7 +215,8 @@ pub(crate) fn apply_vjp_along<E: Element>(
                         }
                         continue;
                     }
-                    let job = along::Backward { pass, entries, d, x, g, stride, batch: count, window, ahead };
+                    let from = along::From::Input { x, window };
+                    let job = along::Backward { pass, entries, d, from, g, stride, batch: count, ahead };
                     on_scalars(isa, OnScalars::AlongBackward(job));
                 }
                 if let Some(gx) = &mut gx {

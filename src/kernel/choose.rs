@@ -116,9 +116,11 @@ pub(super) fn backward_width<T: Scalar>(rows: usize, batch: usize) -> usize {
     T::WIDTH * fits.clamp(1, WIDEST).min(batch.div_ceil(T::WIDTH)).max(1)
 }
 
-/// Vectors that go backwards along the vector together, of rows that are `numbers` long in all.
-pub(super) fn backward_together<T: Scalar>(numbers: usize, batch: usize) -> usize {
-    (BACKWARD_BYTES / numbers.saturating_mul(size_of::<T>()).max(1)).clamp(4, 16).min(batch).max(1)
+/// Vectors that go backwards along the vector together, of rows that are `numbers` long in all. Several passes from the output go
+/// over more: what they read once for all of them is as long.
+pub(super) fn backward_together<T: Scalar>(passes: &[Pass], reversible: bool, numbers: usize, batch: usize) -> usize {
+    let most = if reversible && passes.len() > 1 { 32 } else { 16 };
+    (BACKWARD_BYTES / numbers.saturating_mul(size_of::<T>()).max(1)).clamp(4, most).min(batch).max(1)
 }
 
 /// Coordinates of the windows in which runs of stages go backwards, at most.

@@ -1,10 +1,11 @@
 //! A pass backwards: cotangents through its stages in reverse, and the gradients of its entries, whose lanes are blocks side by
 //! side just as those of the entries. Nothing is ever summed over lanes.
 //!
-//! A window holds the input of every stage for a few vectors, in registers grouped as the stage wants them.
+//! A window holds the input of every stage for a few vectors, in registers grouped as the stage wants them. From the
+//! output of rotations none is needed: each stage is undone as cotangents come to it, in two rows for each vector.
 
 use super::passes::{Pairs, Pass};
-use super::{Lines, blocks};
+use super::{Blocks, Rotations, blocks, rotated};
 use crate::kernel::ahead::Ahead;
 use crate::scalar::Scalar;
 use crate::simd::{Job, Lanes, NATURAL, load, store};
@@ -12,6 +13,37 @@ use crate::simd::{Job, Lanes, NATURAL, load, store};
 /// Vectors of a window. (Entries and their gradients are read once for all of them, which is worth more than a window in the
 /// innermost cache.)
 const TOGETHER: usize = 16;
+
+/// Where the registers of some vectors are: number r of vector v from `start` + v·`vector` + r·`register` on. Those of a vector
+/// span so many numbers.
+#[derive(Clone, Copy)]
+struct Lines {
+    start: usize,
+    vector: usize,
+    register: usize,
+    span: usize,
+}
+
+impl Lines {
+    /// Where two registers are among those of a vector.
+    #[inline(always)]
+    fn pair(self, [low, high]: [usize; 2]) -> [usize; 2] {
+        [low * self.register, high * self.register]
+    }
+
+    #[inline(always)]
+    fn load<T: Scalar, S: Lanes<T>>(self, numbers: &[T], v: usize, [low, high]: [usize; 2]) -> [S::V; 2] {
+        let vector = &numbers[self.start + v * self.vector..][..self.span];
+        [load::<T, S>(&vector[low..]), load::<T, S>(&vector[high..])]
+    }
+
+    #[inline(always)]
+    fn store<T: Scalar, S: Lanes<T>>(self, numbers: &mut [T], v: usize, [low, high]: [usize; 2], [a, b]: [S::V; 2]) {
+        let vector = &mut numbers[self.start + v * self.vector..][..self.span];
+        store::<T, S>(&mut vector[low..], a);
+        store::<T, S>(&mut vector[high..], b);
+    }
+}
 
 /// Numbers of the window of a pass for that many vectors.
 pub(in crate::kernel) fn window(pass: &Pass, lanes: usize, batch: usize) -> usize {
@@ -21,19 +53,26 @@ pub(in crate::kernel) fn window(pass: &Pass, lanes: usize, batch: usize) -> usiz
     pass.stages.len() * pass.registers * lanes * batch.min(TOGETHER)
 }
 
-/// g, cotangents of the outputs of a pass, become those of its inputs `x`; d += the gradient of the entries.
+/// What a pass goes backwards from.
+pub(in crate::kernel) enum From<'a, T> {
+    /// Its inputs, with scratch of [`window`] numbers.
+    Input { x: &'a [T], window: &'a mut [T] },
+    /// The outputs of rotations, which become the inputs.
+    Output(&'a mut [T]),
+}
+
+/// g, cotangents of the outputs of a pass, become those of its inputs; d += the gradient of the entries.
 pub(in crate::kernel) struct Backward<'a, T> {
     pub(in crate::kernel) pass: &'a Pass,
     /// All of the plan.
     pub(in crate::kernel) entries: &'a [T],
     /// Of all of the plan.
     pub(in crate::kernel) d: &'a mut [T],
-    /// Vectors, one every `stride` numbers.
-    pub(in crate::kernel) x: &'a [T],
+    /// Vectors, one every `stride` numbers, as those of `g`.
+    pub(in crate::kernel) from: From<'a, T>,
     pub(in crate::kernel) g: &'a mut [T],
     pub(in crate::kernel) stride: usize,
     pub(in crate::kernel) batch: usize,
-    pub(in crate::kernel) window: &'a mut [T],
     pub(in crate::kernel) ahead: &'a mut Ahead,
 }
 
@@ -48,8 +87,8 @@ impl<T: Scalar> Job<T> for Backward<'_, T> {
             for q in (0..d).step_by(S::LANES) {
                 for v in (0..self.batch).step_by(TOGETHER) {
                     let count = TOGETHER.min(self.batch - v);
-                    let lines =
-                        Lines { start: v * self.stride + h * registers * d + q, vector: self.stride, register: d };
+                    let (start, span) = (v * self.stride + h * registers * d + q, (registers - 1) * d + S::LANES);
+                    let lines = Lines { start, vector: self.stride, register: d, span };
                     self.block(s, lines, h * (registers / 2) * d + q, count);
                 }
             }
@@ -58,33 +97,45 @@ impl<T: Scalar> Job<T> for Backward<'_, T> {
 }
 
 impl<T: Scalar> Backward<'_, T> {
-    /// `count` vectors in a block of registers, which are at `lines` of x and of g; their pairs are blocks from `first` on.
+    /// `count` vectors in a block of registers, which are at `lines` of x, or y, and of g; their pairs are blocks from `first` on.
     #[inline(always)]
     fn block<S: Lanes<T>>(&mut self, s: S, lines: Lines, first: usize, count: usize) {
-        let (pass, stages) = (self.pass, self.pass.stages.len());
+        let (pass, entries, stages) = (self.pass, self.entries, self.pass.stages.len());
         let size = pass.registers * S::LANES;
-        let kept = Lines { start: 0, vector: size, register: S::LANES };
+        let kept = Lines { start: 0, vector: size, register: S::LANES, span: size };
         let input = |k: usize| Lines { start: k * count * size, ..kept };
         let turned = |k: usize| Turned { stage: &pass.stages[k], bit: pass.place(k, S::LANES).0, first, pass, count };
         let group = |k: usize| pass.place(k, S::LANES).1;
         // The input of the first stage is x, in the natural order; so are cotangents in the end.
         let edge = |k: usize| k == 0 && group(k) != NATURAL;
         let asked = self.ahead.lines(count * size * size_of::<T>());
-        for k in 0..stages - 1 {
-            self.ahead.ask(asked);
-            let (before, after) = self.window.split_at_mut(input(k + 1).start);
-            let (x, x_lines) = if k == 0 { (self.x, lines) } else { (&*before, input(k)) };
-            let work = Forward { turned: turned(k), entries: self.entries, x, x_lines, y: after, y_lines: kept };
-            regrouped(s, group(k), group(k + 1), edge(k), work);
-        }
         let mut now = NATURAL;
-        for k in (0..stages).rev() {
-            self.ahead.ask(asked);
-            let (x, x_lines) = if k == 0 { (self.x, lines) } else { (&*self.window, input(k)) };
-            let (g, d) = (&mut *self.g, &mut *self.d);
-            let work = Back { turned: turned(k), entries: self.entries, x, x_lines, g, lines, d };
-            regrouped(s, now, group(k), edge(k), work);
-            now = group(k);
+        match &mut self.from {
+            From::Input { x: inputs, window } => {
+                for k in 0..stages - 1 {
+                    self.ahead.ask(asked);
+                    let (before, after) = window.split_at_mut(input(k + 1).start);
+                    let (x, x_lines) = if k == 0 { (*inputs, lines) } else { (&*before, input(k)) };
+                    let work = Forward { turned: turned(k), entries, x, x_lines, y: after, y_lines: kept };
+                    regrouped(s, group(k), group(k + 1), edge(k), work);
+                }
+                for k in (0..stages).rev() {
+                    self.ahead.ask(asked);
+                    let (x, x_lines) = if k == 0 { (*inputs, lines) } else { (&**window, input(k)) };
+                    let (g, d) = (&mut *self.g, &mut *self.d);
+                    let work = Back { turned: turned(k), entries, x, x_lines, g, lines, d };
+                    regrouped(s, now, group(k), edge(k), work);
+                    now = group(k);
+                }
+            }
+            From::Output(y) => {
+                for k in (0..stages).rev() {
+                    self.ahead.ask(asked);
+                    let (y, g, d) = (&mut **y, &mut *self.g, &mut *self.d);
+                    regrouped(s, now, group(k), edge(k), Undo { turned: turned(k), entries, y, g, lines, d });
+                    now = group(k);
+                }
+            }
         }
     }
 }
@@ -159,6 +210,27 @@ impl Turned<'_> {
             load::<T, S>(&panel[e11..]),
         ]
     }
+
+    /// Cosines and sines of the rotations that undo the stage's, which are [`Rotations`] of the other kind.
+    #[inline(always)]
+    fn inverse<T: Scalar, S: Lanes<T>>(&self, s: S, entries: &[T], start: usize) -> [S::V; 2] {
+        let panel = &entries[start..][..T::WIDTH + S::LANES];
+        if self.stage.transposed {
+            Rotations::<false>.load::<T, S>(s, panel)
+        } else {
+            Rotations::<true>.load::<T, S>(s, panel)
+        }
+    }
+
+    /// Adds gradients to those of the entries from `start` on.
+    #[inline(always)]
+    fn add<T: Scalar, S: Lanes<T>>(&self, s: S, sums: [S::V; 4], d: &mut [T], start: usize) {
+        let panel = &mut d[start..][..3 * T::WIDTH + S::LANES];
+        for (run, sum) in self.runs::<T>().into_iter().zip(sums) {
+            let sum = s.add(load::<T, S>(&panel[run..]), sum);
+            store::<T, S>(&mut panel[run..], sum);
+        }
+    }
 }
 
 /// y ← stage(x), regrouped for the next stage.
@@ -177,14 +249,15 @@ impl<T: Scalar> Regrouped<T> for Forward<'_, T> {
         for p in 0..self.turned.pass.registers / 2 {
             let (pair, start) = self.turned.pair::<T>(p);
             let [e00, e01, e10, e11] = self.turned.entries::<T, S>(self.entries, start);
+            let (at, to) = (self.x_lines.pair(pair), self.y_lines.pair(pair));
             for v in 0..self.turned.count {
-                let mut x = self.x_lines.load::<T, S>(self.x, v, pair);
+                let mut x = self.x_lines.load::<T, S>(self.x, v, at);
                 if const { EDGE } {
                     x = s.regroup::<NATURAL, FROM>(x);
                 }
                 let [a, b] = x;
                 let y = [s.mul_add(e01, b, s.mul(e00, a)), s.mul_add(e11, b, s.mul(e10, a))];
-                self.y_lines.store::<T, S>(self.y, v, pair, s.regroup::<FROM, TO>(y));
+                self.y_lines.store::<T, S>(self.y, v, to, s.regroup::<FROM, TO>(y));
             }
         }
     }
@@ -207,31 +280,65 @@ impl<T: Scalar> Regrouped<T> for Back<'_, T> {
         for p in 0..self.turned.pass.registers / 2 {
             let (pair, start) = self.turned.pair::<T>(p);
             let [e00, e01, e10, e11] = self.turned.entries::<T, S>(self.entries, start);
-            let zero = s.splat(T::zero());
-            let (mut d00, mut d01, mut d10, mut d11) = (zero, zero, zero, zero);
+            let mut sums = [s.splat(T::zero()); 4];
+            let (x_at, at) = (self.x_lines.pair(pair), self.lines.pair(pair));
             for v in 0..self.turned.count {
-                let mut x = self.x_lines.load::<T, S>(self.x, v, pair);
+                let mut x = self.x_lines.load::<T, S>(self.x, v, x_at);
                 if const { EDGE } {
                     x = s.regroup::<NATURAL, TO>(x);
                 }
                 let [a, b] = x;
-                let [p, q] = s.regroup::<FROM, TO>(self.lines.load::<T, S>(self.g, v, pair));
-                d00 = s.mul_add(p, a, d00);
-                d01 = s.mul_add(p, b, d01);
-                d10 = s.mul_add(q, a, d10);
-                d11 = s.mul_add(q, b, d11);
+                let [p, q] = s.regroup::<FROM, TO>(self.lines.load::<T, S>(self.g, v, at));
+                sums = outer(s, [p, q], [a, b], sums);
                 let mut g = [s.mul_add(e10, q, s.mul(e00, p)), s.mul_add(e11, q, s.mul(e01, p))];
                 if const { EDGE } {
                     g = s.regroup::<TO, NATURAL>(g);
                 }
-                self.lines.store::<T, S>(self.g, v, pair, g);
+                self.lines.store::<T, S>(self.g, v, at, g);
             }
-            let panel = &mut self.d[start..][..3 * T::WIDTH + S::LANES];
-            let [r00, r01, r10, r11] = self.turned.runs::<T>();
-            for (run, sum) in [(r00, d00), (r01, d01), (r10, d10), (r11, d11)] {
-                let sum = s.add(load::<T, S>(&panel[run..]), sum);
-                store::<T, S>(&mut panel[run..], sum);
-            }
+            self.turned.add(s, sums, self.d, start);
         }
     }
+}
+
+/// y, outputs of a stage of rotations, and g, their cotangents, ← stageᵀ of both, after both are grouped as the stage wants
+/// them; d += the gradient of the entries.
+struct Undo<'a, T> {
+    turned: Turned<'a>,
+    entries: &'a [T],
+    y: &'a mut [T],
+    g: &'a mut [T],
+    lines: Lines,
+    d: &'a mut [T],
+}
+
+impl<T: Scalar> Regrouped<T> for Undo<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<T>, const FROM: u32, const TO: u32, const EDGE: bool>(self, s: S) {
+        for p in 0..self.turned.pass.registers / 2 {
+            let (pair, start) = self.turned.pair::<T>(p);
+            let rotation = self.turned.inverse::<T, S>(s, self.entries, start);
+            let mut sums = [s.splat(T::zero()); 4];
+            let at = self.lines.pair(pair);
+            for v in 0..self.turned.count {
+                let [y, z] = s.regroup::<FROM, TO>(self.lines.load::<T, S>(self.y, v, at));
+                let [p, q] = s.regroup::<FROM, TO>(self.lines.load::<T, S>(self.g, v, at));
+                let mut x = rotated::<T, S>(s, rotation, y, z);
+                let mut g = rotated::<T, S>(s, rotation, p, q);
+                sums = outer(s, [p, q], x, sums);
+                if const { EDGE } {
+                    (x, g) = (s.regroup::<TO, NATURAL>(x), s.regroup::<TO, NATURAL>(g));
+                }
+                self.lines.store::<T, S>(self.y, v, at, x);
+                self.lines.store::<T, S>(self.g, v, at, g);
+            }
+            self.turned.add(s, sums, self.d, start);
+        }
+    }
+}
+
+/// d + g·xᵀ
+#[inline(always)]
+fn outer<T: Scalar, S: Lanes<T>>(s: S, [p, q]: [S::V; 2], [a, b]: [S::V; 2], d: [S::V; 4]) -> [S::V; 4] {
+    [s.mul_add(p, a, d[0]), s.mul_add(p, b, d[1]), s.mul_add(q, a, d[2]), s.mul_add(q, b, d[3])]
 }

@@ -11,7 +11,7 @@ mod passes;
 mod sections;
 mod tall;
 
-pub(super) use backward::{Backward, window as backward_window};
+pub(super) use backward::{Backward, From, window as backward_window};
 pub(super) use blocks::{Apply as BlocksApply, Backward as BlocksBackward, TOGETHER};
 pub(super) use passes::Pass;
 pub(crate) use passes::{Pairs, Passes, are_rotations};
@@ -33,29 +33,10 @@ pub(crate) struct PairsOf<'a, T> {
     pub(crate) rotations: bool,
 }
 
-/// Where the registers of some vectors are: number r of vector v from `start` + v·`vector` + r·`register` on.
-#[derive(Clone, Copy)]
-struct Lines {
-    start: usize,
-    vector: usize,
-    register: usize,
-}
-
-impl Lines {
-    #[inline(always)]
-    fn at(self, v: usize, r: usize) -> usize {
-        self.start + v * self.vector + r * self.register
-    }
-
-    #[inline(always)]
-    fn load<T: Scalar, S: Lanes<T>>(self, numbers: &[T], v: usize, [low, high]: [usize; 2]) -> [S::V; 2] {
-        [load::<T, S>(&numbers[self.at(v, low)..]), load::<T, S>(&numbers[self.at(v, high)..])]
-    }
-
-    #[inline(always)]
-    fn store<T: Scalar, S: Lanes<T>>(self, numbers: &mut [T], v: usize, [low, high]: [usize; 2], [a, b]: [S::V; 2]) {
-        store::<T, S>(&mut numbers[self.at(v, low)..], a);
-        store::<T, S>(&mut numbers[self.at(v, high)..], b);
+impl<T> PairsOf<'_, T> {
+    /// Whether gradients from the output undo stage after stage by its transpose, if every stage is exact.
+    pub(super) fn are_undone(&self) -> bool {
+        self.rotations && self.passes.iter().all(|pass| pass.unit() == 1)
     }
 }
 
@@ -74,9 +55,10 @@ pub(super) fn times(passes: &[Pass]) -> usize {
     passes.iter().map(|pass| if pass.unit() == 1 { 1 } else { pass.stages.len() }).sum()
 }
 
-/// The same backwards.
-pub(super) fn times_backward(passes: &[Pass]) -> usize {
-    passes.iter().map(|pass| 2 * pass.stages.len() - 1).sum()
+/// The same backwards, where stages are `undone` or their inputs computed first.
+pub(super) fn times_backward(passes: &[Pass], undone: bool) -> usize {
+    let stages = passes.iter().map(|pass| pass.stages.len());
+    if undone { stages.sum() } else { stages.map(|count| 2 * count - 1).sum() }
 }
 
 /// y ← all passes(x), or y ← all passes(y) without `x`; both rows. Each pass is a job of its own: small functions compile faster.
@@ -182,8 +164,14 @@ impl<const TRANSPOSED: bool> Blocks for Rotations<TRANSPOSED> {
     }
     #[inline(always)]
     fn turn<T: Scalar, S: Lanes<T>>(self, s: S, [cos, sin]: [S::V; 2], a: S::V, b: S::V) -> [S::V; 2] {
-        [s.negate_mul_add(sin, b, s.mul(cos, a)), s.mul_add(cos, b, s.mul(sin, a))]
+        rotated::<T, S>(s, [cos, sin], a, b)
     }
+}
+
+/// (c, −s; s, c) times (a, b).
+#[inline(always)]
+fn rotated<T: Scalar, S: Lanes<T>>(s: S, [cos, sin]: [S::V; 2], a: S::V, b: S::V) -> [S::V; 2] {
+    [s.negate_mul_add(sin, b, s.mul(cos, a)), s.mul_add(cos, b, s.mul(sin, a))]
 }
 
 /// One pass in R registers, which are neighbours if `NEAR`.

@@ -99,7 +99,8 @@ pub(in crate::kernel) fn apply_vjp<T: Scalar>(
     let (lanes, (x, reversible)) = (simd::lanes::<T>(isa), saved.parts());
     let sections = sections::<T>(pass, lanes, 3, 2);
     let window = blocks::backward_window(pass, lanes, gy.batch());
-    let rows = Ahead::of([Some(x), Some(gy), gx.as_ref().map(BatchMut::as_batch)]).during(times_backward(pairs.passes));
+    let rows =
+        Ahead::of([Some(x), Some(gy), gx.as_ref().map(BatchMut::as_batch)]).during(times_backward(pairs.passes, false));
     in_pieces(TOGETHER, gy, gx, Some(d_factors), parallelism, pool, |(start, end), mut gx, mut d| {
         let Some((d, _)) = &mut d else { return };
         pool.with(window, |window: &mut [T]| {
