@@ -30,7 +30,11 @@ pub(crate) fn room(b: usize) -> usize {
 /// not finite, or wrong.
 #[inline(always)]
 pub(crate) fn invert_unpivoted<T: Number, S: Lanes<f64>>(s: S, b: usize, m: &mut [T]) {
-    invert(s, m, View { at: 0, stride: b }, b, b * b);
+    let (memory, m, n, free) = (m, View { at: 0, stride: b }, b, b * b);
+    match b {
+        8 if T::IS_PACK => s.call(Invert::<T, 8> { memory, m, n, free }),
+        _ => s.call(Invert::<T, 0> { memory, m, n, free }),
+    }
 }
 
 /// A matrix in memory that many share: where it begins, and from row to row.
@@ -62,7 +66,7 @@ impl<T: Number, const B: usize> Job<f64> for Invert<'_, T, B> {
         let Self { memory: a, m: e, n, free } = self;
         let n = if B == 0 { n } else { B };
         if n <= 4 {
-            return small(s, a, e, n);
+            return Small { memory: a, m: e, n }.on(s);
         }
         let h = (n / 2).next_multiple_of(4);
         let rest = n - h;
@@ -85,9 +89,33 @@ impl<T: Number, const B: usize> Job<f64> for Invert<'_, T, B> {
 #[inline(always)]
 fn invert<T: Number, S: Lanes<f64>>(s: S, memory: &mut [T], m: View, n: usize, free: usize) {
     match n {
-        0..=4 => small(s, memory, m, n),
+        0..=4 => Small { memory, m, n }.on(s),
         8 if T::IS_PACK => s.call(Invert::<T, 8> { memory, m, n, free }),
         _ => s.call(Invert::<T, 0> { memory, m, n, free }),
+    }
+}
+
+/// [`small`], in place, or by a call where code that is not optimised would need too much stack.
+struct Small<'a, T> {
+    memory: &'a mut [T],
+    m: View,
+    n: usize,
+}
+
+impl<T: Number> Small<'_, T> {
+    #[inline(always)]
+    fn on<S: Lanes<f64>>(self, s: S) {
+        if const { cfg!(debug_assertions) } {
+            return s.call(self);
+        }
+        small(s, self.memory, self.m, self.n);
+    }
+}
+
+impl<T: Number> Job<f64> for Small<'_, T> {
+    #[inline(always)]
+    fn run<S: Lanes<f64>>(self, s: S) {
+        small(s, self.memory, self.m, self.n);
     }
 }
 
@@ -113,10 +141,10 @@ struct Multiply<'a, T> {
 }
 
 impl<T: Number> Multiply<'_, T> {
-    /// In place where sizes are constants, by a call otherwise.
+    /// In place where sizes are constants, by a call otherwise, and where code that is not optimised would need too much stack.
     #[inline(always)]
     fn on<S: Lanes<f64>, const B: usize>(mut self, s: S) {
-        if B == 0 {
+        if const { B == 0 || cfg!(debug_assertions) } {
             return s.call(self);
         }
         by_rows(s, 0..self.rows, &mut self);

@@ -196,13 +196,13 @@ pub(super) fn by_rows<T: Number, S: Lanes<f64>, B: Blocks<T>>(s: S, rows: core::
 fn by_columns<T: Number, S: Lanes<f64>, B: Blocks<T>, const R: usize>(s: S, i: usize, blocks: &mut B) {
     let (b, span) = (blocks.columns(), <T::Register<S> as Register<S, T>>::COLUMNS);
     let mut j;
-    if T::IN_REGISTERS {
+    if const { T::IN_REGISTERS } {
         j = blocks.first::<T::Register<S>, S>(i);
         while j + 4 * span <= b {
             blocks.block::<T::Register<S>, S, R, 4>(s, i, j);
             j += 4 * span;
         }
-        if span > 1 && j + 2 * span <= b {
+        if const { <T::Register<S> as Register<S, T>>::COLUMNS > 1 } && j + 2 * span <= b {
             blocks.block::<T::Register<S>, S, R, 2>(s, i, j);
             j += 2 * span;
         }
@@ -210,7 +210,7 @@ fn by_columns<T: Number, S: Lanes<f64>, B: Blocks<T>, const R: usize>(s: S, i: u
             blocks.block::<T::Register<S>, S, R, 1>(s, i, j);
             j += span;
         }
-        if span > 2 && j + span / 2 <= b {
+        if const { <T::Register<S> as Register<S, T>>::COLUMNS > 2 } && j + span / 2 <= b {
             blocks.block::<T::Half<S>, S, R, 1>(s, i, j);
             j += span / 2;
         }

@@ -222,10 +222,10 @@ impl<W: Field> InPacks<W> for Cayley {
         d_blocks: &[W],
         d_theta: &mut [f64],
     ) {
-        match b {
-            8 if !W::IS_COMPLEX && T::COUNT == 1 => vjp_packs::<W, T, S, 8>(s, b, theta, blocks, d_blocks, d_theta),
-            _ => vjp_packs::<W, T, S, 0>(s, b, theta, blocks, d_blocks, d_theta),
+        if const { !W::IS_COMPLEX && T::COUNT == 1 } && b == 8 {
+            return vjp_packs::<W, T, S, 8>(s, b, theta, blocks, d_blocks, d_theta);
         }
+        vjp_packs::<W, T, S, 0>(s, b, theta, blocks, d_blocks, d_theta);
     }
 }
 

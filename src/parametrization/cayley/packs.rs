@@ -125,7 +125,7 @@ pub(super) fn vjp_packs<W: Field, T: Pack<W>, S: Lanes<f64>, const B: usize>(
             }
         }
         let first = Product { x: &g, adjoint: true, m: &p };
-        if B == 8 {
+        if const { B == 8 } {
             product_here::<T, S, 8>(s, first, &mut t);
             product_here::<T, S, 8>(s, Product { x: &p, adjoint: false, m: &t }, &mut g);
         } else {
